@@ -1,0 +1,319 @@
+//! What `shuntd` answers.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Mac, Scheduler, ServiceId};
+
+/// One line from the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`crate::VERSION`] of the daemon.
+    pub version: u32,
+    /// What came of the request.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Done, or why not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The request was carried out.
+    Ok(Answer),
+    /// Nothing was changed.
+    Error(Refusal),
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The part of the request that is at fault, as a path: `backends[2].weight`. Empty: the request as a whole.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
+    /// What is wrong and what to do, a sentence for the operator.
+    pub message: String,
+}
+
+/// What was asked for, named for the request it answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To a request that changed something.
+    Done(Done),
+    /// To `status`.
+    Status(Status),
+    /// To `service-list`.
+    Services(Vec<Service>),
+    /// To `service-show`.
+    Service(Service),
+    /// To `neighbor-list`.
+    Neighbors(Vec<Neighbor>),
+    /// To `port-list`.
+    Ports(Vec<Port>),
+    /// To `worker-list`.
+    Workers(Vec<Worker>),
+    /// To `drops`.
+    Drops(Vec<Drop>),
+}
+
+/// A change has been made and published to the workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What was done, a sentence for the operator.
+    pub message: String,
+    /// The number of the snapshot that has the change.
+    pub generation: u64,
+}
+
+/// The director at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The version of the DPDK it runs on.
+    pub dpdk: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// The configuration file it was started from.
+    pub config_file: String,
+    /// Whether packet memory is in hugepages.
+    pub hugepages: bool,
+    /// The number of the current snapshot; each change makes a new one.
+    pub generation: u64,
+    /// How many workers forward.
+    pub workers: usize,
+    /// How many ports there are, and how many have their link up.
+    pub ports: Count,
+    /// How many services there are, and how many have a backend that can be reached.
+    pub services: Count,
+    /// How many backends there are over all services, and how many have their MAC address known.
+    pub backends: Count,
+    /// Frames received since the start.
+    pub rx_packets: u64,
+    /// Frames forwarded to backends since the start.
+    pub forwarded_packets: u64,
+    /// Frames dropped since the start, for whatever reason.
+    pub dropped_packets: u64,
+    /// What needs the operator's attention, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// So many, of which so many are well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// All of them.
+    pub total: usize,
+    /// Those that work.
+    pub up: usize,
+}
+
+/// A service, its backends and what they got.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// VIP, port and protocol.
+    #[serde(flatten)]
+    pub id: ServiceId,
+    /// How backends are chosen.
+    pub scheduler: Scheduler,
+    /// The slots of its Maglev table.
+    pub slots: u32,
+    /// Frames forwarded to its backends.
+    pub packets: u64,
+    /// Bytes of these frames, Ethernet header included.
+    pub bytes: u64,
+    /// Its backends, by address.
+    pub backends: Vec<Backend>,
+}
+
+/// A backend of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight.
+    pub weight: u32,
+    /// Its share of the service's new flows, 0 to 1: slots of the Maglev table.
+    pub share: f64,
+    /// Whether packets can be sent to it.
+    pub state: BackendState,
+    /// The MAC address that frames for it get, where known.
+    pub mac: Option<Mac>,
+    /// Whether the MAC address is given by the configuration.
+    pub mac_pinned: bool,
+    /// Frames forwarded to it.
+    pub packets: u64,
+    /// Bytes of these frames, Ethernet header included.
+    pub bytes: u64,
+}
+
+/// Whether packets can be sent to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendState {
+    /// Its MAC address is known.
+    Up,
+    /// Its MAC address is being asked for; frames for it are dropped until then.
+    Resolving,
+    /// Nobody answers for its address; frames for it are dropped.
+    Unreachable,
+}
+
+/// A backend's address and how it was resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Neighbor {
+    /// The IP address.
+    pub address: IpAddr,
+    /// The port by whose network it is reached.
+    pub port: String,
+    /// Its MAC address, where known.
+    pub mac: Option<Mac>,
+    /// Where its resolution stands.
+    pub state: NeighborState,
+    /// Seconds since the MAC address was last confirmed; absent where it never was, or is pinned.
+    pub confirmed_s: Option<u64>,
+    /// Probes sent since the last answer.
+    pub probes: u32,
+    /// How often its MAC address has changed.
+    pub changes: u64,
+    /// How many services it serves.
+    pub services: usize,
+}
+
+/// Where a neighbor's resolution stands; the names are those of `ip neighbor` where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NeighborState {
+    /// The configuration gives its MAC address.
+    Permanent,
+    /// Asked for, never answered.
+    Incomplete,
+    /// Confirmed within the reachable time.
+    Reachable,
+    /// Being confirmed again; the MAC address stays in use.
+    Probe,
+    /// No answer; it is asked for now and then.
+    Failed,
+}
+
+/// A port of the director.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its device in the configuration.
+    pub device: String,
+    /// The DPDK driver that runs it.
+    pub driver: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// The director's own addresses there, with prefix length.
+    pub addresses: Vec<String>,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Link speed in Mbit/s; absent where the device knows none.
+    pub speed_mbps: Option<u32>,
+    /// Largest L3 packet in bytes.
+    pub mtu: u16,
+    /// RX/TX queue pairs, one a worker.
+    pub queues: u16,
+    /// Frames received by the workers.
+    pub rx_packets: u64,
+    /// Bytes received by the workers.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames the NIC dropped because a worker was too slow (`imissed`).
+    pub rx_missed: u64,
+    /// Frames the NIC received with errors.
+    pub rx_errors: u64,
+    /// Frames the NIC could not be given memory for (`rx_nombuf`).
+    pub rx_no_mbuf: u64,
+}
+
+/// A worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number, from 0; also the number of its queue pair on each port.
+    pub id: usize,
+    /// The core it runs on.
+    pub lcore: usize,
+    /// Turns of its loop.
+    pub turns: u64,
+    /// Turns that found frames.
+    pub busy_turns: u64,
+    /// Share of its time spent on frames since the start, 0 to 1, in TSC cycles.
+    pub load: f64,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames forwarded to backends.
+    pub forwarded_packets: u64,
+    /// Frames dropped.
+    pub dropped_packets: u64,
+    /// Frames given to the slow path.
+    pub punted_packets: u64,
+    /// The number of the snapshot it works with.
+    pub generation: u64,
+}
+
+/// A reason for which frames left the fast path, and how many did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drop {
+    /// The reason's name, as in the metrics.
+    pub reason: String,
+    /// What becomes of such frames.
+    pub fate: Fate,
+    /// How many, over all workers and ports.
+    pub packets: u64,
+    /// How many on each port that had any.
+    pub ports: Vec<PortCount>,
+    /// What the reason means, a sentence.
+    pub meaning: String,
+    /// What to do about it, a sentence.
+    pub advice: String,
+}
+
+/// What becomes of a frame that is not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is thrown away.
+    Drop,
+    /// It is given to the slow path, which answers or learns from it.
+    Punt,
+}
+
+/// So many on one port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCount {
+    /// The port's name.
+    pub port: String,
+    /// Frames.
+    pub packets: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_told_apart_by_their_key() {
+        let refusal = Refusal { field: "weight".into(), message: "Weight 70000 is out of range".into() };
+        let envelope = Envelope { version: 1, outcome: Outcome::Error(refusal) };
+        let line = serde_json::to_string(&envelope).unwrap();
+        assert_eq!(line, r#"{"version":1,"error":{"field":"weight","message":"Weight 70000 is out of range"}}"#);
+        assert_eq!(serde_json::from_str::<Envelope>(&line).unwrap(), envelope);
+
+        let done = Answer::Done(Done { message: "Added".into(), generation: 2 });
+        let envelope = Envelope { version: 1, outcome: Outcome::Ok(done) };
+        let line = serde_json::to_string(&envelope).unwrap();
+        assert_eq!(line, r#"{"version":1,"ok":{"done":{"message":"Added","generation":2}}}"#);
+        assert_eq!(serde_json::from_str::<Envelope>(&line).unwrap(), envelope);
+    }
+}

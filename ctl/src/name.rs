@@ -1,0 +1,249 @@
+//! How operators write things: MAC addresses, `VIP:PORT` with a protocol, backends.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Text that does not name what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not six hexadecimal bytes.
+    #[error("\"{0}\" is not a MAC address: write six hexadecimal bytes, as in 52:54:00:12:34:56")]
+    Mac(String),
+    /// Not `ADDRESS:PORT`.
+    #[error("\"{0}\" is not ADDRESS:PORT: write 192.0.2.1:80 or [2001:db8::1]:80")]
+    Endpoint(String),
+    /// Port 0.
+    #[error("\"{0}\": port 0 is no port; use 1 to 65535")]
+    PortZero(String),
+    /// Neither an address nor `ADDRESS:PORT`.
+    #[error("\"{0}\" is not the IP address of a backend: write 192.0.2.10 or 2001:db8::10")]
+    Backend(String),
+    /// A protocol Shunt does not balance.
+    #[error("Protocol \"{0}\" is not known: use tcp or udp")]
+    Protocol(String),
+    /// A scheduler Shunt does not have.
+    #[error("Scheduler \"{0}\" is not available in this release: use maglev")]
+    Scheduler(String),
+}
+
+/// A MAC address; written and read as `52:54:00:12:34:56`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Whether frames may be addressed to exactly one station by it: not multicast, not all zeros.
+    pub fn is_unicast(&self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let error = || NameError::Mac(text.into());
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| (1..=2).contains(&part.len())).ok_or_else(error)?;
+            // from_str_radix takes a sign
+            if !part.bytes().all(|c| c.is_ascii_hexdigit()) {
+                return Err(error());
+            }
+            *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
+        }
+        if parts.next().is_some() { Err(error()) } else { Ok(Mac(bytes)) }
+    }
+}
+
+/// The transport protocol of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Protocol {
+    /// TCP, IP protocol 6.
+    #[default]
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+}
+
+impl Protocol {
+    /// The protocol's number in the IP header (IANA).
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+        }
+    }
+
+    /// The name used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Protocol::Tcp),
+            "udp" => Ok(Protocol::Udp),
+            _ => Err(NameError::Protocol(text.into())),
+        }
+    }
+}
+
+/// How a service chooses the backend of a new flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Scheduler {
+    /// Maglev's consistent hashing over the 5-tuple (ipvsadm calls it `mh`), weighted.
+    #[default]
+    Maglev,
+}
+
+impl fmt::Display for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scheduler::Maglev => f.pad("maglev"),
+        }
+    }
+}
+
+impl FromStr for Scheduler {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "maglev" => Ok(Scheduler::Maglev),
+            _ => Err(NameError::Scheduler(text.into())),
+        }
+    }
+}
+
+/// Names a service: its VIP, its port and its protocol. Displayed as `192.0.2.1:80/tcp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceId {
+    /// The virtual address that clients connect to.
+    pub vip: IpAddr,
+    /// The L4 port, 1 to 65535.
+    pub port: u16,
+    /// The transport protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.vip, self.port), self.protocol)
+    }
+}
+
+/// Reads `VIP:PORT`, the VIP in brackets where it is IPv6.
+pub fn parse_endpoint(text: &str) -> Result<(IpAddr, u16), NameError> {
+    let endpoint: SocketAddr = text.parse().map_err(|_| NameError::Endpoint(text.into()))?;
+    if endpoint.port() == 0 {
+        return Err(NameError::PortZero(text.into()));
+    }
+    Ok((endpoint.ip(), endpoint.port()))
+}
+
+/// Reads a backend, `ADDRESS` or, as ipvsadm's users write it, `ADDRESS:PORT`.
+pub fn parse_backend(text: &str) -> Result<(IpAddr, Option<u16>), NameError> {
+    if let Ok(address) = text.parse() {
+        return Ok((address, None));
+    }
+    match parse_endpoint(text) {
+        Ok((address, port)) => Ok((address, Some(port))),
+        Err(NameError::PortZero(text)) => Err(NameError::PortZero(text)),
+        Err(_) => Err(NameError::Backend(text.into())),
+    }
+}
+
+/// Serde through `Display` and `FromStr`: the same words in JSON, in files and on the command line.
+macro_rules! serde_as_text {
+    ($($name:ty),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+
+serde_as_text!(Mac, Protocol, Scheduler);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_is_read_as_it_is_written() {
+        let mac: Mac = "52:54:00:aB:34:5".parse().unwrap();
+        assert_eq!(mac.to_string(), "52:54:00:ab:34:05");
+        assert_eq!("52-54-00-ab-34-05".parse(), Ok(mac));
+    }
+
+    #[test]
+    fn what_is_no_mac_is_refused() {
+        for text in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:00:12:34:zz", "+1:2:3:4:5:6", "525400123456"]
+        {
+            assert_eq!(text.parse::<Mac>(), Err(NameError::Mac(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_need_a_port_and_ipv6_needs_brackets() {
+        assert_eq!(parse_endpoint("192.0.2.1:80"), Ok(("192.0.2.1".parse().unwrap(), 80)));
+        assert_eq!(parse_endpoint("[2001:db8::1]:443"), Ok(("2001:db8::1".parse().unwrap(), 443)));
+        for text in ["192.0.2.1", "2001:db8::1", "192.0.2.1:http", "192.0.2.1:65536", "example.org:80", ""] {
+            assert!(parse_endpoint(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_endpoint("192.0.2.1:0"), Err(NameError::PortZero("192.0.2.1:0".into())));
+    }
+
+    #[test]
+    fn a_backend_may_name_its_port() {
+        assert_eq!(parse_backend("192.0.2.9"), Ok(("192.0.2.9".parse().unwrap(), None)));
+        assert_eq!(parse_backend("2001:db8::9"), Ok(("2001:db8::9".parse().unwrap(), None)));
+        assert_eq!(parse_backend("192.0.2.9:80"), Ok(("192.0.2.9".parse().unwrap(), Some(80))));
+        assert!(parse_backend("web1").is_err());
+    }
+
+    #[test]
+    fn a_service_is_named_in_one_word() {
+        let service = ServiceId { vip: "2001:db8::1".parse().unwrap(), port: 80, protocol: Protocol::Udp };
+        assert_eq!(service.to_string(), "[2001:db8::1]:80/udp");
+    }
+}

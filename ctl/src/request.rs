@@ -1,0 +1,210 @@
+//! What may be asked of `shuntd`.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Mac, Scheduler, ServiceId};
+
+/// One line to the daemon: a [`Request`] and the version of the API it is written in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`crate::VERSION`] of whoever asks.
+    pub version: u32,
+    /// The request itself.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// All that may be asked, reading first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", content = "arguments", rename_all = "kebab-case")]
+pub enum Request {
+    /// The director at a glance.
+    Status,
+    /// All services with their backends and counters.
+    ServiceList,
+    /// One service with its backends and counters.
+    ServiceShow(ServiceId),
+    /// The MAC addresses of the backends, and how fresh they are.
+    NeighborList,
+    /// The ports: device, driver, link, addresses, counters.
+    PortList,
+    /// The workers: core, packets, load.
+    WorkerList,
+    /// Why frames were dropped or given to the slow path, and how many.
+    Drops,
+    /// A new service, with or without backends.
+    ServiceAdd(ServiceAdd),
+    /// Removes a service and its backends.
+    ServiceRemove(ServiceId),
+    /// A new backend for a service.
+    BackendAdd(BackendAdd),
+    /// Changes a backend's weight or MAC address.
+    BackendEdit(BackendEdit),
+    /// Removes a backend from a service.
+    BackendRemove(BackendRemove),
+}
+
+impl Request {
+    /// Whether the request would change what the director does: such requests need root or the daemon's own user.
+    pub fn changes(&self) -> bool {
+        match self {
+            Request::Status
+            | Request::ServiceList
+            | Request::ServiceShow(_)
+            | Request::NeighborList
+            | Request::PortList
+            | Request::WorkerList
+            | Request::Drops => false,
+            Request::ServiceAdd(_)
+            | Request::ServiceRemove(_)
+            | Request::BackendAdd(_)
+            | Request::BackendEdit(_)
+            | Request::BackendRemove(_) => true,
+        }
+    }
+}
+
+/// A new service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAdd {
+    /// Its VIP, port and protocol.
+    pub service: ServiceId,
+    /// How backends are chosen.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// Its first backends.
+    #[serde(default)]
+    pub backends: Vec<BackendSpec>,
+}
+
+/// A backend as an operator asks for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendSpec {
+    /// Its IP address, on one of the director's networks.
+    pub address: IpAddr,
+    /// Its L4 port: DR rewrites no port, so it can only be the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Its share of new flows in relation to the other backends', 0 to 65535; 0: no new flows.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    /// Its MAC address, if that is not to be resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+fn default_weight() -> u32 {
+    1
+}
+
+/// A new backend for a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendAdd {
+    /// The service that it is to serve.
+    pub service: ServiceId,
+    /// The backend.
+    pub backend: BackendSpec,
+}
+
+/// What changes about a backend; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendEdit {
+    /// The service.
+    pub service: ServiceId,
+    /// The backend's address.
+    pub address: IpAddr,
+    /// The new weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// The new pinned MAC address, or `"resolve"` to have it resolved again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacChange>,
+}
+
+/// A new source for a backend's MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacChange {
+    /// Use this one, ask nobody.
+    Pin(Mac),
+    /// Resolve it by ARP or NDP.
+    Resolve,
+}
+
+impl std::fmt::Display for MacChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MacChange::Pin(mac) => mac.fmt(f),
+            MacChange::Resolve => f.write_str("resolve"),
+        }
+    }
+}
+
+impl std::str::FromStr for MacChange {
+    type Err = crate::NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "resolve" { Ok(MacChange::Resolve) } else { text.parse().map(MacChange::Pin) }
+    }
+}
+
+impl Serialize for MacChange {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MacChange {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Which backend of which service goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendRemove {
+    /// The service.
+    pub service: ServiceId,
+    /// The backend's address.
+    pub address: IpAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_flat_json_object() {
+        let line = r#"{"version":1,"command":"backend-edit","arguments":{"service":{"vip":"192.0.2.1","port":80},"address":"192.0.2.9","weight":3,"mac":"resolve"}}"#;
+        let envelope: Envelope = serde_json::from_str(line).unwrap();
+        let Request::BackendEdit(edit) = &envelope.request else { panic!("{envelope:?}") };
+        assert_eq!((edit.weight, edit.mac), (Some(3), Some(MacChange::Resolve)));
+        let again: Envelope = serde_json::from_str(&serde_json::to_string(&envelope).unwrap()).unwrap();
+        assert_eq!(again, envelope);
+    }
+
+    #[test]
+    fn a_request_without_arguments_needs_none() {
+        let envelope: Envelope = serde_json::from_str(r#"{"version":1,"command":"status"}"#).unwrap();
+        assert_eq!(envelope.request, Request::Status);
+        assert!(!envelope.request.changes());
+    }
+
+    #[test]
+    fn unknown_fields_and_commands_are_refused() {
+        for line in [
+            r#"{"version":1,"command":"reboot"}"#,
+            r#"{"version":1,"command":"service-show","arguments":{"vip":"192.0.2.1","port":80,"prot":"tcp"}}"#,
+            r#"{"version":1,"command":"service-show","arguments":{"vip":"192.0.2.1","port":65536}}"#,
+            r#"{"version":1,"command":"service-show","arguments":{"vip":"192.0.2.300","port":80}}"#,
+        ] {
+            assert!(serde_json::from_str::<Envelope>(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The configuration file as it is written. What must be there is checked later, so that all that is missing can be
+//! said at once; that is why nearly everything here is an `Option`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Hugepages;
+use crate::dpdk::Driver;
+
+/// The whole file. An element of a list that is no table at all is `None`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) director: DirectorSection,
+    pub(super) ports: Vec<Option<PortSection>>,
+    pub(super) services: Vec<Option<ServiceSection>>,
+}
+
+/// `[director]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DirectorSection {
+    /// Cores that forward, one worker each. Default: core 1, or 0 where it is the only one.
+    pub(super) workers: Option<Vec<usize>>,
+    /// The core of ARP, NDP, ping and neighbor resolution. Default: 0.
+    pub(super) slow_path: Option<usize>,
+    /// Whether the slow path polls its core without a pause, for the quickest answers. Default: false.
+    pub(super) slow_path_poll: bool,
+    /// 32 hexadecimal digits; the same on every director of the same VIPs. Default: a fixed one.
+    pub(super) hash_key: Option<String>,
+    /// Slots of a Maglev table, a prime. Default: 65537.
+    pub(super) maglev_table_size: Option<u32>,
+    /// The control socket. Default: /run/shunt/shuntd.sock.
+    pub(super) socket: Option<PathBuf>,
+    /// The group whose members may open the socket (and only read). Default: the daemon's own.
+    pub(super) socket_group: Option<String>,
+    /// "auto", "on" or "off". Default: "auto": hugepages where enough of them are free.
+    pub(super) hugepages: Hugepages,
+    /// Packet buffers of 2 KiB. Default: what ports and workers need.
+    pub(super) mbufs: Option<u32>,
+    /// More arguments for DPDK's EAL. Default: none.
+    pub(super) eal_args: Vec<String>,
+}
+
+/// `[[ports]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PortSection {
+    /// What it is called in listings and metrics. Required.
+    pub(super) name: Option<String>,
+    /// PCI address, `iface:NAME`, or a DPDK vdev string. Required.
+    pub(super) device: Option<String>,
+    /// For `iface:`: "af_xdp", "af_packet" or "auto". Default: "auto": AF_XDP, else AF_PACKET.
+    pub(super) driver: Option<Driver>,
+    /// The director's own addresses there, with prefix length. Backends must be in one of these networks.
+    pub(super) addresses: Vec<String>,
+}
+
+/// `[[services]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServiceSection {
+    /// The virtual address. Required.
+    pub(super) vip: Option<String>,
+    /// The L4 port. Required.
+    pub(super) port: Option<PortNumber>,
+    /// "tcp" or "udp". Default: "tcp".
+    pub(super) protocol: Option<String>,
+    /// "maglev". Default: "maglev".
+    pub(super) scheduler: Option<String>,
+    /// Not available yet; known, so that it can be refused with a reason.
+    pub(super) check: Option<serde_json::Value>,
+    /// Who answers.
+    pub(super) backends: Vec<Option<BackendSection>>,
+}
+
+/// An element of `backends`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BackendSection {
+    /// Its IP address. Required.
+    pub(super) address: Option<String>,
+    /// 0 to 65535. Default: 1. 0: no new flows.
+    pub(super) weight: Option<u32>,
+    /// Its MAC address, if that is not to be resolved by ARP or NDP.
+    pub(super) mac: Option<String>,
+}
+
+/// A port, as a number or as text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a port number")]
+pub(super) enum PortNumber {
+    Number(u64),
+    Text(String),
+}

@@ -1,0 +1,548 @@
+//! The configuration: a TOML file and `SHUNT_…` environment variables, turned once into a checked [`Config`].
+//!
+//! Keys nobody knows are refused. All that is wrong is said at once, each with its place (line of the file and path of the key,
+//! or the environment variable): an operator at night should not learn of the third mistake after mending the second.
+
+mod file;
+mod source;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ctl::request::{BackendSpec, ServiceAdd};
+use ctl::{Mac, Protocol, Scheduler, ServiceId};
+use ipnet::IpNet;
+
+use crate::counters::TargetIds;
+use crate::dpdk::{Device, Driver};
+use crate::maglev;
+use crate::model::{self, Model, ModelError};
+use file::{BackendSection, DirectorSection, File, PortNumber, PortSection, ServiceSection};
+use source::Source;
+
+/// Keys the hashes where the configuration has no `hash_key`: fixed, so that a restart moves no flow.
+const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt-hash-key-0";
+
+/// What `shuntd` is to do, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The `[director]` section.
+    pub director: Director,
+    /// The ports, in the order of the file.
+    pub ports: Vec<Port>,
+    /// The services.
+    pub services: Vec<ServiceAdd>,
+    /// What is legal, but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// The `[director]` section.
+#[derive(Debug, Clone)]
+pub struct Director {
+    /// Cores that forward, one worker each.
+    pub workers: Vec<usize>,
+    /// The core of the slow path.
+    pub slow_path: usize,
+    /// Whether the slow path polls without a pause.
+    pub slow_path_poll: bool,
+    /// Keys the flow hash and the Maglev tables.
+    pub hash_key: [u8; 16],
+    /// Slots of a Maglev table.
+    pub maglev_table_size: u32,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The group that may open the socket.
+    pub socket_group: Option<String>,
+    /// Whether packet memory is to be in hugepages.
+    pub hugepages: Hugepages,
+    /// Packet buffers; `None`: as many as ports and workers need.
+    pub mbufs: Option<u32>,
+    /// More arguments for DPDK's EAL.
+    pub eal_args: Vec<String>,
+}
+
+/// Whether packet memory is to be in hugepages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hugepages {
+    /// Where enough of them are free.
+    #[default]
+    Auto,
+    /// Or do not start.
+    On,
+    /// Never.
+    Off,
+}
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its device.
+    pub device: Device,
+    /// The director's own addresses there.
+    pub addresses: Vec<IpNet>,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError {
+    /// In the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: file and line, or environment variable.
+    pub place: String,
+    /// Which key: `services[0].backends[1].weight`; empty where it is none in particular.
+    pub key: String,
+    /// What, a sentence.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl Config {
+    /// Reads and checks a file, with the environment on top.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        Self::from_source(Source::read(path)?)
+    }
+
+    fn from_source(mut source: Source) -> Result<Config, ConfigError> {
+        let file: File = source.sections();
+        let mut reader = Reader { source, warnings: Vec::new() };
+        let director = reader.director(file.director);
+        let ports = reader.ports(file.ports);
+        let services = reader.services(file.services);
+        let Reader { source, warnings } = reader;
+        let mut config = Config { director, ports, services: Vec::new(), warnings };
+        let mut source = source;
+        // Against a model with the smallest of tables: what is checked does not depend on the size.
+        let mut model = config.model(3);
+        let ids = TargetIds::new(Vec::new());
+        for (key, service) in services {
+            for error in model.add_service(&service, &ids).err().into_iter().flatten() {
+                source.problem(&place_of(&key, &error), error.to_string());
+            }
+            config.services.push(service);
+        }
+        source.finish()?;
+        Ok(config)
+    }
+
+    /// The model of this configuration with its services.
+    pub fn full_model(&self, ids: &std::sync::Arc<TargetIds>) -> Result<Model, Vec<ModelError>> {
+        let mut model = self.model(self.director.maglev_table_size);
+        for service in &self.services {
+            model.add_service(service, ids)?;
+        }
+        Ok(model)
+    }
+
+    fn model(&self, table_size: u32) -> Model {
+        let ports =
+            self.ports.iter().map(|port| model::Port { name: port.name.clone(), addresses: port.addresses.clone() });
+        Model::new(self.director.hash_key, table_size, ports.collect())
+    }
+}
+
+/// The key that a model's error is about. What concerns a service as a whole is said of its VIP.
+fn place_of(service: &str, error: &ModelError) -> String {
+    let field = match error {
+        ModelError::InList { .. } => error.field(),
+        ModelError::PortZero => "port".into(),
+        _ => "vip".into(),
+    };
+    format!("{service}.{field}")
+}
+
+/// Turns sections into checked values, noting what is wrong.
+struct Reader {
+    source: Source,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    fn director(&mut self, section: DirectorSection) -> Director {
+        let hash_key = section.hash_key.map_or(DEFAULT_HASH_KEY, |text| {
+            hash_key(&text).unwrap_or_else(|| {
+                self.source
+                    .problem("director.hash_key", "Not 32 hexadecimal digits: make one with `openssl rand -hex 16`");
+                DEFAULT_HASH_KEY
+            })
+        });
+        let table_size = section.maglev_table_size.unwrap_or(maglev::DEFAULT_TABLE_SIZE);
+        if !maglev::is_table_size(table_size) {
+            let message =
+                format!("{table_size} is not a prime from 3 to {}: leave it out, or use 65537", maglev::MAX_TABLE_SIZE);
+            self.source.problem("director.maglev_table_size", message);
+        }
+        let (workers, slow_path) = self.cores(section.workers, section.slow_path);
+        if section.mbufs.is_some_and(|mbufs| !(1_024..=1 << 24).contains(&mbufs)) {
+            self.source.problem("director.mbufs", "Use 1024 to 16777216, or leave it out");
+        }
+        Director {
+            workers,
+            slow_path,
+            slow_path_poll: section.slow_path_poll,
+            hash_key,
+            maglev_table_size: table_size,
+            socket: section.socket.unwrap_or_else(|| ctl::DEFAULT_SOCKET.into()),
+            socket_group: section.socket_group,
+            hugepages: section.hugepages,
+            mbufs: section.mbufs,
+            eal_args: section.eal_args,
+        }
+    }
+
+    /// Defaults: core 0 for the slow path, core 1 for one worker; where there is but one core, both share it.
+    fn cores(&mut self, workers: Option<Vec<usize>>, slow_path: Option<usize>) -> (Vec<usize>, usize) {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let slow_path = slow_path.unwrap_or(0);
+        let workers = workers.unwrap_or_else(|| vec![if cores > 1 && slow_path != 1 { 1 } else { 0 }]);
+        if workers.is_empty() {
+            self.source.problem("director.workers", "At least one core must forward");
+        }
+        let distinct: HashSet<&usize> = workers.iter().collect();
+        if distinct.len() < workers.len() {
+            self.source.problem("director.workers", "A core is named twice: each worker needs one of its own");
+        }
+        if workers.contains(&slow_path) {
+            if cores > 1 {
+                let message = format!("Core {slow_path} is the slow path's: a worker never gives its core away");
+                self.source.problem("director.workers", message);
+            } else {
+                self.warnings
+                    .push("A worker and the slow path share the only core: ARP and control will be slow".into());
+            }
+        }
+        (workers, slow_path)
+    }
+
+    fn ports(&mut self, sections: Vec<Option<PortSection>>) -> Vec<Port> {
+        if sections.is_empty() {
+            self.source.problem("ports", "At least one [[ports]] section is needed");
+        }
+        let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut ports = Vec::new();
+        for (index, section) in sections.into_iter().enumerate() {
+            let Some(section) = section else { continue };
+            let key = format!("ports[{index}]");
+            let port = self.port(&key, section);
+            if !port.name.is_empty() && !names.insert(port.name.clone()) {
+                self.source.problem(&format!("{key}.name"), format!("There is a port \"{}\" already", port.name));
+            }
+            if !devices.insert(port.device.to_string()) {
+                self.source.problem(&format!("{key}.device"), "Another port has this device already");
+            }
+            for address in &port.addresses {
+                if !addresses.insert(address.addr()) {
+                    let message = format!("{} is an address of another port already", address.addr());
+                    self.source.problem(&format!("{key}.addresses"), message);
+                }
+            }
+            ports.push(port);
+        }
+        ports
+    }
+
+    fn port(&mut self, key: &str, section: PortSection) -> Port {
+        let name = self.required(key, "name", section.name).unwrap_or_default();
+        let legal = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        if !name.chars().all(legal) {
+            self.source.problem(&format!("{key}.name"), "Use letters, digits, and _ - . only");
+        }
+        let device = self.required(key, "device", section.device).and_then(|text| {
+            device(&text, section.driver)
+                .inspect_err(|message| self.source.problem(&format!("{key}.device"), message.as_str()))
+                .ok()
+        });
+        let addresses = section.addresses.into_iter().enumerate().filter_map(|(index, text)| {
+            own_address(&text)
+                .inspect_err(|message| self.source.problem(&format!("{key}.addresses[{index}]"), message.as_str()))
+                .ok()
+        });
+        let addresses: Vec<IpNet> = addresses.collect();
+        // A name that cannot be twice, so that what lacks a device is not called a duplicate on top.
+        Port { name, device: device.unwrap_or_else(|| Device::Vdev(format!("({key})"))), addresses }
+    }
+
+    fn services(&mut self, sections: Vec<Option<ServiceSection>>) -> Vec<(String, ServiceAdd)> {
+        let sections = sections.into_iter().enumerate();
+        sections
+            .filter_map(|(index, section)| {
+                let key = format!("services[{index}]");
+                self.service(&key, section?).map(|service| (key, service))
+            })
+            .collect()
+    }
+
+    fn service(&mut self, key: &str, section: ServiceSection) -> Option<ServiceAdd> {
+        let vip = self.required(key, "vip", section.vip);
+        let vip =
+            vip.and_then(|text| self.parsed(key, "vip", &text, "an IP address, such as 192.0.2.1 or 2001:db8::1"));
+        let port = self.required(key, "port", section.port).and_then(|port| self.service_port(key, &port));
+        let protocol = section.protocol.as_deref().unwrap_or("tcp");
+        let protocol: Option<Protocol> = self.named(key, "protocol", protocol);
+        let scheduler = section.scheduler.as_deref().unwrap_or("maglev");
+        let scheduler: Option<Scheduler> = self.named(key, "scheduler", scheduler);
+        if section.check.is_some() {
+            self.source
+                .problem(&format!("{key}.check"), "Health checks are not available in this release: take the key out");
+        }
+        let backends = section
+            .backends
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, backend)| self.backend(&format!("{key}.backends[{index}]"), backend?));
+        let backends: Vec<BackendSpec> = backends.collect();
+        if backends.iter().all(|backend| backend.weight == 0) {
+            self.warnings.push(format!(
+                "{key}: the service has no backend with a weight above 0; all its packets will be dropped"
+            ));
+        }
+        Some(ServiceAdd {
+            service: ServiceId { vip: vip?, port: port?, protocol: protocol? },
+            scheduler: scheduler?,
+            backends,
+        })
+    }
+
+    fn service_port(&mut self, key: &str, port: &PortNumber) -> Option<u16> {
+        let number = match port {
+            PortNumber::Number(number) => u16::try_from(*number).ok(),
+            PortNumber::Text(text) => text.parse().ok(),
+        };
+        if let Some(number) = number.filter(|&number| number > 0) {
+            return Some(number);
+        }
+        let message = match port {
+            PortNumber::Text(text) if text == "any" || text.contains([',', '-']) => {
+                "Lists and ranges of ports and \"any\" are not available in this release: write a service for each port"
+            }
+            _ => "Not a port: use 1 to 65535",
+        };
+        self.source.problem(&format!("{key}.port"), message);
+        None
+    }
+
+    fn backend(&mut self, key: &str, section: BackendSection) -> Option<BackendSpec> {
+        let address = self.required(key, "address", section.address);
+        let address = address.and_then(|text| {
+            ctl::parse_backend(&text)
+                .inspect_err(|error| self.source.problem(&format!("{key}.address"), error.to_string()))
+                .ok()
+        });
+        let mac: Option<Mac> = section.mac.and_then(|text| self.named(key, "mac", &text));
+        let (address, port) = address?;
+        Some(BackendSpec { address, port, weight: section.weight.unwrap_or(1), mac })
+    }
+
+    /// A value that must be there. One that was there and of the wrong type has been complained about already.
+    fn required<T>(&mut self, section: &str, key: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.source.missing(section, key);
+        }
+        value
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, section: &str, key: &str, text: &str, what: &str) -> Option<T> {
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.source.problem(&format!("{section}.{key}"), format!("\"{text}\" is not {what}"));
+        }
+        value
+    }
+
+    fn named<T: std::str::FromStr<Err = ctl::NameError>>(&mut self, section: &str, key: &str, text: &str) -> Option<T> {
+        text.parse()
+            .inspect_err(|error: &ctl::NameError| self.source.problem(&format!("{section}.{key}"), error.to_string()))
+            .ok()
+    }
+}
+
+fn hash_key(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks(2).filter_map(|pair| Some(pair[0] << 4 | pair.get(1)?)).collect();
+    if digits.len() == 32 { bytes.try_into().ok() } else { None }
+}
+
+fn device(text: &str, driver: Option<Driver>) -> Result<Device, String> {
+    let device = match text.strip_prefix("iface:") {
+        Some("") => return Err("Name a network interface: iface:eth1".into()),
+        Some(name) => return Ok(Device::Interface { name: name.into(), driver: driver.unwrap_or_default() }),
+        None if text.starts_with("net_") || text.starts_with("eth_") => Device::Vdev(text.into()),
+        None => Device::Pci(pci_address(text).ok_or_else(|| {
+            format!("\"{text}\" is no device: write a PCI address (0000:03:00.1), iface:NAME, or a DPDK vdev (net_…)")
+        })?),
+    };
+    if driver.is_some() { Err("`driver` goes with iface: devices only".into()) } else { Ok(device) }
+}
+
+/// `[domain:]bus:device.function`, as lspci writes it, in full.
+fn pci_address(text: &str) -> Option<String> {
+    let full = if text.matches(':').count() == 1 { format!("0000:{text}") } else { text.to_ascii_lowercase() };
+    let (rest, function) = full.split_once('.')?;
+    let parts: Vec<&str> = rest.split(':').collect();
+    let hex = |part: &str, len| part.len() == len && part.bytes().all(|c| c.is_ascii_hexdigit());
+    let [domain, bus, device] = parts[..] else { return None };
+    let well_formed = hex(domain, 4) && hex(bus, 2) && hex(device, 2) && matches!(function.as_bytes(), [b'0'..=b'7']);
+    well_formed.then_some(full)
+}
+
+fn own_address(text: &str) -> Result<IpNet, String> {
+    let net: IpNet =
+        text.parse().map_err(|_| format!("\"{text}\" is not ADDRESS/PREFIX: write 192.0.2.2/24 or 2001:db8::2/64"))?;
+    model::check_unicast(net.addr()).map_err(|error| error.to_string())?;
+    let IpNet::V4(v4) = net else { return Ok(net) };
+    if v4.prefix_len() < 31 && (v4.network() == v4.addr() || v4.broadcast() == v4.addr()) {
+        return Err(format!("{} is the network's own or its broadcast address, not a host's", v4.addr()));
+    }
+    Ok(net)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = r#"
+[director]
+workers = [1]
+slow_path = 0
+hash_key = "000102030405060708090a0b0c0d0e0f"
+[[ports]]
+name = "lan0"
+device = "0000:03:00.1"
+addresses = ["192.168.0.2/24", "fd00::2/64"]
+[[services]]
+vip = "192.168.0.101"
+port = 80
+protocol = "tcp"
+scheduler = "maglev"
+backends = [ { address = "192.168.0.3", weight = 1 }, { address = "192.168.0.4", weight = 3 } ]
+[[services]]
+vip = "fd00::101"
+port = "53"
+protocol = "udp"
+backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
+"#;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Config::from_source(Source::from_text("shunt.toml", text, &[])?)
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        load(text).unwrap_err().problems.iter().map(Problem::to_string).collect()
+    }
+
+    /// The example with one line replaced.
+    fn with(line: &str, instead: &str) -> String {
+        assert!(EXAMPLE.contains(line), "{line}");
+        EXAMPLE.replacen(line, instead, 1)
+    }
+
+    #[test]
+    fn the_example_is_understood() {
+        let config = load(EXAMPLE).unwrap();
+        assert_eq!(config.director.hash_key, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(config.ports[0].device, Device::Pci("0000:03:00.1".into()));
+        assert_eq!(config.services[0].backends[1].weight, 3);
+        assert_eq!(config.services[1].service.to_string(), "[fd00::101]:53/udp");
+        assert_eq!(config.services[1].backends[0].mac, Some(Mac([2, 0, 0, 0, 0, 3])));
+        assert_eq!(config.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_mistake_is_said_at_once_with_its_place() {
+        let text = EXAMPLE
+            .replace("slow_path = 0", "slow_path = 0\nslowpath_poll = true")
+            .replace("\"192.168.0.2/24\"", "\"192.168.0.2\"")
+            .replace("port = 80", "port = 80000")
+            .replace("weight = 3", "weight = \"three\"")
+            .replace("protocol = \"udp\"", "protocol = \"icmp\"")
+            .replace("name = \"lan0\"\n", "");
+        let problems = problems(&text);
+        for expected in [
+            "shunt.toml:5: director.slowpath_poll: ",
+            "shunt.toml:7: ports[0].name: ",
+            "shunt.toml:9: ports[0].addresses[0]: ",
+            "shunt.toml:12: services[0].port: ",
+            "shunt.toml:15: services[0].backends[1].weight: ",
+            "shunt.toml:19: services[1].protocol: ",
+        ] {
+            assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected} in {problems:#?}");
+        }
+        assert_eq!(problems.len(), 6, "{problems:#?}");
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let hint = |line, instead: &str| problems(&with(line, instead)).join("\n");
+        for (line, instead, says) in [
+            ("workers = [1]", "workers = []", "At least one core"),
+            ("workers = [1]", "workers = [1, 1]", "twice"),
+            ("workers = [1]", "workers = 1", "director.workers"),
+            ("slow_path = 0", "slow_path = -1", "director.slow_path"),
+            ("hash_key = \"00", "hash_key = \"0g", "32 hexadecimal digits"),
+            ("slow_path = 0", "maglev_table_size = 65536", "prime"),
+            ("device = \"0000:03:00.1\"", "device = \"eth1\"", "iface:NAME"),
+            ("device = \"0000:03:00.1\"", "device = \"iface:\"", "iface:eth1"),
+            ("\"fd00::2/64\"", "\"192.168.0.0/24\"", "network's own"),
+            ("\"192.168.0.3\"", "\"192.168.0.3:8080\"", "8080"),
+            ("\"192.168.0.3\"", "\"10.0.0.3\"", "192.168.0.0/24 (lan0)"),
+            ("weight = 3", "weight = 65536", "65535"),
+            ("weight = 3", "weight = -1", "services[0].backends[1].weight"),
+            ("port = 80", "port = \"80,443\"", "a service for each port"),
+            ("scheduler = \"maglev\"", "scheduler = \"wlc\"", "not available in this release"),
+            ("scheduler = \"maglev\"", "check = { type = \"http\" }", "Health checks are not available"),
+            ("vip = \"192.168.0.101\"", "vip = \"192.168.0.2\"", "own address"),
+            ("vip = \"192.168.0.101\"", "VIP = \"192.168.0.101\"", "did you mean `vip`?"),
+        ] {
+            let said = hint(line, instead);
+            assert!(said.contains(says), "{instead}: {said}");
+            assert!(said.contains("shunt.toml:"), "{instead}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_names_the_line() {
+        let said = problems("[director\nworkers = 1").join("\n");
+        assert!(said.contains("shunt.toml:1"), "{said}");
+    }
+
+    #[test]
+    fn the_environment_goes_over_the_file() {
+        let variables = [("SHUNT_DIRECTOR__SLOW_PATH", "2"), ("SHUNT_DIRECTOR__WORKERS", "3,4")];
+        let config = Config::from_source(Source::from_text("f", EXAMPLE, &variables).unwrap()).unwrap();
+        assert_eq!((config.director.slow_path, config.director.workers), (2, vec![3, 4]));
+
+        let variables = [("SHUNT_DIRECTOR__SLOWPATH", "2"), ("SHUNT_DIRECTOR__SLOW_PATH", "x")];
+        let error = Config::from_source(Source::from_text("f", EXAMPLE, &variables).unwrap()).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("environment SHUNT_DIRECTOR__SLOWPATH: "), "{said}");
+        assert!(said.contains("environment SHUNT_DIRECTOR__SLOW_PATH: "), "{said}");
+    }
+
+    #[test]
+    fn pci_addresses_come_long_and_short() {
+        assert_eq!(pci_address("03:00.1").as_deref(), Some("0000:03:00.1"));
+        assert_eq!(pci_address("0000:af:1f.7").as_deref(), Some("0000:af:1f.7"));
+        for text in ["03:00", "0000:03:00.8", "0000:03:00.11", "x:03:00.1", "0:0:0:0.1"] {
+            assert_eq!(pci_address(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What a worker counts, and how it is read.
+//!
+//! Each worker has its own [`WorkerCounters`], which nobody else writes: adding is a load and a store, never a
+//! locked instruction, and no two workers write to one cache line. Readers sum over the workers and may be a few
+//! packets behind.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::exit::{DropReason, PuntReason};
+
+/// The most pairs of service and backend, over all services.
+pub const MAX_TARGETS: usize = 1 << 17;
+
+/// A number that one thread adds to and any may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning thread may.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Replaces the value; only the owning thread may.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value.
+    #[inline]
+    pub fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+#[repr(align(128))] // two lines: neighbors are fetched in pairs
+pub struct WorkerCounters {
+    /// Turns of its loop.
+    pub turns: Counter,
+    /// Turns that found frames.
+    pub busy_turns: Counter,
+    /// TSC cycles spent in these turns.
+    pub busy_cycles: Counter,
+    /// TSC cycles since the worker started.
+    pub cycles: Counter,
+    /// The snapshot it works with.
+    pub generation: Counter,
+    /// By port.
+    pub ports: Box<[PortCounters]>,
+    /// By pair of service and backend, see [`TargetId`].
+    pub targets: Box<[TargetCounters]>,
+}
+
+/// What one worker counts of one port. Frames that enter here and their fate; frames that leave here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PortCounters {
+    /// Frames received.
+    pub rx_packets: Counter,
+    /// Bytes received.
+    pub rx_bytes: Counter,
+    /// Frames received here that were forwarded to a backend.
+    pub forwarded: Counter,
+    /// Frames sent, those of the slow path among them.
+    pub tx_packets: Counter,
+    /// Bytes sent.
+    pub tx_bytes: Counter,
+    /// Frames received here and dropped, by reason; `tx_full` counts where the frame would have left.
+    pub drops: [Counter; DropReason::COUNT],
+    /// Frames received here and given to the slow path, by reason.
+    pub punts: [Counter; PuntReason::COUNT],
+}
+
+/// What one worker sent to a backend for a service.
+#[derive(Debug, Default)]
+pub struct TargetCounters {
+    /// Frames.
+    pub packets: Counter,
+    /// Bytes.
+    pub bytes: Counter,
+}
+
+impl WorkerCounters {
+    /// All zero, for this many ports.
+    pub fn new(ports: usize) -> Self {
+        WorkerCounters {
+            turns: Counter::default(),
+            busy_turns: Counter::default(),
+            busy_cycles: Counter::default(),
+            cycles: Counter::default(),
+            generation: Counter::default(),
+            ports: (0..ports).map(|_| PortCounters::default()).collect(),
+            targets: (0..MAX_TARGETS).map(|_| TargetCounters::default()).collect(),
+        }
+    }
+
+    /// The sum of one counter over the ports.
+    pub fn over_ports(&self, which: impl Fn(&PortCounters) -> u64) -> u64 {
+        self.ports.iter().map(which).sum()
+    }
+}
+
+impl PortCounters {
+    /// All drops.
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().map(Counter::read).sum()
+    }
+
+    /// All punts.
+    pub fn punted(&self) -> u64 {
+        self.punts.iter().map(Counter::read).sum()
+    }
+}
+
+/// Frames and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes, Ethernet header included.
+    pub bytes: u64,
+}
+
+/// Hands out the places of [`WorkerCounters::targets`].
+#[derive(Debug)]
+pub struct TargetIds {
+    workers: Vec<Arc<WorkerCounters>>,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    returned: Vec<u32>,
+    never_used: u32,
+}
+
+/// The place where the workers count what they send to one backend of one service. It is given back when the last
+/// holder lets go of it: the model, and each snapshot that workers may still use.
+#[derive(Debug)]
+pub struct TargetId {
+    place: u32,
+    /// What stood there when the place was handed out: counters never go back, so that workers need no word.
+    before: Traffic,
+    ids: Weak<TargetIds>,
+}
+
+impl TargetIds {
+    /// With the counters of all workers.
+    pub fn new(workers: Vec<Arc<WorkerCounters>>) -> Arc<Self> {
+        Arc::new(TargetIds { workers, free: Mutex::default() })
+    }
+
+    /// A place that nobody uses; `None` where all [`MAX_TARGETS`] are in use.
+    pub fn take(self: &Arc<Self>) -> Option<TargetId> {
+        let mut free = self.free.lock().expect("no holder of this lock panics");
+        let place = match free.returned.pop() {
+            Some(place) => place,
+            None if (free.never_used as usize) < MAX_TARGETS => {
+                free.never_used += 1;
+                free.never_used - 1
+            }
+            None => return None,
+        };
+        Some(TargetId { place, before: self.sum(place), ids: Arc::downgrade(self) })
+    }
+
+    fn sum(&self, place: u32) -> Traffic {
+        let mut sum = Traffic::default();
+        for worker in &self.workers {
+            let target = &worker.targets[place as usize];
+            sum.packets = sum.packets.wrapping_add(target.packets.read());
+            sum.bytes = sum.bytes.wrapping_add(target.bytes.read());
+        }
+        sum
+    }
+}
+
+impl TargetId {
+    /// The place in [`WorkerCounters::targets`].
+    pub fn place(&self) -> u32 {
+        self.place
+    }
+
+    /// What all workers have sent since the place was handed out.
+    pub fn traffic(&self) -> Traffic {
+        let Some(ids) = self.ids.upgrade() else { return Traffic::default() };
+        let now = ids.sum(self.place);
+        Traffic {
+            packets: now.packets.wrapping_sub(self.before.packets),
+            bytes: now.bytes.wrapping_sub(self.before.bytes),
+        }
+    }
+}
+
+impl Drop for TargetId {
+    fn drop(&mut self) {
+        if let Some(ids) = self.ids.upgrade() {
+            ids.free.lock().expect("no holder of this lock panics").returned.push(self.place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_comes_back_counts_from_zero() {
+        let worker = Arc::new(WorkerCounters::new(1));
+        let ids = TargetIds::new(vec![worker.clone()]);
+        let first = ids.take().unwrap();
+        worker.targets[first.place() as usize].packets.add(5);
+        worker.targets[first.place() as usize].bytes.add(500);
+        assert_eq!(first.traffic(), Traffic { packets: 5, bytes: 500 });
+        let place = first.place();
+        drop(first);
+        let second = ids.take().unwrap();
+        assert_eq!(second.place(), place);
+        assert_eq!(second.traffic(), Traffic::default());
+    }
+
+    #[test]
+    fn places_are_bounded() {
+        let ids = TargetIds::new(vec![]);
+        let all: Vec<TargetId> = (0..MAX_TARGETS).map(|_| ids.take().unwrap()).collect();
+        assert!(ids.take().is_none());
+        drop(all);
+        assert!(ids.take().is_some());
+    }
+
+    #[test]
+    fn workers_share_no_cache_line() {
+        assert_eq!(align_of::<WorkerCounters>() % 128, 0);
+        assert_eq!(size_of::<PortCounters>() % 128, 0);
+    }
+}

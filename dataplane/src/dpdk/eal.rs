@@ -1,0 +1,123 @@
+//! The environment abstraction layer: DPDK's start and end.
+
+use std::ffi::{CStr, CString, c_char};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::DpdkError;
+
+/// The initialized library. Everything that needs it holds it; the last one cleans up.
+#[derive(Debug)]
+pub struct Eal(());
+
+/// Where packet memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Hugepages, as many as are asked for.
+    Huge,
+    /// Plain pages, this many MiB.
+    Plain {
+        /// Size in MiB.
+        mib: usize,
+    },
+}
+
+/// What the library is initialized with.
+#[derive(Debug, Clone)]
+pub struct EalOptions {
+    /// The core of the thread that initializes.
+    pub main_lcore: usize,
+    /// Where packet memory comes from.
+    pub memory: Memory,
+    /// PCI devices to take. Without any, the PCI bus is left alone.
+    pub pci: Vec<String>,
+    /// More arguments, as the operator wrote them.
+    pub extra: Vec<String>,
+}
+
+/// Why DPDK does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EalError {
+    /// EAL can be initialized once in a process's life.
+    #[error("DPDK has been initialized before in this process")]
+    Twice,
+    /// An argument with a NUL byte.
+    #[error("The EAL argument {0:?} contains a NUL byte")]
+    Argument(String),
+    /// `rte_eal_init` failed.
+    #[error("DPDK does not start with the arguments {arguments:?}; its own messages stand above")]
+    Init {
+        /// What it was given.
+        arguments: Vec<String>,
+        /// What it says.
+        source: DpdkError,
+    },
+}
+
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+
+impl Eal {
+    /// Initializes DPDK. Pins the calling thread to the main lcore; threads that it starts inherit that.
+    pub fn init(options: &EalOptions) -> Result<Arc<Eal>, EalError> {
+        let arguments = options.arguments();
+        let mut strings = arguments
+            .iter()
+            .map(|argument| CString::new(argument.as_str()).map(CString::into_raw))
+            .collect::<Result<Vec<*mut c_char>, _>>()
+            .map_err(|_| EalError::Argument(arguments.join(" ")))?;
+        if INITIALIZED.swap(true, Ordering::Relaxed) {
+            return Err(EalError::Twice);
+        }
+        let count = i32::try_from(strings.len()).expect("a handful of arguments");
+        // SAFETY: `strings` are `count` NUL-terminated strings. EAL keeps pointers into them and reorders the array:
+        // the strings were leaked by `into_raw` above, the array outlives the call, which is all that EAL asks for it. The
+        // flag above makes this the only call in the process.
+        let parsed = unsafe { dpdk_sys::rte_eal_init(count, strings.as_mut_ptr()) };
+        if parsed < 0 {
+            return Err(EalError::Init { arguments, source: DpdkError::last() });
+        }
+        Ok(Arc::new(Eal(())))
+    }
+}
+
+impl Drop for Eal {
+    fn drop(&mut self) {
+        // SAFETY: initialized, since `self` exists, and nobody else uses DPDK any more: ports and mempools hold an `Arc`
+        // of `self`, mbufs and queue pairs hold those.
+        let code = unsafe { dpdk_sys::rte_eal_cleanup() };
+        if code < 0 {
+            tracing::warn!("DPDK's cleanup failed: {}", DpdkError::from_return(code));
+        }
+    }
+}
+
+impl EalOptions {
+    fn arguments(&self) -> Vec<String> {
+        // No telemetry socket, no shared configuration: nothing of ours in /run/dpdk that could be in the way of a restart.
+        let prefix = format!("shunt-{}", std::process::id());
+        let mut arguments = ["shuntd", "--no-telemetry", "--no-shconf", "--log-level", "*:warning", "--file-prefix"]
+            .map(String::from)
+            .to_vec();
+        arguments.push(prefix);
+        arguments.extend(["--lcores".into(), format!("{0}@{0}", self.main_lcore)]);
+        match self.memory {
+            // Freed with the process, however it ends: no page stays lost after a kill -9.
+            Memory::Huge => arguments.push("--huge-unlink".into()),
+            Memory::Plain { mib } => arguments.extend(["--no-huge".into(), "-m".into(), mib.to_string()]),
+        }
+        if self.pci.is_empty() {
+            arguments.push("--no-pci".into());
+        }
+        for device in &self.pci {
+            arguments.extend(["-a".into(), device.clone()]);
+        }
+        arguments.extend(self.extra.iter().cloned());
+        arguments
+    }
+}
+
+/// DPDK's release.
+pub fn version() -> String {
+    // SAFETY: returns a constant string; may be called before the initialization.
+    unsafe { CStr::from_ptr(dpdk_sys::rte_version()) }.to_string_lossy().into_owned()
+}

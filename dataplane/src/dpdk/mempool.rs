@@ -1,0 +1,100 @@
+//! Pools of packet buffers.
+
+use std::ffi::CString;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use dpdk_sys::{RTE_MBUF_DEFAULT_BUF_SIZE, rte_mempool};
+
+use super::{DpdkError, Eal, Mbuf};
+use crate::packet::FrameSource;
+
+/// Buffers that each worker keeps for itself, so that the common ring is touched once in many bursts.
+const CACHE: u32 = 256;
+
+/// A pool of mbufs of 2 KiB of data room each. Freed with its last holder.
+#[derive(Debug)]
+pub struct Mempool {
+    pool: NonNull<rte_mempool>,
+    size: u32,
+    _eal: Arc<Eal>,
+}
+
+// SAFETY: DPDK's mempools are made for use by many threads at once (their ring is multi-producer, multi-consumer,
+// caches are per lcore).
+unsafe impl Send for Mempool {}
+// SAFETY: as above.
+unsafe impl Sync for Mempool {}
+
+/// Why there is no pool.
+#[derive(Debug, thiserror::Error)]
+pub enum MempoolError {
+    /// Not enough memory, or a name in use.
+    #[error(
+        "No memory for {mbufs} packet buffers ({mib} MiB): reserve more hugepages (scripts/setup-hugepages), or set director.mbufs lower"
+    )]
+    Create {
+        /// How many buffers were wanted.
+        mbufs: u32,
+        /// What they need, about.
+        mib: usize,
+        /// What DPDK says.
+        source: DpdkError,
+    },
+}
+
+impl Mempool {
+    /// About what a pool of that many buffers needs, in bytes.
+    pub fn bytes(mbufs: u32) -> usize {
+        // The mbuf structure, its private part and the object's header: 2,176 + 128 + 64, and the rings.
+        mbufs as usize * 2_400
+    }
+
+    /// Makes a pool. `mbufs` is best a power of two less one.
+    pub fn create(eal: &Arc<Eal>, name: &str, mbufs: u32, socket: i32) -> Result<Arc<Mempool>, MempoolError> {
+        let c_name = CString::new(name).expect("pools are named in the code");
+        let room = u16::try_from(RTE_MBUF_DEFAULT_BUF_SIZE).expect("2 KiB and headroom");
+        // SAFETY: EAL is initialized, as `eal` shows; the name is NUL-terminated and copied.
+        let pool = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), mbufs, CACHE, 0, room, socket) };
+        match NonNull::new(pool) {
+            Some(pool) => Ok(Arc::new(Mempool { pool, size: mbufs, _eal: eal.clone() })),
+            None => Err(MempoolError::Create { mbufs, mib: Self::bytes(mbufs) >> 20, source: DpdkError::last() }),
+        }
+    }
+
+    /// Buffers that are not in use, those in the workers' caches among them.
+    pub fn available(&self) -> u32 {
+        // SAFETY: the pool is valid while `self` is.
+        unsafe { dpdk_sys::rte_mempool_avail_count(self.pool.as_ptr()) }
+    }
+
+    /// All buffers.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The pool for DPDK's functions; valid while `self` is.
+    pub(super) fn as_ptr(&self) -> *mut rte_mempool {
+        self.pool.as_ptr()
+    }
+}
+
+impl FrameSource for Arc<Mempool> {
+    type Packet = Mbuf;
+
+    fn packet(&self, frame: &[u8]) -> Option<Mbuf> {
+        Mbuf::with_data(self, frame)
+    }
+}
+
+impl Drop for Mempool {
+    fn drop(&mut self) {
+        if self.available() < self.size {
+            // Some buffers are still out: giving their memory back would pull it from under them. EAL's end frees all.
+            tracing::debug!(out = self.size - self.available(), "a mempool was not freed: buffers are in use");
+            return;
+        }
+        // SAFETY: no buffer is in use, and nobody else has the pool.
+        unsafe { dpdk_sys::rte_mempool_free(self.pool.as_ptr()) };
+    }
+}

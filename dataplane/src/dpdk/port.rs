@@ -1,0 +1,372 @@
+//! Ethernet devices.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::sync::Arc;
+
+use ctl::Mac;
+use dpdk_sys::{SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats};
+
+use super::{DpdkError, Eal, Mempool, QueuePair};
+
+/// Descriptors of a queue, where the device has no other wish.
+const DESCRIPTORS: u16 = 1_024;
+
+/// Which device to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// A PCI function, bound to a driver that DPDK can use.
+    Pci(String),
+    /// A virtual device, as DPDK writes it: `net_tap0,iface=tap0`.
+    Vdev(String),
+    /// A Linux network interface of this network namespace.
+    Interface {
+        /// Its name.
+        name: String,
+        /// By what to reach it.
+        driver: Driver,
+    },
+}
+
+/// By what a Linux interface is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// AF_XDP, and AF_PACKET where that does not work.
+    #[default]
+    Auto,
+    /// AF_XDP sockets.
+    AfXdp,
+    /// AF_PACKET sockets with memory-mapped rings.
+    AfPacket,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Pci(address) => f.write_str(address),
+            Device::Vdev(arguments) => f.write_str(arguments),
+            Device::Interface { name, .. } => write!(f, "iface:{name}"),
+        }
+    }
+}
+
+/// How to open a port.
+#[derive(Debug, Clone)]
+pub struct PortSettings {
+    /// Its number in the configuration, from 0; names virtual devices.
+    pub index: usize,
+    /// The device.
+    pub device: Device,
+    /// Receive and transmit queue pairs.
+    pub queues: u16,
+}
+
+/// Why a port does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// No such interface.
+    #[error("There is no network interface \"{0}\" in this network namespace: see `ip link`")]
+    NoInterface(String),
+    /// DPDK does not find or take the device.
+    #[error("DPDK cannot take {device}: for a NIC, is it bound to vfio-pci (scripts/bind-nic --status)?")]
+    Probe {
+        /// The device.
+        device: String,
+        /// What DPDK says.
+        source: DpdkError,
+    },
+    /// The driver came up without a port.
+    #[error("The device {0} has no Ethernet port")]
+    NoPort(String),
+    /// A worker would have no queue.
+    #[error(
+        "{device} ({driver}) has {queues} queue pairs, but there are {workers} workers: use fewer workers, or a device with more queues"
+    )]
+    TooFewQueues {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// What it has.
+        queues: u16,
+        /// What is needed.
+        workers: u16,
+    },
+    /// A step of the set-up failed.
+    #[error("{device} ({driver}): {step} failed")]
+    Setup {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// What was being done.
+        step: &'static str,
+        /// What DPDK says.
+        source: DpdkError,
+    },
+}
+
+/// What the NIC counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PortStats {
+    /// Frames dropped because nobody took them from the queue in time.
+    pub rx_missed: u64,
+    /// Frames received with errors.
+    pub rx_errors: u64,
+    /// Frames for which there was no mbuf.
+    pub rx_no_mbuf: u64,
+}
+
+/// The state of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Whether it is up.
+    pub up: bool,
+    /// In Mbit/s, where the device knows.
+    pub speed_mbps: Option<u32>,
+}
+
+/// An open, started port.
+#[derive(Debug)]
+pub struct Port {
+    open: Arc<OpenPort>,
+    device: Device,
+    driver: String,
+    mac: Mac,
+    mtu: u16,
+    queues: u16,
+}
+
+/// Holds the port open; stops and closes it with its last holder.
+#[derive(Debug)]
+pub(super) struct OpenPort {
+    number: u16,
+    /// Buffers that the device's queues are filled with.
+    _mempool: Arc<Mempool>,
+    _eal: Arc<Eal>,
+}
+
+impl OpenPort {
+    /// DPDK's number of the port.
+    #[inline]
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+impl Drop for OpenPort {
+    fn drop(&mut self) {
+        // SAFETY: the port is ours, and no queue pair is left that could use it. Stopping a port that is not started
+        // does nothing.
+        unsafe {
+            let _ = dpdk_sys::rte_eth_dev_stop(self.number);
+            let _ = dpdk_sys::rte_eth_dev_close(self.number);
+        }
+    }
+}
+
+impl Port {
+    /// Opens and starts a port with one queue pair for each worker.
+    pub fn open(
+        eal: &Arc<Eal>,
+        mempool: &Arc<Mempool>,
+        settings: &PortSettings,
+    ) -> Result<(Port, Vec<QueuePair>), PortError> {
+        let queues = settings.queues;
+        let attempt = |devargs: String, name: String| open_device(eal, mempool, settings, &devargs, &name);
+        match &settings.device {
+            Device::Pci(address) => attempt(address.clone(), address.clone()),
+            Device::Vdev(devargs) => {
+                let name = devargs.split(',').next().unwrap_or_default();
+                attempt(devargs.clone(), name.into())
+            }
+            Device::Interface { name, driver } => {
+                if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
+                    return Err(PortError::NoInterface(name.clone()));
+                }
+                let xdp = format!("net_af_xdp{}", settings.index);
+                let xdp_args = format!("{xdp},iface={name},queue_count={queues}");
+                let packet = format!("net_af_packet{}", settings.index);
+                let packet_args = format!("{packet},iface={name},qpairs={queues}");
+                match driver {
+                    Driver::AfXdp => attempt(xdp_args, xdp),
+                    Driver::AfPacket => attempt(packet_args, packet),
+                    Driver::Auto => attempt(xdp_args, xdp).or_else(|error| {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                        tracing::info!("{name}: AF_XDP is not to be had ({error}: {cause}); taking AF_PACKET");
+                        attempt(packet_args, packet)
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The device it was opened as.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The DPDK driver that runs it.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// Its MAC address.
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// Largest L3 packet in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// Its queue pairs.
+    pub fn queues(&self) -> u16 {
+        self.queues
+    }
+
+    /// What the NIC has counted since it was opened.
+    pub fn stats(&self) -> PortStats {
+        let mut stats = rte_eth_stats::default();
+        // SAFETY: the port is open while `self` is; the structure is written whole.
+        let code = unsafe { dpdk_sys::rte_eth_stats_get(self.open.number, &raw mut stats) };
+        if code != 0 {
+            return PortStats::default();
+        }
+        PortStats { rx_missed: stats.imissed, rx_errors: stats.ierrors, rx_no_mbuf: stats.rx_nombuf }
+    }
+
+    /// Whether the link is up, and how fast.
+    pub fn link(&self) -> Link {
+        let mut link = rte_eth_link::default();
+        // SAFETY: the port is open while `self` is; the structure is written whole.
+        let code = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.open.number, &raw mut link) };
+        let unknown = [0, u32::MAX];
+        Link {
+            up: code == 0 && link.link_status() == 1,
+            speed_mbps: Some(link.link_speed).filter(|speed| !unknown.contains(speed)),
+        }
+    }
+}
+
+/// Attaches a device and opens its port. On failure, nothing of it stays.
+fn open_device(
+    eal: &Arc<Eal>,
+    mempool: &Arc<Mempool>,
+    settings: &PortSettings,
+    devargs: &str,
+    name: &str,
+) -> Result<(Port, Vec<QueuePair>), PortError> {
+    let device = || settings.device.to_string();
+    let number = attach(devargs, name, &settings.device)?;
+    // From here on, dropping `open` closes the port.
+    let open = Arc::new(OpenPort { number, _mempool: mempool.clone(), _eal: eal.clone() });
+    let info = device_info(number).map_err(|source| PortError::Setup {
+        device: device(),
+        driver: "no driver".into(),
+        step: "asking for its abilities",
+        source,
+    })?;
+    let driver = driver_name(&info);
+    let fail = |step| {
+        let (device, driver) = (device(), driver.clone());
+        move |source| PortError::Setup { device, driver, step, source }
+    };
+    let available = info.max_rx_queues.min(info.max_tx_queues);
+    if available < settings.queues {
+        return Err(PortError::TooFewQueues { device: device(), driver, queues: available, workers: settings.queues });
+    }
+    configure(number, &info, settings.queues).map_err(fail("configuring"))?;
+    set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
+    // SAFETY: configured, its queues set up.
+    DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
+    // Neighbor discovery is multicast. Virtual devices may lack the call and take all frames anyway.
+    // SAFETY: the port is open.
+    if let Err(error) = DpdkError::check(unsafe { dpdk_sys::rte_eth_allmulticast_enable(number) }) {
+        tracing::warn!("{}: does not take multicast ({error}): neighbor discovery for IPv6 VIPs may fail", device());
+    }
+    let mac = mac_of(number).map_err(fail("asking for its MAC address"))?;
+    let mtu = mtu_of(number).map_err(fail("asking for its MTU"))?;
+    let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue)).collect();
+    let port = Port { open, device: settings.device.clone(), driver, mac, mtu, queues: settings.queues };
+    Ok((port, pairs))
+}
+
+fn attach(devargs: &str, name: &str, device: &Device) -> Result<u16, PortError> {
+    let failed = |source| PortError::Probe { device: device.to_string(), source };
+    let nul = |_| PortError::NoPort(device.to_string());
+    let (devargs, name) = (CString::new(devargs).map_err(nul)?, CString::new(name).map_err(nul)?);
+    // A PCI device on EAL's allow list is probed already.
+    let probed = |number: &mut u16| {
+        // SAFETY: the name is NUL-terminated, the number is written where the return value is 0.
+        unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), std::ptr::from_mut(number)) == 0 }
+    };
+    let mut number = 0;
+    if probed(&mut number) {
+        return Ok(number);
+    }
+    // SAFETY: EAL is initialized, as the callers hold it; the string is NUL-terminated and copied.
+    DpdkError::check(unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) }).map_err(failed)?;
+    if probed(&mut number) { Ok(number) } else { Err(PortError::NoPort(device.to_string())) }
+}
+
+fn device_info(number: u16) -> Result<rte_eth_dev_info, DpdkError> {
+    let mut info = rte_eth_dev_info::default();
+    // SAFETY: the port exists; the structure is written whole.
+    DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_info_get(number, &raw mut info) })?;
+    Ok(info)
+}
+
+fn driver_name(info: &rte_eth_dev_info) -> String {
+    if info.driver_name.is_null() {
+        return "unknown".into();
+    }
+    // SAFETY: a NUL-terminated constant of the driver's.
+    unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
+}
+
+fn configure(number: u16, info: &rte_eth_dev_info, queues: u16) -> Result<(), DpdkError> {
+    let mut conf = rte_eth_conf::default();
+    let rss = SHUNT_ETH_RSS_FLOWS & info.flow_type_rss_offloads;
+    if queues > 1 && rss != 0 {
+        conf.rxmode.mq_mode = SHUNT_ETH_MQ_RX_RSS;
+        conf.rx_adv_conf.rss_conf.rss_hf = rss;
+    }
+    // SAFETY: the port exists and is not started; the structure is read during the call.
+    DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_configure(number, queues, queues, &raw const conf) })
+}
+
+fn set_up_queues(number: u16, mempool: &Arc<Mempool>, queues: u16) -> Result<(), DpdkError> {
+    let (mut rx, mut tx) = (DESCRIPTORS, DESCRIPTORS);
+    // SAFETY: the port is configured; both numbers are read and written during the call.
+    DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(number, &raw mut rx, &raw mut tx) })?;
+    // SAFETY: the port exists.
+    let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(number) };
+    let socket = u32::try_from(socket).unwrap_or(u32::MAX); // SOCKET_ID_ANY
+    for queue in 0..queues {
+        // SAFETY: configured with more than `queue` queues; a null configuration means the driver's default; the pool
+        // outlives the port, which holds it.
+        let code =
+            unsafe { dpdk_sys::rte_eth_rx_queue_setup(number, queue, rx, socket, std::ptr::null(), mempool.as_ptr()) };
+        DpdkError::check(code)?;
+        // SAFETY: as above.
+        DpdkError::check(unsafe { dpdk_sys::rte_eth_tx_queue_setup(number, queue, tx, socket, std::ptr::null()) })?;
+    }
+    Ok(())
+}
+
+fn mac_of(number: u16) -> Result<Mac, DpdkError> {
+    let mut address = dpdk_sys::rte_ether_addr::default();
+    // SAFETY: the port exists; the address is written whole.
+    DpdkError::check(unsafe { dpdk_sys::rte_eth_macaddr_get(number, &raw mut address) })?;
+    Ok(Mac(address.addr_bytes))
+}
+
+fn mtu_of(number: u16) -> Result<u16, DpdkError> {
+    let mut mtu = 0;
+    // SAFETY: the port exists; the number is written.
+    DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_get_mtu(number, &raw mut mtu) })?;
+    Ok(mtu)
+}

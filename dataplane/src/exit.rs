@@ -1,0 +1,145 @@
+//! Why a frame leaves the fast path other than to a backend.
+//!
+//! Each frame that is not forwarded has exactly one [`Exit`], and each exit has one counter of the same name
+//! (`docs/metrics.md`). The sentences for operators stand here too, so that a reason cannot be added without them.
+
+/// What becomes of a frame that is not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It is freed.
+    Drop(DropReason),
+    /// It is given to the slow path.
+    Punt(PuntReason),
+}
+
+impl From<DropReason> for Exit {
+    fn from(reason: DropReason) -> Self {
+        Exit::Drop(reason)
+    }
+}
+
+impl From<PuntReason> for Exit {
+    fn from(reason: PuntReason) -> Self {
+        Exit::Punt(reason)
+    }
+}
+
+/// Declares a reason enum with its names and sentences in one place.
+macro_rules! reasons {
+    ($(#[$outer:meta])* $kind:ident { $($variant:ident = $name:literal: $meaning:literal, $advice:literal;)* }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $kind {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl $kind {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &'static [$kind] = &[$($kind::$variant),*];
+            /// How many reasons there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name, as in the metrics.
+            pub fn name(self) -> &'static str {
+                match self { $($kind::$variant => $name),* }
+            }
+
+            /// What the reason means, a sentence for the operator.
+            pub fn meaning(self) -> &'static str {
+                match self { $($kind::$variant => $meaning),* }
+            }
+
+            /// What the operator may do about it.
+            pub fn advice(self) -> &'static str {
+                match self { $($kind::$variant => $advice),* }
+            }
+
+            /// Where the reason's counter is.
+            pub(crate) fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a frame is dropped.
+    DropReason {
+        Runt = "runt": "The frame is shorter than an Ethernet header.",
+            "Look for a broken sender or cable.";
+        NotOurMac = "not_our_mac": "The frame is for another station's MAC address.",
+            "Normal in small numbers (switches flood); in large ones, check that clients resolve the VIP to this port.";
+        Multicast = "multicast": "A broadcast or multicast frame that is neither ARP nor neighbor discovery.",
+            "Normal: the chatter of a LAN.";
+        UnknownVlan = "unknown_vlan": "The frame has a VLAN tag, and no network of ours is in that VLAN.",
+            "Make the switch port an access port for the VIP's network.";
+        NotIp = "not_ip": "A unicast frame that carries neither IPv4, IPv6 nor ARP.",
+            "Normal in small numbers (LLDP, spanning tree).";
+        Truncated = "truncated": "The frame ends before the packet that its headers announce.",
+            "Look for an MTU mismatch or a broken sender.";
+        BadIpHeader = "bad_ip_header": "The IP header contradicts itself: version, header length or extension headers.",
+            "Look for a broken sender, or somebody probing.";
+        BadIpChecksum = "bad_ip_checksum": "The NIC found a wrong IPv4 header checksum.",
+            "Look for a broken device on the way.";
+        NotForUs = "not_for_us": "The packet's destination is neither a VIP nor an address of ours.",
+            "Somebody routes through this director; check the routes to it.";
+        NoService = "no_service": "The VIP is ours, but there is no service on that port and protocol.",
+            "Check `shuntctl service list`; scans cause this, too.";
+        IcmpUnhandled = "icmp_unhandled": "An ICMP or ICMPv6 message to a VIP other than an echo request.",
+            "Errors (path MTU discovery among them) do not reach the backends in this release; keep MTUs equal.";
+        Fragment = "fragment": "A fragment of a packet to a VIP.",
+            "Fragments are not forwarded in this release; keep UDP payloads within the MTU.";
+        NoBackend = "no_backend": "The service has no backend that takes new flows.",
+            "Add a backend, or give one a weight above 0.";
+        BackendMacUnknown = "backend_mac_unknown": "The chosen backend's MAC address is not known (yet).",
+            "See `shuntctl neighbor list`; is the backend up and on this segment?";
+        ReturnViaDirector = "return_via_director": "A backend's reply, sent from a VIP, came to the director.",
+            "The backend's route to the client points at the director: give it the real gateway.";
+        Loop = "loop": "The chosen backend itself sent the frame: it does not own the VIP and routes it back.",
+            "Configure the VIP on that backend's loopback (scripts/real-server start VIP).";
+        TxFull = "tx_full": "The port's transmit queue was full.",
+            "The link is saturated, or the device too slow: see `shuntctl port list`.";
+        PuntFull = "punt_full": "The slow path was too busy to take the frame.",
+            "Look for an ARP or ping flood: see the punt reasons.";
+    }
+}
+
+reasons! {
+    /// Why a frame is given to the slow path.
+    PuntReason {
+        Arp = "arp": "An ARP packet.",
+            "Normal.";
+        Ndp = "ndp": "An IPv6 neighbor discovery message.",
+            "Normal.";
+        Echo = "echo": "A ping to a VIP or to an address of ours.",
+            "Normal.";
+        OwnAddress = "own_address": "Another packet to an address of the director itself.",
+            "Nothing listens there; somebody probes the director.";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn reasons_have_distinct_names_and_stand_in_the_docs() {
+        let docs = include_str!("../../docs/metrics.md");
+        let names: Vec<&str> =
+            DropReason::ALL.iter().map(|r| r.name()).chain(PuntReason::ALL.iter().map(|r| r.name())).collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        for name in names {
+            assert!(docs.contains(&format!("| `{name}` |")), "docs/metrics.md lacks {name}");
+        }
+    }
+
+    #[test]
+    fn a_reasons_index_is_its_place() {
+        for (place, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), place);
+        }
+    }
+}

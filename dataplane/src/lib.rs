@@ -1,0 +1,14 @@
+//! Shunt's dataplane.
+pub mod config;
+pub mod counters;
+pub mod dpdk;
+pub mod exit;
+pub mod flow;
+pub mod maglev;
+pub mod model;
+pub mod packet;
+pub mod parse;
+pub mod snapshot;
+pub mod testing;
+pub mod worker;
+pub mod wrr;

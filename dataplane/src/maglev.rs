@@ -1,0 +1,210 @@
+//! Maglev's consistent hashing: which backend has which slot of a service's table.
+//!
+//! A table of M slots (M prime) is filled in turns (Eisenbud et al., "Maglev", NSDI 2016, §3.4): each backend
+//! prefers the slots in an order of its own and, when it has a turn, takes the first of them that is still free.
+//! Turns are handed out by [`SmoothWrr`], so that shares follow the weights.
+//!
+//! Two directors with the same configuration, over releases, must build the same table. So a backend's order of
+//! preference comes from a keyed, fixed hash of its address: with `hash_key` as the key,
+//! `(h1, h2) = SipHash-2-4-128("shunt-maglev" ‖ address)`, the address as 16 bytes, IPv4 as `::ffff:a.b.c.d`;
+//! `h1`, `h2` the two 64-bit halves; it prefers slots `(h1 mod M + j · (h2 mod (M − 1) + 1)) mod M` for j = 0, 1, ….
+//! And backends are taken in the order of their addresses, never of their insertion.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::wrr::SmoothWrr;
+
+/// M unless configured: a prime, about a hundred times the backends of a large service, 128 KiB a table.
+pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
+
+/// The largest M that may be configured.
+pub const MAX_TABLE_SIZE: u32 = 1_048_573;
+
+/// The most backends that a service may have.
+pub const MAX_BACKENDS: usize = 10_000;
+
+/// Not taken by anybody yet.
+const FREE: u16 = u16::MAX;
+
+/// A backend as the table sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its address, which decides where its slots are.
+    pub address: IpAddr,
+    /// Its weight, which decides how many.
+    pub weight: u32,
+}
+
+/// Fills a table of `size` slots, which must be a prime. A slot holds an index into `candidates`, which must be in
+/// strictly ascending order of their addresses. Empty where no candidate has a weight above 0.
+pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[u16]> {
+    assert!(candidates.len() <= MAX_BACKENDS, "the model bounds a service's backends");
+    debug_assert!(candidates.is_sorted_by(|a, b| a.address < b.address), "two directors must build the same table");
+    let mut permutations: Vec<Permutation> =
+        candidates.iter().map(|candidate| Permutation::new(key, size, candidate.address)).collect();
+    let mut turns = SmoothWrr::new(candidates.iter().map(|candidate| candidate.weight));
+    let mut slots = Vec::new();
+    let mut free = 0;
+    if candidates.iter().any(|candidate| candidate.weight > 0) {
+        slots.resize(size as usize, FREE);
+        free = size;
+    }
+    while free > 0 {
+        let turn = turns.next().expect("turns never end while somebody has a weight");
+        let slot = permutations[turn].next_free(size, &slots);
+        slots[slot as usize] = u16::try_from(turn).expect("bounded by MAX_BACKENDS");
+        free -= 1;
+    }
+    slots.into()
+}
+
+/// The slot of a flow with this hash in a table of `size` slots: a multiplication in place of a division.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the upper half of the product is below `size`")]
+pub fn slot(hash: u64, size: usize) -> usize {
+    ((u128::from(hash) * size as u128) >> 64) as usize
+}
+
+/// How many slots each of `backends` backends has.
+pub fn slot_counts(table: &[u16], backends: usize) -> Vec<u32> {
+    let mut counts = vec![0; backends];
+    for &backend in table {
+        counts[usize::from(backend)] += 1;
+    }
+    counts
+}
+
+/// Whether a table may have this size.
+pub fn is_table_size(size: u32) -> bool {
+    let divides = |divisor: &u32| size.is_multiple_of(*divisor);
+    (3..=MAX_TABLE_SIZE).contains(&size) && !(2..).take_while(|d| d * d <= size).any(|d| divides(&d))
+}
+
+/// The order in which a backend prefers the slots.
+struct Permutation {
+    next: u32,
+    skip: u32,
+}
+
+impl Permutation {
+    #[expect(clippy::cast_possible_truncation, reason = "the remainders are below `size`")]
+    fn new(key: &[u8; 16], size: u32, address: IpAddr) -> Self {
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        let mut hasher = SipHasher24::new_with_key(key);
+        hasher.write(b"shunt-maglev");
+        hasher.write(&address.octets());
+        let hash = hasher.finish128();
+        let size = u64::from(size);
+        Permutation { next: (hash.h1 % size) as u32, skip: (hash.h2 % (size - 1) + 1) as u32 }
+    }
+
+    /// The next preferred slot that nobody has; there must be one.
+    fn next_free(&mut self, size: u32, slots: &[u16]) -> u32 {
+        loop {
+            let slot = self.next;
+            self.next += self.skip;
+            if self.next >= size {
+                self.next -= size;
+            }
+            if slots[slot as usize] == FREE {
+                return slot;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 16] = *b"0123456789abcdef";
+
+    fn candidates(weights: &[u32]) -> Vec<Candidate> {
+        (0..)
+            .zip(weights)
+            .map(|(i, &weight)| Candidate { address: Ipv4Addr::from_bits(0xc0a8_0003 + i).into(), weight })
+            .collect()
+    }
+
+    fn moved(before: &[u16], after: &[u16], renumber: impl Fn(u16) -> u16) -> usize {
+        before.iter().zip(after).filter(|&(&b, &a)| b != renumber(a)).count()
+    }
+
+    /// Directors of different releases must agree: this table never changes.
+    #[test]
+    fn golden_table() {
+        let table = build(&KEY, 31, &candidates(&[3, 1, 2]));
+        assert_eq!(*table, GOLDEN);
+    }
+    const GOLDEN: [u16; 31] =
+        [0, 0, 2, 1, 0, 0, 0, 2, 0, 1, 0, 0, 0, 2, 2, 2, 0, 2, 2, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1, 2, 2];
+
+    #[test]
+    fn shares_follow_the_weights() {
+        let weights = [3, 1, 0, 4];
+        let counts = slot_counts(&build(&KEY, DEFAULT_TABLE_SIZE, &candidates(&weights)), 4);
+        for (&weight, count) in weights.iter().zip(counts) {
+            let ideal = f64::from(DEFAULT_TABLE_SIZE) * f64::from(weight) / 8.0;
+            assert!((f64::from(count) - ideal).abs() <= 1.0, "{count} slots for weight {weight}");
+        }
+    }
+
+    #[test]
+    fn without_weight_there_is_no_table() {
+        assert!(build(&KEY, 31, &candidates(&[0, 0])).is_empty());
+        assert!(build(&KEY, 31, &[]).is_empty());
+    }
+
+    #[test]
+    fn losing_one_backend_moves_few_slots_of_the_others() {
+        let all = candidates(&[1; 20]);
+        let mut fewer = all.clone();
+        fewer.remove(7);
+        let before = build(&KEY, DEFAULT_TABLE_SIZE, &all);
+        let after = build(&KEY, DEFAULT_TABLE_SIZE, &fewer);
+        let moved = moved(&before, &after, |b| if b >= 7 { b + 1 } else { b });
+        let ideal = DEFAULT_TABLE_SIZE as usize / 20;
+        assert!(moved <= ideal + DEFAULT_TABLE_SIZE as usize * 12 / 1000, "{moved} of which {ideal} had to");
+    }
+
+    #[test]
+    fn table_sizes_are_primes() {
+        for size in [3, 31, 65_537, 131_071, MAX_TABLE_SIZE] {
+            assert!(is_table_size(size), "{size}");
+        }
+        for size in [0, 1, 2, 4, 65_536, 65_535, 1_048_577] {
+            assert!(!is_table_size(size), "{size}");
+        }
+    }
+
+    #[test]
+    fn slots_cover_the_table() {
+        assert_eq!(slot(0, 31), 0);
+        assert_eq!(slot(u64::MAX, 31), 30);
+        assert_eq!(slot(u64::MAX / 2, 31), 15);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn every_backend_gets_its_share(weights in prop::collection::vec(1u32..20, 1..40)) {
+            let counts = slot_counts(&build(&KEY, 5_003, &candidates(&weights)), weights.len());
+            let total: u32 = weights.iter().sum();
+            for (&weight, count) in weights.iter().zip(counts) {
+                let ideal = 5_003.0 * f64::from(weight) / f64::from(total);
+                // Turns are handed out smoothly, so nobody is ever far from its share.
+                prop_assert!((f64::from(count) - ideal).abs() <= 2.0 + ideal * 0.01, "{} for {}", count, ideal);
+            }
+        }
+    }
+}

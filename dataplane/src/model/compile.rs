@@ -1,0 +1,56 @@
+//! From what the operator asked for to what workers forward by.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::Mac;
+use ipnet::{IpNet, Ipv6Net};
+
+use super::{Model, link_local};
+use crate::flow::FlowHasher;
+use crate::snapshot::{LocalPort, ServiceEntry, Snapshot, Target, VipMap};
+
+/// Makes a snapshot of a model. `resolve` knows the backends' MAC addresses, `port_macs` are the ports' own.
+pub fn compile(
+    model: Arc<Model>,
+    resolve: impl Fn(IpAddr) -> Option<Mac>,
+    port_macs: &[Mac],
+    generation: u64,
+) -> Snapshot {
+    assert_eq!(model.ports.len(), port_macs.len(), "each port has a MAC address");
+    let ports: Box<[LocalPort]> = model.ports.iter().zip(port_macs).map(|(port, &mac)| local_port(port, mac)).collect();
+
+    let mut vips = VipMap::default();
+    let mut services = Vec::with_capacity(model.services.len());
+    let mut targets = Vec::new();
+    for (number, service) in (0..).zip(model.services.values()) {
+        vips.insert_service(service.id, number);
+        services.push(ServiceEntry { table: service.table.clone(), first_target: targets.len() });
+        targets.extend(service.backends.iter().map(|backend| {
+            let mac = backend.pinned.or_else(|| resolve(backend.address));
+            Target::new(mac, port_macs[backend.port], backend.port, backend.target.place())
+        }));
+    }
+    for port in &ports {
+        for address in &port.addresses {
+            vips.insert_own(address.addr());
+        }
+    }
+    Snapshot {
+        generation,
+        hasher: FlowHasher::new(&model.hash_key),
+        vips,
+        services: services.into(),
+        targets: targets.into(),
+        ports,
+        model,
+    }
+}
+
+/// The configured addresses, and the link-local one that every IPv6 interface has (RFC 4291 §2.1).
+fn local_port(port: &super::Port, mac: Mac) -> LocalPort {
+    let link_local = Ipv6Net::new(link_local(mac), 64).expect("64 is a prefix length");
+    let mut addresses = port.addresses.clone();
+    addresses.push(IpNet::V6(link_local));
+    LocalPort { mac, addresses: addresses.into() }
+}

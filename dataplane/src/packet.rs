@@ -1,0 +1,49 @@
+//! What the fast path needs of a packet and of a queue: implemented by DPDK's mbufs and queues
+//! ([`crate::dpdk`]) and by plain memory ([`crate::testing`]), resolved at compile time.
+
+use arrayvec::ArrayVec;
+
+/// Frames that are received, worked on and sent together.
+pub const BURST: usize = 32;
+
+/// A burst: at most [`BURST`] packets, owned.
+pub type Burst<P> = ArrayVec<P, BURST>;
+
+/// A received frame, from its Ethernet header on. Dropping it gives its buffer back.
+pub trait Packet {
+    /// The frame's bytes as far as they lie in the first segment; all headers must.
+    fn data(&self) -> &[u8];
+
+    /// The same for writing.
+    fn data_mut(&mut self) -> &mut [u8];
+
+    /// The frame's length on the wire, all segments.
+    fn wire_len(&self) -> usize;
+
+    /// Whether the NIC has found the IPv4 header checksum wrong.
+    fn bad_ip_checksum(&self) -> bool;
+
+    /// Asks the CPU to fetch what a worker touches first.
+    fn prefetch(&self);
+}
+
+/// A receive and transmit queue pair of one port.
+pub trait PacketIo {
+    /// What comes out of it and goes into it.
+    type Packet: Packet;
+
+    /// Fills `burst`, which is empty, with what has arrived.
+    fn rx_burst(&mut self, burst: &mut Burst<Self::Packet>);
+
+    /// Sends from the front of `burst`; what the queue has no room for stays in it.
+    fn tx_burst(&mut self, burst: &mut Burst<Self::Packet>);
+}
+
+/// Where the slow path gets memory for the frames that it makes.
+pub trait FrameSource {
+    /// What it makes.
+    type Packet: Packet;
+
+    /// A packet with these bytes; `None` where there is no memory or the frame is too long.
+    fn packet(&self, frame: &[u8]) -> Option<Self::Packet>;
+}

@@ -1,0 +1,257 @@
+//! The state that workers forward by: immutable, replaced as a whole.
+//!
+//! A [`Publisher`] (control side) makes a snapshot current; each worker has a [`SnapshotReader`] and takes the
+//! current one at the top of a turn, one relaxed load where nothing changed, so that a burst sees one state. A
+//! worker never frees a snapshot: the publisher keeps the old ones until nobody else holds them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use ctl::{Mac, ServiceId};
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use crate::exit::DropReason;
+use crate::flow::{Flow, FlowHasher, Transport};
+use crate::maglev;
+use crate::model::Model;
+
+/// All that a worker needs to know.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the snapshots; each change makes a new one.
+    pub generation: u64,
+    /// Hashes flows.
+    pub hasher: FlowHasher,
+    /// What the destination address and port of a packet mean.
+    pub vips: VipMap,
+    /// By the numbers that `vips` gives.
+    pub services: Box<[ServiceEntry]>,
+    /// The backends of all services, those of one service in a row.
+    pub targets: Box<[Target]>,
+    /// The ports' own addresses, for the slow path.
+    pub ports: Box<[LocalPort]>,
+    /// What the snapshot was made from, for the slow path and for listings.
+    pub model: Arc<Model>,
+}
+
+/// A service on the fast path.
+#[derive(Debug)]
+pub struct ServiceEntry {
+    /// Slots of the Maglev table: which of the service's backends.
+    pub table: Arc<[u16]>,
+    /// Where the service's backends begin in [`Snapshot::targets`].
+    pub first_target: usize,
+}
+
+impl ServiceEntry {
+    /// The slot that a flow with this hash belongs to.
+    #[inline]
+    pub fn slot(&self, hash: u64) -> Result<&u16, DropReason> {
+        self.table.get(maglev::slot(hash, self.table.len())).ok_or(DropReason::NoBackend)
+    }
+}
+
+/// A backend on the fast path: how a frame gets there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(32))] // never across two cache lines
+pub struct Target {
+    /// The new first 12 bytes of the frame: the backend's MAC address and that of the port it leaves by.
+    pub macs: [u8; 12],
+    /// The port it leaves by.
+    pub port: u16,
+    /// Whether the backend's MAC address is known.
+    pub known: bool,
+    /// Where the frame is counted ([`crate::counters::TargetId`]).
+    pub counter: u32,
+}
+
+impl Target {
+    /// A backend that has `mac`, if it is known, behind the port with `port_mac`.
+    pub fn new(mac: Option<Mac>, port_mac: Mac, port: usize, counter: u32) -> Self {
+        let mut macs = [0; 12];
+        macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
+        macs[6..].copy_from_slice(&port_mac.0);
+        let port = u16::try_from(port).expect("DPDK numbers ports with 16 bits");
+        Target { macs, port, known: mac.is_some(), counter }
+    }
+
+    /// The backend's MAC address, zeros where it is not known.
+    #[inline]
+    pub fn mac(&self) -> &[u8] {
+        &self.macs[..6]
+    }
+}
+
+/// A port as the slow path sees it.
+#[derive(Debug)]
+pub struct LocalPort {
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Its own addresses, the link-local one among them.
+    pub addresses: Box<[IpNet]>,
+}
+
+/// What a destination address is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// The VIP of one or more services.
+    Vip,
+    /// An address of the director itself.
+    Own,
+}
+
+/// From destination address, port and protocol to a service.
+#[derive(Debug, Default)]
+pub struct VipMap {
+    // Two maps, so that the IPv4 key is one machine word.
+    v4: HashMap<u64, u32>,
+    v6: HashMap<(u128, u32), u32>,
+    locals: HashMap<IpAddr, Local>,
+}
+
+impl VipMap {
+    /// Adds a service under its number.
+    pub fn insert_service(&mut self, id: ServiceId, number: u32) {
+        let transport = Transport::new(0, id.port, id.protocol.number());
+        match id.vip {
+            IpAddr::V4(vip) => self.v4.insert(v4_key(vip.to_bits(), transport), number),
+            IpAddr::V6(vip) => self.v6.insert(v6_key(vip.to_bits(), transport), number),
+        };
+        self.locals.insert(id.vip, Local::Vip);
+    }
+
+    /// Adds an address of the director.
+    pub fn insert_own(&mut self, address: IpAddr) {
+        self.locals.insert(address, Local::Own);
+    }
+
+    /// The service that a flow belongs to.
+    #[inline]
+    pub fn service(&self, flow: &Flow) -> Option<usize> {
+        let number = match *flow {
+            Flow::V4 { destination, transport, .. } => self.v4.get(&v4_key(destination, transport)),
+            Flow::V6 { destination, transport, .. } => self.v6.get(&v6_key(destination, transport)),
+        };
+        number.map(|&number| number as usize)
+    }
+
+    /// What an address is to us.
+    pub fn local(&self, address: IpAddr) -> Option<Local> {
+        self.locals.get(&address).copied()
+    }
+}
+
+#[inline]
+fn v4_key(destination: u32, transport: Transport) -> u64 {
+    u64::from(destination) << 32 | u64::from(port_and_protocol(transport))
+}
+
+#[inline]
+fn v6_key(destination: u128, transport: Transport) -> (u128, u32) {
+    (destination, port_and_protocol(transport))
+}
+
+#[inline]
+fn port_and_protocol(transport: Transport) -> u32 {
+    (transport.ports & 0xffff) << 8 | u32::from(transport.protocol)
+}
+
+/// The control side's end: makes snapshots current and frees the old ones.
+#[derive(Debug)]
+pub struct Publisher {
+    current: Arc<ArcSwap<Snapshot>>,
+    retired: Vec<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// With a first snapshot.
+    pub fn new(first: Snapshot) -> Self {
+        Publisher { current: Arc::new(ArcSwap::from_pointee(first)), retired: Vec::new() }
+    }
+
+    /// Makes a snapshot current: workers take it at their next turn.
+    pub fn publish(&mut self, snapshot: Snapshot) {
+        self.retired.push(self.current.swap(Arc::new(snapshot)));
+        self.reclaim();
+    }
+
+    /// Frees the snapshots that nobody uses any more. To be called now and then: a worker takes its time to let go.
+    pub fn reclaim(&mut self) {
+        // A count of one is ours, and nobody can take another reference to what is no longer current.
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    /// The current snapshot.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// A worker's or the slow path's end.
+    pub fn reader(&self) -> SnapshotReader {
+        SnapshotReader(Cache::new(self.current.clone()))
+    }
+}
+
+/// A reader's end, one a thread.
+#[derive(Debug)]
+pub struct SnapshotReader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl SnapshotReader {
+    /// The current snapshot.
+    #[inline]
+    pub fn load(&mut self) -> &Arc<Snapshot> {
+        self.0.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::model::{ids, model, service, snapshot};
+
+    #[test]
+    fn services_are_told_apart_by_address_port_and_protocol() {
+        let mut model = model();
+        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:81", &[]), &ids()).unwrap();
+        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
+        let snapshot = snapshot(model);
+        let v4 = |destination: &str, port, protocol| {
+            let destination = destination.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
+            let flow = Flow::V4 { source: 1, destination, transport: Transport::new(9, port, protocol) };
+            snapshot.vips.service(&flow)
+        };
+        assert_eq!(v4("192.168.0.101", 80, 6), Some(0));
+        assert_eq!(v4("192.168.0.101", 81, 6), Some(1));
+        assert_eq!(v4("192.168.0.101", 80, 17), None);
+        assert_eq!(v4("192.168.0.102", 80, 6), None);
+        let destination = "fd00::101".parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+        let flow = Flow::V6 { source: 1, destination, transport: Transport::new(9, 80, 6) };
+        assert_eq!(snapshot.vips.service(&flow), Some(2));
+        assert_eq!(snapshot.vips.local("fd00::101".parse().unwrap()), Some(Local::Vip));
+        assert_eq!(snapshot.vips.local("192.168.0.2".parse().unwrap()), Some(Local::Own));
+        assert_eq!(snapshot.vips.local("192.168.0.3".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_snapshot_is_freed_by_the_publisher_alone() {
+        let mut publisher = Publisher::new(snapshot(model()));
+        let mut reader = publisher.reader();
+        let first = Arc::downgrade(reader.load());
+        publisher.publish(snapshot(model()));
+        publisher.reclaim();
+        assert!(first.upgrade().is_some(), "the reader may still work with it");
+        reader.load();
+        assert!(first.upgrade().is_some(), "letting go is not freeing");
+        publisher.reclaim();
+        assert!(first.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_target_lies_in_one_cache_line() {
+        assert_eq!(size_of::<Target>(), 32);
+        assert_eq!(align_of::<Target>(), 32);
+    }
+}

@@ -1,0 +1,53 @@
+//! Models to test with: one port, `lan0`, 192.168.0.2/24 and fd00::2/64.
+
+use std::sync::Arc;
+
+use ctl::request::{BackendSpec, ServiceAdd};
+use ctl::{Mac, Protocol, Scheduler, ServiceId, parse_endpoint};
+
+use crate::counters::TargetIds;
+use crate::model::{Model, Port, compile::compile};
+use crate::snapshot::Snapshot;
+
+/// The MAC address of `lan0`.
+pub const PORT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x02]);
+
+/// A model without services.
+pub fn model() -> Model {
+    let addresses = ["192.168.0.2/24", "fd00::2/64"].map(|net| net.parse().expect("a network"));
+    Model::new([1; 16], 1_021, vec![Port { name: "lan0".into(), addresses: addresses.into() }])
+}
+
+/// Counters' places without workers.
+pub fn ids() -> Arc<TargetIds> {
+    TargetIds::new(vec![])
+}
+
+/// A request for a TCP service with these backends.
+pub fn service(endpoint: &str, backends: &[(&str, u32)]) -> ServiceAdd {
+    let (vip, port) = parse_endpoint(endpoint).expect("a VIP and a port");
+    ServiceAdd {
+        service: ServiceId { vip, port, protocol: Protocol::Tcp },
+        scheduler: Scheduler::Maglev,
+        backends: backends.iter().map(|(address, weight)| backend(address, *weight)).collect(),
+    }
+}
+
+/// A request for a backend.
+pub fn backend(address: &str, weight: u32) -> BackendSpec {
+    BackendSpec { address: address.parse().expect("an address"), port: None, weight, mac: None }
+}
+
+/// The MAC address of a test's backend: the last byte is that of its IP address.
+pub fn backend_mac(address: std::net::IpAddr) -> Mac {
+    let last = match address {
+        std::net::IpAddr::V4(address) => address.octets()[3],
+        std::net::IpAddr::V6(address) => address.octets()[15],
+    };
+    Mac([0x02, 0, 0, 0, 0, last])
+}
+
+/// A snapshot in which all backends are resolved by [`backend_mac`].
+pub fn snapshot(model: Model) -> Snapshot {
+    compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT_MAC], 1)
+}

@@ -1,0 +1,28 @@
+/*
+ * DPDK's `static inline` functions and macros that Rust cannot see. What is here is called once per burst or
+ * less often; what is needed once per packet is field access in dataplane/src/dpdk/mbuf.rs.
+ */
+#ifndef SHUNT_SHIM_H
+#define SHUNT_SHIM_H
+
+#include <stdint.h>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+uint16_t shunt_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+uint16_t shunt_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+struct rte_mbuf *shunt_pktmbuf_alloc(struct rte_mempool *pool);
+void shunt_pktmbuf_free(struct rte_mbuf *mbuf);
+int shunt_errno(void);
+uint64_t shunt_tsc(void);
+
+/* Macros with casts or shifts that bindgen cannot evaluate. */
+static const uint64_t SHUNT_ETH_RSS_FLOWS = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP;
+static const uint64_t SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+static const uint32_t SHUNT_ETH_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
+static const uint64_t SHUNT_MBUF_F_RX_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
+static const uint64_t SHUNT_MBUF_F_RX_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
+static const uint32_t SHUNT_LCORE_ID_ANY = LCORE_ID_ANY;
+
+#endif
