@@ -164,6 +164,20 @@ impl fmt::Display for ServiceId {
     }
 }
 
+impl FromStr for ServiceId {
+    type Err = NameError;
+
+    /// Reads `VIP:PORT` or `VIP:PORT/PROTOCOL`; without a protocol, TCP.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (endpoint, protocol) = match text.split_once('/') {
+            Some((endpoint, protocol)) => (endpoint, protocol.parse()?),
+            None => (text, Protocol::Tcp),
+        };
+        let (vip, port) = parse_endpoint(endpoint)?;
+        Ok(ServiceId { vip, port, protocol })
+    }
+}
+
 /// Reads `VIP:PORT`, the VIP in brackets where it is IPv6.
 pub fn parse_endpoint(text: &str) -> Result<(IpAddr, u16), NameError> {
     let endpoint: SocketAddr = text.parse().map_err(|_| NameError::Endpoint(text.into()))?;
@@ -245,5 +259,7 @@ mod tests {
     fn a_service_is_named_in_one_word() {
         let service = ServiceId { vip: "2001:db8::1".parse().unwrap(), port: 80, protocol: Protocol::Udp };
         assert_eq!(service.to_string(), "[2001:db8::1]:80/udp");
+        assert_eq!("[2001:db8::1]:80/udp".parse(), Ok(service));
+        assert_eq!("[2001:db8::1]:80".parse(), Ok(ServiceId { protocol: Protocol::Tcp, ..service }));
     }
 }

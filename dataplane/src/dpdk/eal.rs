@@ -29,6 +29,8 @@ pub struct EalOptions {
     pub main_lcore: usize,
     /// Where packet memory comes from.
     pub memory: Memory,
+    /// Sets this process's runtime folder off from those of other DPDK processes.
+    pub file_prefix: String,
     /// PCI devices to take. Without any, the PCI bus is left alone.
     pub pci: Vec<String>,
     /// More arguments, as the operator wrote them.
@@ -82,23 +84,26 @@ impl Eal {
 
 impl Drop for Eal {
     fn drop(&mut self) {
+        // SAFETY: initialized, since `self` exists: a NUL-terminated string that EAL does not change any more.
+        let folder = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) }.to_string_lossy().into_owned();
         // SAFETY: initialized, since `self` exists, and nobody else uses DPDK any more: ports and mempools hold an `Arc`
         // of `self`, mbufs and queue pairs hold those.
         let code = unsafe { dpdk_sys::rte_eal_cleanup() };
         if code < 0 {
             tracing::warn!("DPDK's cleanup failed: {}", DpdkError::from_return(code));
         }
+        // EAL empties its folder and leaves it. If there is something in it, it is not ours to remove.
+        let _ = std::fs::remove_dir(folder);
     }
 }
 
 impl EalOptions {
     fn arguments(&self) -> Vec<String> {
         // No telemetry socket, no shared configuration: nothing of ours in /run/dpdk that could be in the way of a restart.
-        let prefix = format!("shunt-{}", std::process::id());
         let mut arguments = ["shuntd", "--no-telemetry", "--no-shconf", "--log-level", "*:warning", "--file-prefix"]
             .map(String::from)
             .to_vec();
-        arguments.push(prefix);
+        arguments.push(self.file_prefix.clone());
         arguments.extend(["--lcores".into(), format!("{0}@{0}", self.main_lcore)]);
         match self.memory {
             // Freed with the process, however it ends: no page stays lost after a kill -9.

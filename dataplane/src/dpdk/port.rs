@@ -127,7 +127,7 @@ pub struct Link {
     pub speed_mbps: Option<u32>,
 }
 
-/// An open, started port.
+/// An open, started port. It is closed when this and its queue pairs are gone.
 #[derive(Debug)]
 pub struct Port {
     open: Arc<OpenPort>,
@@ -282,11 +282,7 @@ fn open_device(
     set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
     // SAFETY: configured, its queues set up.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
-    // Neighbor discovery is multicast. Virtual devices may lack the call and take all frames anyway.
-    // SAFETY: the port is open.
-    if let Err(error) = DpdkError::check(unsafe { dpdk_sys::rte_eth_allmulticast_enable(number) }) {
-        tracing::warn!("{}: does not take multicast ({error}): neighbor discovery for IPv6 VIPs may fail", device());
-    }
+    take_multicast(number, &settings.device);
     let mac = mac_of(number).map_err(fail("asking for its MAC address"))?;
     let mtu = mtu_of(number).map_err(fail("asking for its MTU"))?;
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue)).collect();
@@ -355,6 +351,19 @@ fn set_up_queues(number: u16, mempool: &Arc<Mempool>, queues: u16) -> Result<(),
         DpdkError::check(unsafe { dpdk_sys::rte_eth_tx_queue_setup(number, queue, tx, socket, std::ptr::null()) })?;
     }
     Ok(())
+}
+
+/// Neighbor discovery is multicast. A driver that cannot be told to take that can perhaps be told to take everything.
+fn take_multicast(number: u16, device: &Device) {
+    // SAFETY: the port is open.
+    let multicast = DpdkError::check(unsafe { dpdk_sys::rte_eth_allmulticast_enable(number) });
+    let taken = multicast.or_else(|_| {
+        // SAFETY: the port is open.
+        DpdkError::check(unsafe { dpdk_sys::rte_eth_promiscuous_enable(number) })
+    });
+    if let Err(error) = taken {
+        tracing::warn!("{device}: does not take multicast ({error}): neighbor discovery for IPv6 VIPs may fail");
+    }
 }
 
 fn mac_of(number: u16) -> Result<Mac, DpdkError> {

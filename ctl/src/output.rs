@@ -1,0 +1,301 @@
+//! Answers as people read them.
+
+use std::fmt::Write;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use ctl::answer::{
+    Answer, Backend, BackendState, Count, Drop, Fate, Neighbor, NeighborState, Port, Service, Status, Worker,
+};
+
+use crate::args::Command;
+
+/// An answer as text, newline included.
+pub(crate) fn text(command: &Command, answer: &Answer) -> String {
+    match answer {
+        Answer::Done(done) => format!("{}\n", done.message),
+        Answer::Status(answer) => status(answer),
+        Answer::Services(answer) => services(answer),
+        Answer::Service(answer) => services(std::slice::from_ref(answer)),
+        Answer::Neighbors(answer) => neighbors(answer),
+        Answer::Ports(answer) => ports(answer),
+        Answer::Workers(answer) => workers(answer),
+        Answer::Drops(answer) => drops(answer, matches!(command, Command::Drops(args) if args.all)),
+    }
+}
+
+/// An answer as JSON: what was asked for, without the envelope.
+pub(crate) fn json(answer: &Answer) -> Result<String, serde_json::Error> {
+    let tagged = serde_json::to_value(answer)?;
+    let inner = tagged.as_object().and_then(|object| object.values().next()).unwrap_or(&tagged);
+    Ok(serde_json::to_string_pretty(inner)? + "\n")
+}
+
+fn status(status: &Status) -> String {
+    let of = |Count { total, up }: Count, what: &str| format!("{up} of {total} {what}");
+    let memory = if status.hugepages { "hugepages" } else { "plain pages" };
+    let rows = [
+        ("shuntd", format!("{} (DPDK: {}), pid {}", status.version, status.dpdk, status.pid)),
+        ("up for", duration(status.uptime_s)),
+        ("configuration", status.config_file.clone()),
+        ("memory", memory.into()),
+        ("snapshot", status.generation.to_string()),
+        ("workers", status.workers.to_string()),
+        ("ports", of(status.ports, "up")),
+        ("services", of(status.services, "with a reachable backend")),
+        ("backends", of(status.backends, "reachable")),
+        ("received", format!("{} frames", status.rx_packets)),
+        ("forwarded", format!("{} frames", status.forwarded_packets)),
+        ("dropped", format!("{} frames (shuntctl drops)", status.dropped_packets)),
+    ];
+    let mut text = String::new();
+    for (name, value) in rows {
+        line(&mut text, format_args!("{name:<14} {value}"));
+    }
+    if status.warnings.is_empty() {
+        line(&mut text, format_args!("{:<14} none", "warnings"));
+    }
+    for (number, warning) in status.warnings.iter().enumerate() {
+        let name = if number == 0 { "warnings" } else { "" };
+        line(&mut text, format_args!("{name:<14} {warning}"));
+    }
+    text
+}
+
+fn services(services: &[Service]) -> String {
+    if services.is_empty() {
+        return "No services: `shuntctl service add VIP:PORT`\n".into();
+    }
+    let mut table =
+        table(&["SERVICE", "SCHEDULER", "BACKEND", ">WEIGHT", ">SHARE", "STATE", "MAC", ">PACKETS", ">BYTES"]);
+    for service in services {
+        let totals = [service.packets.to_string(), service.bytes.to_string()];
+        let [packets, bytes] = totals;
+        let dash = String::new;
+        table.add_row([
+            service.id.to_string(),
+            service.scheduler.to_string(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            packets,
+            bytes,
+        ]);
+        for backend in &service.backends {
+            table.add_row(backend_row(backend));
+        }
+    }
+    finish(&table)
+}
+
+fn backend_row(backend: &Backend) -> [String; 9] {
+    let state = match backend.state {
+        BackendState::Up if backend.weight == 0 => "no new flows",
+        BackendState::Up => "up",
+        BackendState::Resolving => "resolving",
+        BackendState::Unreachable => "unreachable",
+    };
+    let mac = backend.mac.map_or("-".into(), |mac| mac.to_string());
+    [
+        String::new(),
+        String::new(),
+        backend.address.to_string(),
+        backend.weight.to_string(),
+        format!("{:.2} %", backend.share * 100.0),
+        state.into(),
+        if backend.mac_pinned { format!("{mac} pinned") } else { mac },
+        backend.packets.to_string(),
+        backend.bytes.to_string(),
+    ]
+}
+
+fn neighbors(neighbors: &[Neighbor]) -> String {
+    if neighbors.is_empty() {
+        return "No backends, so nobody to resolve\n".into();
+    }
+    let mut table = table(&["ADDRESS", "PORT", "MAC", "STATE", ">CONFIRMED", ">PROBES", ">CHANGES", ">SERVICES"]);
+    for neighbor in neighbors {
+        table.add_row([
+            neighbor.address.to_string(),
+            neighbor.port.clone(),
+            neighbor.mac.map_or("-".into(), |mac| mac.to_string()),
+            neighbor_state(neighbor.state).into(),
+            neighbor.confirmed_s.map_or("-".into(), |seconds| format!("{} ago", duration(seconds))),
+            neighbor.probes.to_string(),
+            neighbor.changes.to_string(),
+            neighbor.services.to_string(),
+        ]);
+    }
+    finish(&table)
+}
+
+fn neighbor_state(state: NeighborState) -> &'static str {
+    match state {
+        NeighborState::Permanent => "permanent",
+        NeighborState::Incomplete => "incomplete",
+        NeighborState::Reachable => "reachable",
+        NeighborState::Probe => "probe",
+        NeighborState::Failed => "failed",
+    }
+}
+
+fn ports(ports: &[Port]) -> String {
+    let mut table = table(&[
+        "PORT",
+        "DEVICE",
+        "DRIVER",
+        "LINK",
+        "MAC",
+        "ADDRESSES",
+        ">MTU",
+        ">QUEUES",
+        ">RX",
+        ">TX",
+        ">MISSED",
+        ">ERRORS",
+        ">NO MBUF",
+    ]);
+    for port in ports {
+        let speed = port.speed_mbps.map_or(String::new(), |mbps| format!(" {mbps} Mbit/s"));
+        table.add_row([
+            port.name.clone(),
+            port.device.clone(),
+            port.driver.clone(),
+            if port.link_up { format!("up{speed}") } else { "down".into() },
+            port.mac.to_string(),
+            port.addresses.join("\n"),
+            port.mtu.to_string(),
+            port.queues.to_string(),
+            port.rx_packets.to_string(),
+            port.tx_packets.to_string(),
+            port.rx_missed.to_string(),
+            port.rx_errors.to_string(),
+            port.rx_no_mbuf.to_string(),
+        ]);
+    }
+    finish(&table)
+}
+
+fn workers(workers: &[Worker]) -> String {
+    let mut table = table(&[
+        "WORKER",
+        ">CORE",
+        ">LOAD",
+        ">RECEIVED",
+        ">FORWARDED",
+        ">DROPPED",
+        ">TO SLOW PATH",
+        ">TURNS",
+        ">BUSY TURNS",
+        ">SNAPSHOT",
+    ]);
+    for worker in workers {
+        table.add_row([
+            worker.id.to_string(),
+            worker.lcore.to_string(),
+            format!("{:.1} %", worker.load * 100.0),
+            worker.rx_packets.to_string(),
+            worker.forwarded_packets.to_string(),
+            worker.dropped_packets.to_string(),
+            worker.punted_packets.to_string(),
+            worker.turns.to_string(),
+            worker.busy_turns.to_string(),
+            worker.generation.to_string(),
+        ]);
+    }
+    finish(&table)
+}
+
+fn drops(reasons: &[Drop], all: bool) -> String {
+    let shown: Vec<&Drop> = reasons.iter().filter(|reason| all || reason.packets > 0).collect();
+    if shown.is_empty() {
+        return "Nothing dropped, nothing given to the slow path\n".into();
+    }
+    let mut text = String::new();
+    for (fate, title) in [(Fate::Drop, "Dropped"), (Fate::Punt, "Given to the slow path")] {
+        let group: Vec<&&Drop> = shown.iter().filter(|reason| reason.fate == fate).collect();
+        if group.is_empty() {
+            continue;
+        }
+        line(&mut text, format_args!("{title}:"));
+        for reason in group {
+            let ports: Vec<String> =
+                reason.ports.iter().map(|count| format!("{} on {}", count.packets, count.port)).collect();
+            let ports = if ports.len() > 1 { format!(" ({})", ports.join(", ")) } else { String::new() };
+            line(&mut text, format_args!("{:>14}  {:<20} {}{ports}", reason.packets, reason.reason, reason.meaning));
+            if fate == Fate::Drop {
+                line(&mut text, format_args!("{:>14}  {:<20} → {}", "", "", reason.advice));
+            }
+        }
+    }
+    text
+}
+
+/// A table without lines. A header that begins with ">" makes its column right-aligned.
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(|name| Cell::new(name.trim_start_matches('>'))));
+    for (name, column) in header.iter().zip(table.column_iter_mut()) {
+        column.set_padding((0, 2));
+        if name.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Without spaces at the ends of lines: they make diffs and copies ugly.
+fn finish(table: &Table) -> String {
+    let mut text = String::new();
+    for row in table.lines() {
+        line(&mut text, format_args!("{}", row.trim_end()));
+    }
+    text
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to a string does not fail");
+}
+
+/// The two largest units: 3d 4h, 5m 0s, 7s.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in [(7, "7s"), (300, "5m 0s"), (3_600, "1h 0m"), (90_061, "1d 1h")] {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn a_service_list_has_a_line_for_each_backend() {
+        let service: Service = serde_json::from_str(
+            r#"{"vip":"192.0.2.1","port":80,"protocol":"tcp","scheduler":"maglev","slots":65537,"packets":30,"bytes":1800,
+            "backends":[{"address":"192.0.2.10","weight":3,"share":0.75,"state":"up","mac":"02:00:00:00:00:0a",
+            "mac_pinned":true,"packets":30,"bytes":1800},{"address":"192.0.2.11","weight":1,"share":0.25,
+            "state":"resolving","mac":null,"mac_pinned":false,"packets":0,"bytes":0}]}"#,
+        )
+        .unwrap();
+        let text = services(&[service]);
+        let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[1], ["192.0.2.1:80/tcp", "maglev", "30", "1800"]);
+        assert_eq!(words[2], ["192.0.2.10", "3", "75.00", "%", "up", "02:00:00:00:00:0a", "pinned", "30", "1800"]);
+        assert_eq!(words[3], ["192.0.2.11", "1", "25.00", "%", "resolving", "-", "0", "0"]);
+        assert!(text.lines().all(|line| !line.ends_with(' ')));
+    }
+}

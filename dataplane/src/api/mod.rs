@@ -1,0 +1,104 @@
+//! The control API: what `shuntctl` talks to.
+//!
+//! [`server`] reads lines from the Unix socket, [`decode`] turns a line into a [`Request`], and one file per group of
+//! requests answers it from the [`Facts`]. The types are `ctl`'s.
+
+pub mod decode;
+mod network;
+mod reasons;
+pub mod server;
+mod services;
+mod status;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use ctl::Mac;
+use ctl::answer::{Answer, Outcome, Refusal};
+use ctl::request::Request;
+
+use crate::director::Director;
+use crate::slow::neighbor::Neighbors;
+
+/// All that answers are made of.
+pub struct Facts {
+    /// Services, counters, snapshots.
+    pub director: Arc<Director>,
+    /// The backends' MAC addresses.
+    pub neighbors: Arc<Mutex<Neighbors>>,
+    /// The ports, in the order of the configuration.
+    pub ports: Vec<PortFacts>,
+    /// The workers' cores.
+    pub lcores: Vec<usize>,
+    /// When the daemon started.
+    pub started: Instant,
+    /// The file it was started from.
+    pub config_file: String,
+    /// DPDK's release.
+    pub dpdk: String,
+    /// Whether packet memory is in hugepages.
+    pub hugepages: bool,
+}
+
+/// What does not change about a port, and how to ask for what does.
+pub struct PortFacts {
+    /// Its name.
+    pub name: String,
+    /// Its device, as configured.
+    pub device: String,
+    /// The driver that runs it.
+    pub driver: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Largest L3 packet.
+    pub mtu: u16,
+    /// Queue pairs.
+    pub queues: u16,
+    /// Its link and what the NIC counts.
+    pub live: Box<dyn Fn() -> PortLive + Send + Sync>,
+}
+
+/// What changes about a port.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PortLive {
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Its speed, where known.
+    pub speed_mbps: Option<u32>,
+    /// Frames that nobody took in time.
+    pub rx_missed: u64,
+    /// Frames with errors.
+    pub rx_errors: u64,
+    /// Frames without a buffer.
+    pub rx_no_mbuf: u64,
+}
+
+impl Facts {
+    fn neighbors(&self) -> MutexGuard<'_, Neighbors> {
+        self.neighbors.lock().expect("nobody panics while holding the neighbors")
+    }
+}
+
+/// Carries out a request.
+pub fn answer(facts: &Facts, request: Request) -> Outcome {
+    let answer = match request {
+        Request::Status => Ok(Answer::Status(status::status(facts))),
+        Request::WorkerList => Ok(Answer::Workers(status::workers(facts))),
+        Request::PortList => Ok(Answer::Ports(network::ports(facts))),
+        Request::NeighborList => Ok(Answer::Neighbors(network::neighbors(facts))),
+        Request::Drops => Ok(Answer::Drops(reasons::drops(facts))),
+        Request::ServiceList => Ok(Answer::Services(services::list(facts))),
+        Request::ServiceShow(id) => services::show(facts, &id).map(Answer::Service),
+        Request::ServiceAdd(add) => services::add(facts, &add).map(Answer::Done),
+        Request::ServiceRemove(id) => services::remove(facts, &id).map(Answer::Done),
+        Request::BackendAdd(add) => services::add_backend(facts, &add).map(Answer::Done),
+        Request::BackendEdit(edit) => services::edit_backend(facts, &edit).map(Answer::Done),
+        Request::BackendRemove(remove) => services::remove_backend(facts, &remove).map(Answer::Done),
+    };
+    answer.map_or_else(Outcome::Error, Outcome::Ok)
+}
+
+/// A refusal of the request as a whole.
+fn refusal(message: impl Into<String>) -> Refusal {
+    Refusal { field: String::new(), message: message.into() }
+}

@@ -1,0 +1,112 @@
+//! Services and backends: listing and changing them.
+
+use ctl::ServiceId;
+use ctl::answer::{self, BackendState, Done, NeighborState, Refusal};
+use ctl::request::{BackendAdd, BackendEdit, BackendRemove, MacChange, ServiceAdd};
+
+use super::Facts;
+use crate::counters::Traffic;
+use crate::maglev;
+use crate::model::{Backend, ModelError, Service};
+use crate::slow::neighbor::Neighbors;
+
+pub(super) fn list(facts: &Facts) -> Vec<answer::Service> {
+    let snapshot = facts.director.snapshot();
+    let neighbors = facts.neighbors();
+    snapshot.model.services.values().map(|listed| service(listed, &neighbors)).collect()
+}
+
+pub(super) fn show(facts: &Facts, id: &ServiceId) -> Result<answer::Service, Refusal> {
+    let snapshot = facts.director.snapshot();
+    Ok(service(snapshot.model.service(id)?, &facts.neighbors()))
+}
+
+pub(super) fn add(facts: &Facts, add: &ServiceAdd) -> Result<Done, Refusal> {
+    let message = format!("Added service {} with {}", add.service, backends(add.backends.len()));
+    let change = facts.director.change(|model, ids| model.add_service(add, ids));
+    let generation = change.map_err(|errors| {
+        let fields: Vec<String> = errors.iter().map(ModelError::field).collect();
+        let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Refusal { field: fields.join(", "), message: messages.join("; ") }
+    })?;
+    Ok(Done { message, generation })
+}
+
+pub(super) fn remove(facts: &Facts, id: &ServiceId) -> Result<Done, Refusal> {
+    let generation = facts.director.change(|model, _| model.remove_service(id))?;
+    Ok(Done { message: format!("Removed service {id}"), generation })
+}
+
+pub(super) fn add_backend(facts: &Facts, add: &BackendAdd) -> Result<Done, Refusal> {
+    let BackendAdd { service, backend } = add;
+    let generation = facts.director.change(|model, ids| model.add_backend(service, backend, ids))?;
+    let message = format!("Added backend {} to {service} with weight {}", backend.address, backend.weight);
+    Ok(Done { message, generation })
+}
+
+pub(super) fn edit_backend(facts: &Facts, edit: &BackendEdit) -> Result<Done, Refusal> {
+    let generation = facts.director.change(|model, _| model.edit_backend(edit))?;
+    let weight = edit.weight.map(|weight| format!("weight {weight}"));
+    let mac = edit.mac.map(|mac| match mac {
+        MacChange::Pin(mac) => format!("MAC address {mac}"),
+        MacChange::Resolve => "its MAC address resolved".into(),
+    });
+    let changes: Vec<String> = weight.into_iter().chain(mac).collect();
+    let message = format!("Backend {} of {} has {} now", edit.address, edit.service, changes.join(" and "));
+    Ok(Done { message, generation })
+}
+
+pub(super) fn remove_backend(facts: &Facts, remove: &BackendRemove) -> Result<Done, Refusal> {
+    let BackendRemove { service, address } = remove;
+    let generation = facts.director.change(|model, _| model.remove_backend(service, *address))?;
+    Ok(Done { message: format!("Removed backend {address} from {service}"), generation })
+}
+
+fn backends(count: usize) -> String {
+    if count == 1 { "1 backend".into() } else { format!("{count} backends") }
+}
+
+fn service(service: &Service, neighbors: &Neighbors) -> answer::Service {
+    let slots = maglev::slot_counts(&service.table, service.backends.len());
+    let backends: Vec<answer::Backend> = service
+        .backends
+        .iter()
+        .zip(slots)
+        .map(|(listed, slots)| backend(listed, f64::from(slots) / service.table.len().max(1) as f64, neighbors))
+        .collect();
+    answer::Service {
+        id: service.id,
+        scheduler: service.scheduler,
+        slots: u32::try_from(service.table.len()).expect("tables are bounded"),
+        packets: backends.iter().map(|backend| backend.packets).sum(),
+        bytes: backends.iter().map(|backend| backend.bytes).sum(),
+        backends,
+    }
+}
+
+fn backend(backend: &Backend, share: f64, neighbors: &Neighbors) -> answer::Backend {
+    let Traffic { packets, bytes } = backend.target.traffic();
+    let (state, mac) = state(backend, neighbors);
+    answer::Backend {
+        address: backend.address,
+        weight: backend.weight,
+        share,
+        state,
+        mac,
+        mac_pinned: backend.pinned.is_some(),
+        packets,
+        bytes,
+    }
+}
+
+/// Whether packets can be sent to a backend, and to which MAC address.
+pub(super) fn state(backend: &Backend, neighbors: &Neighbors) -> (BackendState, Option<ctl::Mac>) {
+    let neighbor = neighbors.get(backend.address);
+    let mac = backend.pinned.or_else(|| neighbor.and_then(|neighbor| neighbor.mac));
+    let state = match (mac, neighbor.map(|neighbor| neighbor.state)) {
+        (Some(_), _) => BackendState::Up,
+        (None, Some(NeighborState::Failed)) => BackendState::Unreachable,
+        (None, _) => BackendState::Resolving,
+    };
+    (state, mac)
+}

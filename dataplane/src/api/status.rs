@@ -1,0 +1,103 @@
+//! The director and its workers at a glance.
+
+use ctl::answer::{self, BackendState, Count};
+
+use super::{Facts, services};
+use crate::counters::{PortCounters, WorkerCounters};
+use crate::exit::DropReason;
+use crate::model::Service;
+
+/// More of a kind are summed up: a status is to be read.
+const MOST_WARNINGS: usize = 8;
+
+pub(super) fn status(facts: &Facts) -> answer::Status {
+    let snapshot = facts.director.snapshot();
+    let links: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
+    let services = snapshot.model.services.values();
+    let states: Vec<(&Service, Vec<BackendState>)> = {
+        let neighbors = facts.neighbors();
+        let of = |service: &Service| service.backends.iter().map(|b| services::state(b, &neighbors).0).collect();
+        services.map(|service| (&**service, of(service))).collect()
+    };
+    let serving = |states: &[BackendState]| states.contains(&BackendState::Up);
+    let up = |state: &&BackendState| **state == BackendState::Up;
+    let sum = |which: fn(&PortCounters) -> u64| {
+        facts.director.workers().iter().map(|worker| worker.over_ports(which)).sum::<u64>()
+    };
+    answer::Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        dpdk: facts.dpdk.clone(),
+        pid: std::process::id(),
+        uptime_s: facts.started.elapsed().as_secs(),
+        config_file: facts.config_file.clone(),
+        hugepages: facts.hugepages,
+        generation: snapshot.generation,
+        workers: facts.lcores.len(),
+        ports: Count { total: links.len(), up: links.iter().filter(|&&up| up).count() },
+        services: Count { total: states.len(), up: states.iter().filter(|(_, states)| serving(states)).count() },
+        backends: Count {
+            total: states.iter().map(|(_, states)| states.len()).sum(),
+            up: states.iter().flat_map(|(_, states)| states.iter()).filter(up).count(),
+        },
+        rx_packets: sum(|port| port.rx_packets.read()),
+        forwarded_packets: sum(|port| port.forwarded.read()),
+        dropped_packets: sum(PortCounters::dropped),
+        warnings: warnings(facts, &links, &states),
+    }
+}
+
+/// What an operator should look at, the worst first.
+fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendState>)]) -> Vec<String> {
+    let down = facts.ports.iter().zip(links).filter(|&(_, &up)| !up);
+    let mut warnings: Vec<String> = down.map(|(port, _)| format!("Port {}: the link is down", port.name)).collect();
+
+    let takes_nothing = |service: &Service, states: &[BackendState]| {
+        !service.backends.iter().zip(states).any(|(b, &state)| b.weight > 0 && state == BackendState::Up)
+    };
+    let dark = services.iter().filter(|(service, states)| takes_nothing(service, states));
+    let dark = dark.map(|(service, _)| format!("Service {} has no backend that can take packets", service.id));
+    extend_bounded(&mut warnings, dark.collect());
+
+    let unreachable = services.iter().flat_map(|(service, states)| {
+        let backends = service.backends.iter().zip(states).filter(|&(_, &state)| state == BackendState::Unreachable);
+        backends.map(|(b, _)| format!("Backend {} of {} does not answer ARP or NDP", b.address, service.id))
+    });
+    extend_bounded(&mut warnings, unreachable.collect());
+
+    for reason in [DropReason::ReturnViaDirector, DropReason::Loop, DropReason::TxFull, DropReason::PuntFull] {
+        let count = |worker: &WorkerCounters| worker.over_ports(|port| port.drops[reason.index()].read());
+        let packets: u64 = facts.director.workers().iter().map(|worker| count(worker)).sum();
+        if packets > 0 {
+            let (name, meaning, advice) = (reason.name(), reason.meaning(), reason.advice());
+            warnings.push(format!("{packets} frames dropped as {name}: {meaning} {advice}"));
+        }
+    }
+    warnings
+}
+
+fn extend_bounded(warnings: &mut Vec<String>, mut more: Vec<String>) {
+    let left_out = more.len().saturating_sub(MOST_WARNINGS);
+    more.truncate(MOST_WARNINGS);
+    warnings.extend(more);
+    if left_out > 0 {
+        warnings.push(format!("… and {left_out} more of these"));
+    }
+}
+
+pub(super) fn workers(facts: &Facts) -> Vec<answer::Worker> {
+    let workers = facts.director.workers().iter().zip(&facts.lcores).enumerate();
+    workers
+        .map(|(id, (worker, &lcore))| answer::Worker {
+            id,
+            lcore,
+            turns: worker.turns.read(),
+            busy_turns: worker.busy_turns.read(),
+            load: worker.busy_cycles.read() as f64 / worker.cycles.read().max(1) as f64,
+            rx_packets: worker.over_ports(|port| port.rx_packets.read()),
+            forwarded_packets: worker.over_ports(|port| port.forwarded.read()),
+            dropped_packets: worker.over_ports(PortCounters::dropped),
+            punted_packets: worker.over_ports(PortCounters::punted),
+            generation: worker.generation.read(),
+        })
+        .collect()
+}

@@ -1,0 +1,135 @@
+//! The control side's state: the model, the backends' MAC addresses, and the snapshot made of both.
+//!
+//! All changes go through [`Director`], from the API or from the slow path, one after the other: a new model or new
+//! MAC addresses are compiled to a snapshot and published, or nothing changes.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ctl::Mac;
+use hashbrown::HashMap;
+
+use crate::counters::{TargetIds, WorkerCounters};
+use crate::model::Model;
+use crate::model::compile::compile;
+use crate::snapshot::{Publisher, Snapshot, SnapshotReader};
+
+/// The control side's state.
+#[derive(Debug)]
+pub struct Director {
+    ids: Arc<TargetIds>,
+    workers: Vec<Arc<WorkerCounters>>,
+    port_macs: Vec<Mac>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    model: Arc<Model>,
+    macs: HashMap<IpAddr, Mac>,
+    publisher: Publisher,
+    generation: u64,
+}
+
+impl Director {
+    /// With a first model. `port_macs` are in the order of the model's ports.
+    pub fn new(model: Model, ids: Arc<TargetIds>, workers: Vec<Arc<WorkerCounters>>, port_macs: Vec<Mac>) -> Self {
+        let model = Arc::new(model);
+        let first = compile(model.clone(), |_| None, &port_macs, 1);
+        let state = State { model, macs: HashMap::new(), publisher: Publisher::new(first), generation: 1 };
+        Director { ids, workers, port_macs, state: Mutex::new(state) }
+    }
+
+    /// Changes the model: all of it is done and published, or, on an error, none of it. Returns the number of the
+    /// snapshot that has the change.
+    pub fn change<E>(&self, change: impl FnOnce(&mut Model, &Arc<TargetIds>) -> Result<(), E>) -> Result<u64, E> {
+        let mut state = self.state();
+        let mut model = Model::clone(&state.model);
+        change(&mut model, &self.ids)?;
+        state.model = Arc::new(model);
+        Ok(state.publish(&self.port_macs))
+    }
+
+    /// Tells what MAC addresses the backends have. Publishes if that changes anything.
+    pub fn set_macs(&self, macs: HashMap<IpAddr, Mac>) {
+        let mut state = self.state();
+        if state.macs != macs {
+            state.macs = macs;
+            state.publish(&self.port_macs);
+        }
+    }
+
+    /// Frees the snapshots that nobody uses any more; to be called now and then.
+    pub fn reclaim(&self) {
+        self.state().publisher.reclaim();
+    }
+
+    /// The current snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.state().publisher.current()
+    }
+
+    /// For a thread that follows the snapshots.
+    pub fn reader(&self) -> SnapshotReader {
+        self.state().publisher.reader()
+    }
+
+    /// What the workers count, by worker.
+    pub fn workers(&self) -> &[Arc<WorkerCounters>] {
+        &self.workers
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("whoever changes the state checks first, and does not panic")
+    }
+}
+
+impl State {
+    fn publish(&mut self, port_macs: &[Mac]) -> u64 {
+        self.generation += 1;
+        let macs = &self.macs;
+        let snapshot = compile(self.model.clone(), |address| macs.get(&address).copied(), port_macs, self.generation);
+        self.publisher.publish(snapshot);
+        self.generation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::model::{PORT_MAC, ids, model, service};
+
+    fn director() -> Director {
+        Director::new(model(), ids(), vec![], vec![PORT_MAC])
+    }
+
+    #[test]
+    fn a_refused_change_changes_nothing() {
+        let director = director();
+        let add = |vip| director.change(|model, ids| model.add_service(&service(vip, &[("192.168.0.3", 1)]), ids));
+        assert_eq!(add("192.168.0.101:80"), Ok(2));
+        assert!(add("192.168.0.101:80").is_err());
+        assert_eq!(director.snapshot().generation, 2);
+    }
+
+    #[test]
+    fn a_mac_address_reaches_all_services_of_its_backend() {
+        let director = director();
+        for vip in ["192.168.0.101:80", "192.168.0.102:80"] {
+            director.change(|model, ids| model.add_service(&service(vip, &[("192.168.0.3", 1)]), ids)).unwrap();
+        }
+        assert!(director.snapshot().targets.iter().all(|target| !target.known));
+        let mac = Mac([2, 0, 0, 0, 0, 3]);
+        director.set_macs([("192.168.0.3".parse().unwrap(), mac)].into_iter().collect());
+        let snapshot = director.snapshot();
+        assert_eq!(snapshot.targets.len(), 2);
+        assert!(snapshot.targets.iter().all(|target| target.known && target.mac() == mac.0));
+    }
+
+    #[test]
+    fn the_same_macs_again_are_no_new_snapshot() {
+        let director = director();
+        director.set_macs(HashMap::new());
+        assert_eq!(director.snapshot().generation, 1);
+    }
+}

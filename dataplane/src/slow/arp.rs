@@ -1,0 +1,146 @@
+//! ARP (RFC 826): answers for VIPs and own addresses, asks for backends, announces (RFC 5227 §2.3).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ctl::Mac;
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
+
+use super::neighbor::Evidence;
+use super::{Frame, Learned, Outcome, View};
+
+const BROADCAST: Mac = Mac([0xff; 6]);
+
+/// Answers a request for an address of ours; learns where the sender is.
+pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
+    let Some(ArpRepr::EthernetIpv4 {
+        operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
+    }) = parse(frame)
+    else {
+        return Outcome::default();
+    };
+    let sender = Mac(source_hardware_addr.0);
+    if !sender.is_unicast() || sender == view.local().mac {
+        return Outcome::default();
+    }
+    // A probe (RFC 5227 §2.1.1) has no sender address to learn, but is to be answered.
+    let learned = (!source_protocol_addr.is_unspecified()).then(|| Learned {
+        address: source_protocol_addr.into(),
+        mac: sender,
+        evidence: match operation {
+            ArpOperation::Reply if target_protocol_addr != source_protocol_addr => Evidence::Answer,
+            _ => Evidence::Announcement,
+        },
+    });
+    let wanted = operation == ArpOperation::Request
+        && source_protocol_addr != target_protocol_addr
+        && view.answers_for(IpAddr::V4(target_protocol_addr));
+    let reply = wanted.then(|| {
+        let bytes =
+            packet(view.local().mac, sender, ArpOperation::Reply, target_protocol_addr, sender, source_protocol_addr);
+        Frame { port: view.port, bytes }
+    });
+    Outcome { reply, learned }
+}
+
+/// Asks who has `target`: everybody, or the station that had it last.
+pub fn request(own_mac: Mac, own_address: Ipv4Addr, target: Ipv4Addr, last: Option<Mac>) -> Vec<u8> {
+    packet(own_mac, last.unwrap_or(BROADCAST), ArpOperation::Request, own_address, Mac::default(), target)
+}
+
+/// Tells everybody that `address` is at `own_mac` (RFC 5227 §3: a request for one's own address).
+pub fn announcement(own_mac: Mac, address: Ipv4Addr) -> Vec<u8> {
+    packet(own_mac, BROADCAST, ArpOperation::Request, address, Mac::default(), address)
+}
+
+fn parse(frame: &[u8]) -> Option<ArpRepr> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    ArpRepr::parse(&ArpPacket::new_checked(frame.payload()).ok()?).ok()
+}
+
+fn packet(
+    own_mac: Mac,
+    to: Mac,
+    operation: ArpOperation,
+    source: Ipv4Addr,
+    target_mac: Mac,
+    target: Ipv4Addr,
+) -> Vec<u8> {
+    let ethernet = EthernetRepr {
+        src_addr: EthernetAddress(own_mac.0),
+        dst_addr: EthernetAddress(to.0),
+        ethertype: EthernetProtocol::Arp,
+    };
+    let arp = ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr: EthernetAddress(own_mac.0),
+        source_protocol_addr: source,
+        target_hardware_addr: EthernetAddress(target_mac.0),
+        target_protocol_addr: target,
+    };
+    let mut bytes = vec![0; ethernet.buffer_len() + arp.buffer_len()];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes);
+    ethernet.emit(&mut frame);
+    arp.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::frame::CLIENT_MAC;
+    use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
+
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
+
+    fn after(frame: &[u8]) -> Outcome {
+        let mut model = model();
+        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
+        model.add_service(&service("203.0.113.1:80", &[]), &ids()).unwrap();
+        process(frame, View { snapshot: &snapshot(model), port: 0 })
+    }
+
+    fn who_has(target: &str) -> Vec<u8> {
+        request(CLIENT_MAC, CLIENT, target.parse().unwrap(), None)
+    }
+
+    #[test]
+    fn vips_and_own_addresses_are_answered_for_and_others_are_not() {
+        for target in ["192.168.0.101", "192.168.0.2", "203.0.113.1"] {
+            let reply = after(&who_has(target)).reply.expect(target);
+            let target = target.parse().unwrap();
+            assert_eq!(reply.bytes, packet(PORT_MAC, CLIENT_MAC, ArpOperation::Reply, target, CLIENT_MAC, CLIENT));
+        }
+        for target in ["192.168.0.3", "192.168.0.100", "0.0.0.0"] {
+            assert_eq!(after(&who_has(target)).reply, None, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_answered_and_teaches_nothing() {
+        let probe = request(CLIENT_MAC, Ipv4Addr::UNSPECIFIED, "192.168.0.101".parse().unwrap(), None);
+        let outcome = after(&probe);
+        assert!(outcome.reply.is_some());
+        assert_eq!(outcome.learned, None);
+    }
+
+    #[test]
+    fn the_sender_of_any_packet_is_learned() {
+        let learned = |evidence| Some(Learned { address: CLIENT.into(), mac: CLIENT_MAC, evidence });
+        assert_eq!(after(&who_has("192.168.0.9")).learned, learned(Evidence::Announcement));
+        assert_eq!(after(&announcement(CLIENT_MAC, CLIENT)).learned, learned(Evidence::Announcement));
+        let own = "192.168.0.2".parse().unwrap();
+        let reply = packet(CLIENT_MAC, PORT_MAC, ArpOperation::Reply, CLIENT, PORT_MAC, own);
+        assert_eq!(after(&reply).learned, learned(Evidence::Answer));
+    }
+
+    #[test]
+    fn replies_announcements_and_nonsense_are_not_answered() {
+        let vip = "192.168.0.101".parse().unwrap();
+        assert_eq!(after(&announcement(CLIENT_MAC, vip)).reply, None);
+        let reply = packet(CLIENT_MAC, PORT_MAC, ArpOperation::Reply, CLIENT, PORT_MAC, vip);
+        assert_eq!(after(&reply).reply, None);
+        assert_eq!(after(&who_has("192.168.0.101")[..30]), Outcome::default());
+        assert_eq!(after(&request(Mac([0xff; 6]), CLIENT, vip, None)), Outcome::default());
+        assert_eq!(after(&request(PORT_MAC, CLIENT, vip, None)), Outcome::default(), "our own frame, reflected");
+    }
+}

@@ -1,0 +1,229 @@
+//! Neighbor discovery (RFC 4861): answers for VIPs and own addresses, asks for backends, announces (§7.2.6).
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ctl::Mac;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet,
+    Ipv6Repr, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress,
+};
+
+use super::neighbor::Evidence;
+use super::{Frame, Learned, Outcome, View};
+use crate::model::link_local;
+use crate::parse::ETHERNET_HEADER;
+
+/// Every station of the link (RFC 4291 §2.7.1).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// A router sets less, so a packet with 255 comes from this link (RFC 4861 §3.1).
+const HOP_LIMIT: u8 = 255;
+
+/// Answers a solicitation for an address of ours; learns where neighbors are.
+pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
+    let Some((ip, message)) = parse(frame) else { return Outcome::default() };
+    match message {
+        NdiscRepr::NeighborSolicit { target_addr, lladdr } => solicited(ip, target_addr, link_layer(lladdr), view),
+        NdiscRepr::NeighborAdvert { flags, target_addr, lladdr } => {
+            advertised(flags, target_addr, link_layer(lladdr), view)
+        }
+        _ => Outcome::default(),
+    }
+}
+
+fn solicited(ip: Ipv6Repr, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>) -> Outcome {
+    // RFC 4861 §7.1.1: without a source address it is duplicate address detection, which has no link-layer option.
+    if target.is_multicast() || ip.src_addr.is_unspecified() && sender.is_some() {
+        return Outcome::default();
+    }
+    let sender = sender.filter(|&mac| mac.is_unicast() && mac != view.local().mac);
+    let learned = sender.map(|mac| Learned { address: ip.src_addr.into(), mac, evidence: Evidence::Announcement });
+    let reply = view.answers_for(IpAddr::V6(target)).then(|| {
+        let port = view.local();
+        let solicited = !ip.src_addr.is_unspecified();
+        // §7.2.4: whoever has no address yet is told along with everybody else.
+        let (to, to_mac) = match sender {
+            Some(mac) if solicited => (ip.src_addr, mac),
+            _ => (ALL_NODES, multicast_mac(ALL_NODES)),
+        };
+        let flags = if solicited { NdiscNeighborFlags::SOLICITED } else { NdiscNeighborFlags::empty() };
+        Frame { port: view.port, bytes: advertisement(port.mac, target, to, to_mac, flags) }
+    });
+    Outcome { reply, learned }
+}
+
+fn advertised(flags: NdiscNeighborFlags, target: Ipv6Addr, mac: Option<Mac>, view: View<'_>) -> Outcome {
+    let mac = mac.filter(|mac| mac.is_unicast() && *mac != view.local().mac);
+    // §7.2.5: without the override flag, it may confirm an address, but not replace it.
+    let evidence = match (flags.contains(NdiscNeighborFlags::SOLICITED), flags.contains(NdiscNeighborFlags::OVERRIDE)) {
+        (true, true) => Evidence::Answer,
+        (false, true) => Evidence::Announcement,
+        (_, false) => Evidence::Hint,
+    };
+    Outcome { reply: None, learned: mac.map(|mac| Learned { address: target.into(), mac, evidence }) }
+}
+
+/// Asks who has `target`: its solicited-node group, or the station that had it last.
+pub fn request(own_mac: Mac, own_address: Ipv6Addr, target: Ipv6Addr, last: Option<Mac>) -> Vec<u8> {
+    let (to, to_mac) = match last {
+        Some(mac) => (target, mac),
+        None => {
+            let group = solicited_node(target);
+            (group, multicast_mac(group))
+        }
+    };
+    let message = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: Some(raw(own_mac)) };
+    packet(own_mac, own_address, to, to_mac, message)
+}
+
+/// Tells everybody that `address` is at `own_mac`.
+pub fn announcement(own_mac: Mac, address: Ipv6Addr) -> Vec<u8> {
+    advertisement(own_mac, address, ALL_NODES, multicast_mac(ALL_NODES), NdiscNeighborFlags::empty())
+}
+
+/// Its source is the port's own link-local address, never the VIP.
+fn advertisement(own_mac: Mac, target: Ipv6Addr, to: Ipv6Addr, to_mac: Mac, flags: NdiscNeighborFlags) -> Vec<u8> {
+    let flags = flags | NdiscNeighborFlags::OVERRIDE;
+    let message = NdiscRepr::NeighborAdvert { flags, target_addr: target, lladdr: Some(raw(own_mac)) };
+    packet(own_mac, link_local(own_mac), to, to_mac, message)
+}
+
+fn parse(frame: &[u8]) -> Option<(Ipv6Repr, NdiscRepr<'_>)> {
+    let packet = Ipv6Packet::new_checked(frame.get(ETHERNET_HEADER..)?).ok()?;
+    let ip = Ipv6Repr::parse(&packet).ok()?;
+    if ip.hop_limit != HOP_LIMIT || ip.next_header != IpProtocol::Icmpv6 {
+        return None;
+    }
+    let payload = frame.get(ETHERNET_HEADER + ip.buffer_len()..)?.get(..ip.payload_len)?;
+    let icmp = Icmpv6Packet::new_checked(payload).ok()?;
+    if icmp.msg_code() != 0 {
+        return None;
+    }
+    match Icmpv6Repr::parse(&ip.src_addr, &ip.dst_addr, &icmp, &ChecksumCapabilities::default()).ok()? {
+        Icmpv6Repr::Ndisc(message) => Some((ip, message)),
+        _ => None,
+    }
+}
+
+fn packet(own_mac: Mac, source: Ipv6Addr, destination: Ipv6Addr, to: Mac, message: NdiscRepr<'_>) -> Vec<u8> {
+    let icmp = Icmpv6Repr::Ndisc(message);
+    let ip = Ipv6Repr {
+        src_addr: source,
+        dst_addr: destination,
+        next_header: IpProtocol::Icmpv6,
+        payload_len: icmp.buffer_len(),
+        hop_limit: HOP_LIMIT,
+    };
+    let ethernet = EthernetRepr {
+        src_addr: EthernetAddress(own_mac.0),
+        dst_addr: EthernetAddress(to.0),
+        ethertype: EthernetProtocol::Ipv6,
+    };
+    let mut bytes = vec![0; ethernet.buffer_len() + ip.buffer_len() + icmp.buffer_len()];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes);
+    ethernet.emit(&mut frame);
+    let mut packet = Ipv6Packet::new_unchecked(frame.payload_mut());
+    ip.emit(&mut packet);
+    let mut message = Icmpv6Packet::new_unchecked(packet.payload_mut());
+    icmp.emit(&source, &destination, &mut message, &ChecksumCapabilities::default());
+    bytes
+}
+
+/// The multicast group of all addresses that end like this one (RFC 4291 §2.7.1).
+fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
+}
+
+/// The MAC address of a multicast group (RFC 2464 §7).
+fn multicast_mac(group: Ipv6Addr) -> Mac {
+    let [.., a, b, c, d] = group.octets();
+    Mac([0x33, 0x33, a, b, c, d])
+}
+
+fn raw(mac: Mac) -> RawHardwareAddress {
+    RawHardwareAddress::from_bytes(&mac.0)
+}
+
+fn link_layer(address: Option<RawHardwareAddress>) -> Option<Mac> {
+    Some(Mac(address?.as_bytes().try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::frame::CLIENT_MAC;
+    use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
+
+    fn client() -> Ipv6Addr {
+        "fd00::10".parse().unwrap()
+    }
+
+    fn after(frame: &[u8]) -> Outcome {
+        let mut model = model();
+        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
+        process(frame, View { snapshot: &snapshot(model), port: 0 })
+    }
+
+    #[test]
+    fn vips_and_own_addresses_are_answered_for_and_others_are_not() {
+        let link_local = link_local(PORT_MAC).to_string();
+        for target in ["fd00::101", "fd00::2", &link_local] {
+            let target = target.parse().unwrap();
+            let reply = after(&request(CLIENT_MAC, client(), target, None)).reply.expect("an answer");
+            let expected = advertisement(PORT_MAC, target, client(), CLIENT_MAC, NdiscNeighborFlags::SOLICITED);
+            assert_eq!(reply.bytes, expected);
+        }
+        for target in ["fd00::3", "fd00::100", "::", "ff02::1"] {
+            assert_eq!(after(&request(CLIENT_MAC, client(), target.parse().unwrap(), None)).reply, None, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_comes_through_a_router_or_is_damaged_is_ignored() {
+        let good = request(CLIENT_MAC, client(), "fd00::101".parse().unwrap(), None);
+        assert!(after(&good).reply.is_some());
+        let mut routed = good.clone();
+        routed[ETHERNET_HEADER + 7] = 254;
+        assert_eq!(after(&routed), Outcome::default());
+        let mut damaged = good.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(after(&damaged), Outcome::default());
+        for length in 0..good.len() {
+            assert_eq!(after(&good[..length]), Outcome::default());
+        }
+    }
+
+    #[test]
+    fn duplicate_address_detection_for_a_vip_is_answered_to_all() {
+        let target: Ipv6Addr = "fd00::101".parse().unwrap();
+        let group = solicited_node(target);
+        let message = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None };
+        let probe = packet(CLIENT_MAC, Ipv6Addr::UNSPECIFIED, group, multicast_mac(group), message);
+        let outcome = after(&probe);
+        assert_eq!(outcome.learned, None);
+        assert_eq!(outcome.reply.unwrap().bytes, announcement(PORT_MAC, target));
+    }
+
+    #[test]
+    fn advertisements_are_believed_as_far_as_their_flags_say() {
+        let backend: Ipv6Addr = "fd00::3".parse().unwrap();
+        for (flags, evidence) in [
+            (NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE, Evidence::Answer),
+            (NdiscNeighborFlags::OVERRIDE, Evidence::Announcement),
+            (NdiscNeighborFlags::SOLICITED, Evidence::Hint),
+        ] {
+            let message = NdiscRepr::NeighborAdvert { flags, target_addr: backend, lladdr: Some(raw(CLIENT_MAC)) };
+            let frame = packet(CLIENT_MAC, backend, "fd00::2".parse().unwrap(), PORT_MAC, message);
+            let learned = Learned { address: backend.into(), mac: CLIENT_MAC, evidence };
+            assert_eq!(after(&frame), Outcome { reply: None, learned: Some(learned) });
+        }
+    }
+
+    #[test]
+    fn groups_and_their_macs() {
+        let group = solicited_node("2001:db8::12:3456".parse().unwrap());
+        assert_eq!(group.to_string(), "ff02::1:ff12:3456");
+        assert_eq!(multicast_mac(group), Mac([0x33, 0x33, 0xff, 0x12, 0x34, 0x56]));
+    }
+}

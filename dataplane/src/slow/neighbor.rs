@@ -1,0 +1,384 @@
+//! The backends' MAC addresses: found before the first packet needs them, confirmed before they are stale.
+//!
+//! A life like that of RFC 4861 §7.3, for ARP and neighbor discovery alike: a backend is asked for as soon as it is
+//! configured (`Incomplete`), confirmed by whatever it says (`Reachable`), asked again, itself first, then everybody
+//! (`Probe`), and given up when nobody answers (`Failed`), but still asked for. While it is being asked again, its
+//! old MAC address stays in use. A backend that says it has a new MAC address is believed at once; if that happens
+//! again soon, not before a hold-down is over, so that two stations that quarrel about an address do not make
+//! every flow flap.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ctl::Mac;
+use ctl::answer::NeighborState;
+use hashbrown::HashMap;
+
+use super::{Frame, Learned, arp, ndp};
+use crate::snapshot::Snapshot;
+
+/// How long a confirmation is good for: less than the aging time of any switch's table (usually 300 s), so that
+/// probes keep those tables warm, too.
+const REACHABLE: Duration = Duration::from_secs(20);
+/// Between two probes (RFC 4861 §10, RETRANS_TIMER).
+const RETRANSMIT: Duration = Duration::from_secs(1);
+/// Between two probes for somebody who does not answer.
+const RETRY_FAILED: Duration = Duration::from_secs(3);
+/// Probes to the station itself before everybody is asked (RFC 4861 §10, MAX_UNICAST_SOLICIT).
+const UNICAST_PROBES: u32 = 3;
+/// Probes to everybody before it is given up (RFC 4861 §10, MAX_MULTICAST_SOLICIT).
+const BROADCAST_PROBES: u32 = 3;
+/// After a change of the MAC address, another one is believed no sooner.
+const HOLD_DOWN: Duration = Duration::from_secs(5);
+
+/// How good somebody's word about a MAC address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The answer to a question of ours.
+    Answer,
+    /// Said without being asked, or in asking for somebody else.
+    Announcement,
+    /// Said without claim to replace what is known (no override flag).
+    Hint,
+}
+
+/// What is known of one backend.
+#[derive(Debug, Clone)]
+pub struct Neighbor {
+    /// The port by whose network it is reached.
+    pub port: usize,
+    /// Its MAC address.
+    pub mac: Option<Mac>,
+    /// Where its resolution stands.
+    pub state: NeighborState,
+    /// When the MAC address was last confirmed.
+    pub confirmed: Option<Instant>,
+    /// Probes since then.
+    pub probes: u32,
+    /// How often the MAC address has changed.
+    pub changes: u64,
+    changed: Option<Instant>,
+    due: Instant,
+}
+
+/// All backends' MAC addresses.
+#[derive(Debug, Default)]
+pub struct Neighbors {
+    table: BTreeMap<IpAddr, Neighbor>,
+    /// When the first of them is due; `None`: unknown, look at all.
+    next_due: Option<Instant>,
+    /// Whether a MAC address has changed since it was last asked.
+    dirty: bool,
+}
+
+impl Neighbors {
+    /// By address.
+    pub fn iter(&self) -> impl Iterator<Item = (&IpAddr, &Neighbor)> {
+        self.table.iter()
+    }
+
+    /// What is known of a backend.
+    pub fn get(&self, address: IpAddr) -> Option<&Neighbor> {
+        self.table.get(&address)
+    }
+
+    /// Takes over from a new snapshot which backends there are.
+    pub fn sync(&mut self, snapshot: &Snapshot, now: Instant) {
+        let mut wanted: BTreeMap<IpAddr, (usize, Option<Mac>)> = BTreeMap::new();
+        for backend in snapshot.model.services.values().flat_map(|service| &service.backends) {
+            // Pinned in one service and not in another: it needs to be resolved.
+            let entry = wanted.entry(backend.address).or_insert((backend.port, backend.pinned));
+            if backend.pinned.is_none() {
+                entry.1 = None;
+            }
+        }
+        let before = self.table.len();
+        self.table.retain(|address, _| wanted.contains_key(address));
+        self.dirty |= self.table.len() < before;
+        for (address, (port, pinned)) in wanted {
+            match self.table.get_mut(&address) {
+                Some(known) if (known.state == NeighborState::Permanent) == pinned.is_some() && known.port == port => {
+                    known.mac = pinned.or(known.mac);
+                }
+                _ => {
+                    self.table.insert(address, Neighbor::new(port, pinned, now));
+                    self.dirty = true;
+                }
+            }
+        }
+        self.next_due = None;
+    }
+
+    /// Takes note of somebody's MAC address, if it is a backend's and comes from where the backend is.
+    pub fn learn(&mut self, learned: Learned, port: usize, now: Instant) {
+        let Learned { address, mac, evidence } = learned;
+        let Some(neighbor) = self.table.get_mut(&address) else { return };
+        if neighbor.port != port || neighbor.state == NeighborState::Permanent {
+            return;
+        }
+        match neighbor.mac {
+            Some(known) if known == mac => neighbor.confirm(now),
+            Some(_) if evidence == Evidence::Hint => neighbor.ask_everybody(now),
+            Some(known) => match neighbor.changed.map(|changed| changed + HOLD_DOWN).filter(|&until| until > now) {
+                Some(until) => neighbor.ask_everybody(until),
+                None => {
+                    tracing::info!(%address, %known, new = %mac, "a backend has a new MAC address");
+                    neighbor.changes += 1;
+                    neighbor.changed = Some(now);
+                    neighbor.take(mac, now);
+                    self.dirty = true;
+                }
+            },
+            None => {
+                tracing::info!(%address, %mac, "a backend is reachable");
+                neighbor.take(mac, now);
+                self.dirty = true;
+            }
+        }
+        self.next_due = None;
+    }
+
+    /// The probes that are due.
+    pub fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Frame> {
+        if self.next_due.is_some_and(|due| due > now) {
+            return Vec::new();
+        }
+        let mut frames = Vec::new();
+        for (&address, neighbor) in &mut self.table {
+            if neighbor.state == NeighborState::Permanent || neighbor.due > now {
+                continue;
+            }
+            if neighbor.give_up_or_go_on(now) {
+                tracing::warn!(%address, "a backend does not answer for its address any more: nothing goes there");
+                self.dirty = true;
+            }
+            frames.extend(probe(snapshot, address, neighbor));
+        }
+        let due = self.table.values().filter(|neighbor| neighbor.state != NeighborState::Permanent).map(|n| n.due);
+        // Nobody to ask: come back now and then all the same; a new snapshot resets this anyway.
+        self.next_due = Some(due.min().unwrap_or(now + REACHABLE));
+        frames
+    }
+
+    /// All MAC addresses that were found, if any has changed since the last call.
+    pub fn take_changed_macs(&mut self) -> Option<HashMap<IpAddr, Mac>> {
+        std::mem::take(&mut self.dirty)
+            .then(|| self.table.iter().filter_map(|(&address, neighbor)| Some((address, neighbor.mac?))).collect())
+    }
+}
+
+impl Neighbor {
+    fn new(port: usize, pinned: Option<Mac>, now: Instant) -> Self {
+        let state = if pinned.is_some() { NeighborState::Permanent } else { NeighborState::Incomplete };
+        Neighbor { port, mac: pinned, state, confirmed: None, probes: 0, changes: 0, changed: None, due: now }
+    }
+
+    fn take(&mut self, mac: Mac, now: Instant) {
+        self.mac = Some(mac);
+        self.confirm(now);
+    }
+
+    fn confirm(&mut self, now: Instant) {
+        self.state = NeighborState::Reachable;
+        self.confirmed = Some(now);
+        self.probes = 0;
+        self.due = now + REACHABLE;
+    }
+
+    /// The next probe is at that time, and for everybody: somebody else may have the address.
+    fn ask_everybody(&mut self, at: Instant) {
+        if self.state == NeighborState::Reachable {
+            self.state = NeighborState::Probe;
+            self.probes = UNICAST_PROBES;
+            self.due = at;
+        }
+    }
+
+    /// Counts the probe that is due and sets the time of the next. Says whether a MAC address was given up.
+    fn give_up_or_go_on(&mut self, now: Instant) -> bool {
+        let had_mac = self.mac.is_some();
+        match self.state {
+            NeighborState::Reachable => self.state = NeighborState::Probe,
+            NeighborState::Probe if self.probes >= UNICAST_PROBES + BROADCAST_PROBES => {
+                self.state = NeighborState::Failed;
+                self.mac = None;
+            }
+            NeighborState::Incomplete if self.probes >= BROADCAST_PROBES => self.state = NeighborState::Failed,
+            _ => {}
+        }
+        self.probes = self.probes.saturating_add(1);
+        self.due = now + if self.state == NeighborState::Failed { RETRY_FAILED } else { RETRANSMIT };
+        had_mac && self.mac.is_none()
+    }
+}
+
+/// Asks for a neighbor, from our own address in its network, never from a VIP.
+fn probe(snapshot: &Snapshot, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
+    let port = &snapshot.ports[neighbor.port];
+    let own = port.addresses.iter().find(|net| net.contains(&address))?.addr();
+    let last = neighbor.mac.filter(|_| neighbor.probes <= UNICAST_PROBES);
+    let bytes = match (own, address) {
+        (IpAddr::V4(own), IpAddr::V4(address)) => arp::request(port.mac, own, address, last),
+        (IpAddr::V6(own), IpAddr::V6(address)) => ndp::request(port.mac, own, address, last),
+        _ => return None,
+    };
+    Some(Frame { port: neighbor.port, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::model::{PORT_MAC, backend, ids, model, service, snapshot};
+
+    const OLD: Mac = Mac([2, 0, 0, 0, 0, 3]);
+    const NEW: Mac = Mac([2, 0, 0, 0, 0, 0x33]);
+
+    fn address() -> IpAddr {
+        "192.168.0.3".parse().unwrap()
+    }
+
+    /// One backend, a clock, and what happens in time.
+    struct Story {
+        neighbors: Neighbors,
+        snapshot: Snapshot,
+        begin: Instant,
+        now: Instant,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let mut model = model();
+            model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
+            let (mut neighbors, snapshot, now) = (Neighbors::default(), snapshot(model), Instant::now());
+            neighbors.sync(&snapshot, now);
+            Story { neighbors, snapshot, begin: now, now }
+        }
+
+        fn at(&mut self, seconds: u64) -> &mut Self {
+            self.now = self.begin + Duration::from_secs(seconds);
+            self
+        }
+
+        fn hear(&mut self, mac: Mac, evidence: Evidence) -> &mut Self {
+            self.neighbors.learn(Learned { address: address(), mac, evidence }, 0, self.now);
+            self
+        }
+
+        /// Where the probes that are due now go to.
+        fn probes(&mut self) -> Vec<Mac> {
+            let frames = self.neighbors.poll(&self.snapshot, self.now);
+            frames.iter().map(|frame| Mac(frame.bytes[..6].try_into().unwrap())).collect()
+        }
+
+        fn state(&self) -> (NeighborState, Option<Mac>) {
+            let neighbor = &self.neighbors.table[&address()];
+            (neighbor.state, neighbor.mac)
+        }
+    }
+
+    #[test]
+    fn a_backend_is_asked_for_at_once_from_our_own_address() {
+        let mut story = Story::new();
+        let frames = story.neighbors.poll(&story.snapshot, story.now);
+        let own = "192.168.0.2".parse().unwrap();
+        let expected = arp::request(PORT_MAC, own, "192.168.0.3".parse().unwrap(), None);
+        assert_eq!(frames, [Frame { port: 0, bytes: expected }]);
+        assert_eq!(story.probes(), [], "not again before its time");
+        assert_eq!(story.at(1).probes(), [Mac([0xff; 6])]);
+    }
+
+    #[test]
+    fn an_answer_makes_it_reachable_and_is_published_once() {
+        let mut story = Story::new();
+        story.probes();
+        story.neighbors.take_changed_macs();
+        story.hear(OLD, Evidence::Answer);
+        assert_eq!(story.state(), (NeighborState::Reachable, Some(OLD)));
+        assert_eq!(story.neighbors.take_changed_macs().unwrap()[&address()], OLD);
+        assert_eq!(story.neighbors.take_changed_macs(), None);
+        story.hear(OLD, Evidence::Answer);
+        assert_eq!(story.neighbors.take_changed_macs(), None);
+    }
+
+    #[test]
+    fn it_is_asked_again_itself_first_and_keeps_its_mac_meanwhile() {
+        let mut story = Story::new();
+        story.hear(OLD, Evidence::Answer);
+        assert_eq!(story.at(19).probes(), []);
+        for second in 20..23 {
+            assert_eq!(story.at(second).probes(), [OLD], "second {second}");
+            assert_eq!(story.state(), (NeighborState::Probe, Some(OLD)));
+        }
+        for second in 23..26 {
+            assert_eq!(story.at(second).probes(), [Mac([0xff; 6])], "second {second}");
+            assert_eq!(story.state(), (NeighborState::Probe, Some(OLD)));
+        }
+        story.at(26).probes();
+        assert_eq!(story.state(), (NeighborState::Failed, None));
+        assert_eq!(story.at(28).probes(), []);
+        assert_eq!(story.at(29).probes(), [Mac([0xff; 6])], "it is still asked for");
+        story.hear(NEW, Evidence::Announcement);
+        assert_eq!(story.state(), (NeighborState::Reachable, Some(NEW)));
+    }
+
+    #[test]
+    fn a_new_mac_is_believed_at_once_but_not_twice_in_a_row() {
+        let mut story = Story::new();
+        story.hear(OLD, Evidence::Answer).at(10).hear(NEW, Evidence::Announcement);
+        assert_eq!(story.state(), (NeighborState::Reachable, Some(NEW)));
+        story.at(12).hear(OLD, Evidence::Announcement);
+        assert_eq!(story.state(), (NeighborState::Probe, Some(NEW)), "held down");
+        assert_eq!(story.probes(), []);
+        assert_eq!(story.at(15).probes(), [Mac([0xff; 6])], "everybody is asked when the hold-down is over");
+        story.hear(OLD, Evidence::Answer);
+        assert_eq!(story.state(), (NeighborState::Reachable, Some(OLD)));
+        assert_eq!(story.neighbors.table[&address()].changes, 2);
+    }
+
+    #[test]
+    fn a_hint_makes_us_ask_and_replaces_nothing() {
+        let mut story = Story::new();
+        story.hear(OLD, Evidence::Answer).at(1).hear(NEW, Evidence::Hint);
+        assert_eq!(story.state(), (NeighborState::Probe, Some(OLD)));
+        assert_eq!(story.probes(), [Mac([0xff; 6])]);
+    }
+
+    #[test]
+    fn strangers_and_wrong_ports_are_not_learned_from() {
+        let mut story = Story::new();
+        let stranger = Learned { address: "192.168.0.9".parse().unwrap(), mac: NEW, evidence: Evidence::Answer };
+        story.neighbors.learn(stranger, 0, story.now);
+        assert_eq!(story.neighbors.table.len(), 1);
+        let learned = Learned { address: address(), mac: NEW, evidence: Evidence::Answer };
+        story.neighbors.learn(learned, 1, story.now);
+        assert_eq!(story.state(), (NeighborState::Incomplete, None));
+    }
+
+    #[test]
+    fn a_pinned_mac_is_neither_asked_for_nor_replaced() {
+        let mut model = model();
+        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
+        let id = *model.services.keys().next().unwrap();
+        let mut pinned = backend("192.168.0.3", 1);
+        pinned.mac = Some(OLD);
+        model.add_backend(&id, &pinned, &ids()).unwrap();
+        let mut story = Story::new();
+        story.snapshot = snapshot(model);
+        story.neighbors.sync(&story.snapshot, story.now);
+        assert_eq!(story.state(), (NeighborState::Permanent, Some(OLD)));
+        assert_eq!(story.probes(), []);
+        story.hear(NEW, Evidence::Answer);
+        assert_eq!(story.state(), (NeighborState::Permanent, Some(OLD)));
+    }
+
+    #[test]
+    fn what_is_no_backend_any_more_is_forgotten() {
+        let mut story = Story::new();
+        story.hear(OLD, Evidence::Answer);
+        story.neighbors.take_changed_macs();
+        story.neighbors.sync(&snapshot(model()), story.now);
+        assert_eq!(story.neighbors.table.len(), 0);
+        assert_eq!(story.neighbors.take_changed_macs(), Some(HashMap::new()));
+    }
+}
