@@ -35,7 +35,7 @@ fn status(status: &Status) -> String {
     let of = |Count { total, up }: Count, what: &str| format!("{up} of {total} {what}");
     let memory = if status.hugepages { "hugepages" } else { "plain pages" };
     let rows = [
-        ("shuntd", format!("{} (DPDK: {}), pid {}", status.version, status.dpdk, status.pid)),
+        ("shuntd", format!("{} on {}, pid {}", status.version, status.dpdk, status.pid)),
         ("up for", duration(status.uptime_s)),
         ("configuration", status.config_file.clone()),
         ("memory", memory.into()),

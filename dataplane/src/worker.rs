@@ -267,3 +267,351 @@ fn leave<P>(exit: Exit, packet: P, port: usize, counters: &PortCounters, punts: 
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ctl::Protocol;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::counters::TargetIds;
+    use crate::model::Model;
+    use crate::model::compile::compile;
+    use crate::snapshot::Publisher;
+    use crate::testing::frame::{CLIENT_MAC, eth};
+    use crate::testing::memory::{MemoryIo, MemoryPacket};
+    use crate::testing::model::{PORT_MAC, backend, backend_mac, model, service};
+
+    const PING: &[u8] = b"ping";
+
+    /// A worker on one port, and what is at the other ends of its queues and rings.
+    struct Rig {
+        worker: Worker<MemoryIo>,
+        wire: MemoryIo,
+        counters: Arc<WorkerCounters>,
+        publisher: Publisher,
+        punted: Consumer<Punt<MemoryPacket>>,
+        from_slow_path: Producer<Outgoing<MemoryPacket>>,
+    }
+
+    impl Rig {
+        fn new(model: Model) -> Self {
+            // The backend at .9 has not answered.
+            let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
+            let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT_MAC], 1));
+            let (wire, counters) = (MemoryIo::default(), Arc::new(WorkerCounters::new(1)));
+            let (punts, punted) = rtrb::RingBuffer::new(4);
+            let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
+            let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
+            let worker = Worker::new(ports, publisher.reader(), counters.clone(), punts, outgoing);
+            Rig { worker, wire, counters, publisher, punted, from_slow_path }
+        }
+
+        /// Services on a VIP of each family, one without backends, one whose backend has no MAC address.
+        fn example() -> Self {
+            let mut model = model();
+            let ids = TargetIds::new(vec![]);
+            let mut dns = service("192.168.0.101:53", &[("192.168.0.5", 1)]);
+            dns.service.protocol = Protocol::Udp;
+            for service in [
+                service("192.168.0.101:80", &[("192.168.0.3", 1)]),
+                service("192.168.0.101:81", &[]),
+                service("192.168.0.101:82", &[("192.168.0.9", 1)]),
+                service("192.168.0.101:83", &[("192.168.0.3", 0)]),
+                service("[fd00::101]:80", &[("fd00::3", 1)]),
+                dns,
+            ] {
+                model.add_service(&service, &ids).unwrap();
+            }
+            Rig::new(model)
+        }
+
+        fn receive(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) {
+            self.wire.0.borrow_mut().rx.extend(frames.into_iter().map(MemoryPacket::from));
+            while !self.wire.0.borrow().rx.is_empty() {
+                self.worker.turn();
+            }
+        }
+
+        fn sent(&self) -> Vec<Vec<u8>> {
+            self.wire.0.borrow_mut().tx.drain(..).map(|packet| packet.bytes).collect()
+        }
+
+        /// What became of one frame: sent, or gone for exactly one reason that was counted.
+        fn fate(&mut self, frame: &[u8]) -> Result<Vec<u8>, Exit> {
+            let before = self.reasons();
+            self.receive([frame.to_vec()]);
+            let counted: Vec<Exit> =
+                self.reasons().into_iter().filter(|reason| !before.contains(reason)).map(|r| r.0).collect();
+            let mut sent = self.sent();
+            match (sent.pop(), &counted[..]) {
+                (Some(frame), []) => Ok(frame),
+                (None, [exit]) => Err(*exit),
+                (sent, reasons) => panic!("sent {sent:?} and counted {reasons:?}"),
+            }
+        }
+
+        fn reasons(&self) -> Vec<(Exit, u64)> {
+            let port = &self.counters.ports[0];
+            let drops = DropReason::ALL.iter().map(|&r| (Exit::Drop(r), port.drops[r.index()].read()));
+            drops.chain(PuntReason::ALL.iter().map(|&r| (Exit::Punt(r), port.punts[r.index()].read()))).collect()
+        }
+    }
+
+    /// Description, frame in, and where it goes or why it does not.
+    #[test]
+    fn forwarding_table() {
+        use DropReason::*;
+        let to = |address: &str| Ok(backend_mac(address.parse().unwrap()));
+        let drop = |reason| Err(Exit::Drop(reason));
+        let punt = |reason| Err(Exit::Punt(reason));
+        let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
+        let v6 = || eth().ipv6("2001:db8::1", "fd00::101");
+        let cut = |mut frame: Vec<u8>, length| {
+            frame.truncate(length);
+            frame
+        };
+        let with_byte = |mut frame: Vec<u8>, place: usize, byte| {
+            frame[place] = byte;
+            frame
+        };
+        let padded = |frame: Vec<u8>| [frame, vec![0; 20]].concat();
+        let fragment_header = |field: u16| [&[0, 0][..], &field.to_be_bytes(), &[0, 0, 0, 7]].concat();
+        let other = Mac([2, 0, 0, 0, 0, 0x77]);
+        let backend = backend_mac("192.168.0.3".parse().unwrap());
+        let table = [
+            ("a SYN", v4().tcp(1234, 80).syn(), to("192.168.0.3")),
+            ("an ACK with data", v4().tcp(1234, 80).data(b"GET /"), to("192.168.0.3")),
+            ("over IPv6", v6().tcp(1234, 80).syn(), to("fd00::3")),
+            ("a datagram", v4().udp(1234, 53, b"?"), to("192.168.0.5")),
+            ("a frame padded to the Ethernet minimum", padded(v4().udp(1234, 53, b"")), to("192.168.0.5")),
+            ("IPv4 options are legal", v4().options(&[1; 8]).tcp(1234, 80).syn(), to("192.168.0.3")),
+            ("an extension header is legal", v6().extension(60, &[0; 8]).tcp(1234, 80).syn(), to("fd00::3")),
+            (
+                "a chain of them, too",
+                v6().extension(0, &[0; 8]).extension(43, &[0; 8]).extension(60, &[0; 8]).tcp(1234, 80).syn(),
+                to("fd00::3"),
+            ),
+            ("an atomic fragment is whole", v6().extension(44, &fragment_header(0)).tcp(1, 80).syn(), to("fd00::3")),
+            ("the wrong protocol", v4().udp(1234, 80, b"?"), drop(NoService)),
+            ("the wrong port", v4().tcp(1234, 8080).syn(), drop(NoService)),
+            ("a protocol without ports", v4().protocol(47, &[0; 20]), drop(NoService)),
+            ("a service without backends", v4().tcp(1234, 81).syn(), drop(NoBackend)),
+            ("a service whose backends have weight 0", v4().tcp(1234, 83).syn(), drop(NoBackend)),
+            ("a backend that has not answered", v4().tcp(1234, 82).syn(), drop(BackendMacUnknown)),
+            ("another host's address", eth().ipv4("10.0.0.1", "192.168.0.7").tcp(1, 80).syn(), drop(NotForUs)),
+            ("another host's IPv6 address", eth().ipv6("2001:db8::1", "fd00::7").tcp(1, 80).syn(), drop(NotForUs)),
+            ("a reply by us", eth().ipv4("192.168.0.101", "10.0.0.1").tcp(80, 1234).ack(), drop(ReturnViaDirector)),
+            ("a reply by us, IPv6", eth().ipv6("fd00::101", "fd00::9").tcp(80, 12).ack(), drop(ReturnViaDirector)),
+            (
+                "a backend routes it back",
+                eth().from(backend).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(),
+                drop(Loop),
+            ),
+            ("the first fragment", v4().fragment(0x2000).udp(1234, 53, &[0; 64]), drop(Fragment)),
+            ("the last fragment", v4().fragment(9).protocol(17, &[0; 64]), drop(Fragment)),
+            ("an IPv6 fragment", v6().extension(44, &fragment_header(1)).tcp(1, 80).syn(), drop(Fragment)),
+            ("ping to a VIP", v4().echo(PING), punt(PuntReason::Echo)),
+            ("ping to a VIP, IPv6", v6().echo(PING), punt(PuntReason::Echo)),
+            ("ping to the director", eth().ipv4("10.0.0.1", "192.168.0.2").echo(PING), punt(PuntReason::Echo)),
+            ("ping to another", eth().ipv4("10.0.0.1", "192.168.0.7").echo(PING), drop(NotForUs)),
+            ("port unreachable to a VIP", v4().icmp(1, 3, 3, &[0; 32]), drop(IcmpUnhandled)),
+            ("packet too big to a VIP", v6().icmp(58, 2, 0, &[0; 48]), drop(IcmpUnhandled)),
+            (
+                "SSH to the director",
+                eth().ipv4("10.0.0.1", "192.168.0.2").tcp(1, 22).syn(),
+                punt(PuntReason::OwnAddress),
+            ),
+            ("a unicast neighbor solicitation", v6().icmp(58, 135, 0, &[0; 20]), punt(PuntReason::Ndp)),
+            (
+                "a multicast neighbor solicitation",
+                eth()
+                    .to(Mac([0x33, 0x33, 0xff, 0, 1, 1]))
+                    .ipv6("fd00::10", "ff02::1:ff00:101")
+                    .icmp(58, 135, 0, &[0; 20]),
+                punt(PuntReason::Ndp),
+            ),
+            ("a broadcast ARP request", eth().to(Mac([0xff; 6])).payload(0x0806, &[0; 28]), punt(PuntReason::Arp)),
+            ("a unicast ARP reply", eth().payload(0x0806, &[0; 28]), punt(PuntReason::Arp)),
+            (
+                "mDNS",
+                eth().to(Mac([1, 0, 0x5e, 0, 0, 0xfb])).ipv4("10.0.0.1", "224.0.0.251").udp(1, 2, b""),
+                drop(Multicast),
+            ),
+            (
+                "a router advertisement's neighbor: MLD",
+                eth().to(Mac([0x33, 0x33, 0, 0, 0, 0x16])).ipv6("fe80::1", "ff02::16").icmp(58, 143, 0, &[0; 20]),
+                drop(Multicast),
+            ),
+            (
+                "broadcast to a VIP",
+                eth().to(Mac([0xff; 6])).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(),
+                drop(Multicast),
+            ),
+            ("another station's", eth().to(other).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(), drop(NotOurMac)),
+            ("a VLAN tag", eth().payload(0x8100, &[0; 60]), drop(UnknownVlan)),
+            ("two VLAN tags", eth().payload(0x88a8, &[0; 60]), drop(UnknownVlan)),
+            ("a broadcast with a VLAN tag", eth().to(Mac([0xff; 6])).payload(0x8100, &[0; 60]), drop(UnknownVlan)),
+            ("LLDP to us", eth().payload(0x88cc, &[0; 60]), drop(NotIp)),
+            ("an 802.3 length", eth().payload(60, &[0; 60]), drop(NotIp)),
+            ("an empty frame", vec![], drop(Runt)),
+            ("13 bytes", cut(v4().tcp(1, 80).syn(), 13), drop(Runt)),
+            ("an Ethernet header alone", cut(v4().tcp(1, 80).syn(), 14), drop(Truncated)),
+            ("half an IP header", cut(v4().tcp(1, 80).syn(), 30), drop(Truncated)),
+            ("half a TCP header", cut(v4().tcp(1, 80).syn(), 40), drop(Truncated)),
+            ("half an IPv6 header", cut(v6().tcp(1, 80).syn(), 50), drop(Truncated)),
+            ("a byte short", cut(v4().tcp(1, 80).syn(), 53), drop(Truncated)),
+            ("a byte short, IPv6", cut(v6().tcp(1, 80).syn(), 73), drop(Truncated)),
+            ("a TCP header that does not fit", v4().protocol(6, &[0; 19]), drop(Truncated)),
+            ("a UDP header that does not fit", v6().protocol(17, &[0; 7]), drop(Truncated)),
+            ("an empty ICMP message", v4().protocol(1, &[]), drop(Truncated)),
+            ("version 5", with_byte(v4().tcp(1, 80).syn(), 14, 0x55), drop(BadIpHeader)),
+            ("version 4 under IPv6's EtherType", with_byte(v6().tcp(1, 80).syn(), 14, 0x40), drop(BadIpHeader)),
+            ("a header of 16 bytes", with_byte(v4().tcp(1, 80).syn(), 14, 0x44), drop(BadIpHeader)),
+            ("a total length below the header's", with_byte(v4().tcp(1, 80).syn(), 17, 19), drop(BadIpHeader)),
+            ("a total length above the frame's", with_byte(v4().tcp(1, 80).syn(), 16, 1), drop(Truncated)),
+            (
+                "an extension header longer than the packet",
+                v6().extension(60, &[0, 9, 0, 0, 0, 0, 0, 0]).tcp(1, 80).syn(),
+                drop(BadIpHeader),
+            ),
+            (
+                "ten extension headers",
+                (0..10).fold(v6(), |ip, _| ip.extension(60, &[0; 8])).tcp(1, 80).syn(),
+                drop(BadIpHeader),
+            ),
+        ];
+        let mut rig = Rig::example();
+        for (description, frame, expected) in table {
+            let fate = rig.fate(&frame);
+            while rig.punted.pop().is_ok() {}
+            match (fate, expected) {
+                (Ok(sent), Ok(mac)) => {
+                    let wanted = [&mac.0[..], &PORT_MAC.0, &frame[12..]].concat();
+                    assert_eq!(sent, wanted, "{description}: new addresses, and not a byte more");
+                }
+                (fate, expected) => assert_eq!(fate.map(drop_bytes), expected.map(drop_bytes), "{description}"),
+            }
+        }
+    }
+
+    fn drop_bytes<T>(_: T) {}
+
+    #[test]
+    fn a_wrong_checksum_that_the_nic_found_is_dropped() {
+        let mut rig = Rig::example();
+        let bytes = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+        rig.wire.0.borrow_mut().rx.push_back(MemoryPacket { bytes, bad_ip_checksum: true });
+        rig.worker.turn();
+        assert_eq!(rig.counters.ports[0].drops[DropReason::BadIpChecksum.index()].read(), 1);
+    }
+
+    #[test]
+    fn what_the_queue_has_no_room_for_is_freed_and_counted() {
+        let mut rig = Rig::example();
+        rig.wire.0.borrow_mut().tx_room = 3;
+        let frame = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+        let bytes = frame.len() as u64;
+        rig.receive(vec![frame; 5]);
+        let port = &rig.counters.ports[0];
+        assert_eq!((port.forwarded.read(), port.tx_packets.read(), port.tx_bytes.read()), (5, 3, 3 * bytes));
+        assert_eq!(port.drops[DropReason::TxFull.index()].read(), 2);
+        assert_eq!(rig.sent().len(), 3);
+    }
+
+    #[test]
+    fn what_the_slow_path_does_not_take_is_dropped_and_counted() {
+        let mut rig = Rig::example();
+        rig.receive(vec![eth().ipv4("10.0.0.1", "192.168.0.101").echo(PING); 6]);
+        let port = &rig.counters.ports[0];
+        assert_eq!(port.punts[PuntReason::Echo.index()].read(), 4);
+        assert_eq!(port.drops[DropReason::PuntFull.index()].read(), 2);
+        assert_eq!(rig.punted.pop().map(|punt| (punt.port, punt.reason)).unwrap(), (0, PuntReason::Echo));
+    }
+
+    #[test]
+    fn the_slow_paths_frames_are_sent_as_they_are() {
+        let mut rig = Rig::example();
+        rig.from_slow_path.push(Outgoing { port: 0, packet: vec![7; 60].into() }).unwrap();
+        rig.worker.turn();
+        assert_eq!(rig.sent(), [vec![7; 60]]);
+        assert_eq!(rig.counters.ports[0].tx_packets.read(), 1);
+    }
+
+    #[test]
+    fn traffic_is_counted_by_service_and_backend() {
+        let mut rig = Rig::example();
+        let frame = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+        let bytes = frame.len() as u64;
+        rig.receive(vec![frame; 40]);
+        let snapshot = rig.publisher.current();
+        let service = &snapshot.model.services[&"192.168.0.101:80".parse().unwrap()];
+        let counted = &rig.counters.targets[service.backends[0].target.place() as usize];
+        assert_eq!((counted.packets.read(), counted.bytes.read()), (40, 40 * bytes));
+        assert_eq!(rig.counters.ports[0].rx_packets.read(), 40);
+        assert_eq!(rig.counters.busy_turns.read(), 2);
+    }
+
+    #[test]
+    fn flows_spread_by_weight_and_stay_where_they_are() {
+        let mut model = model();
+        let ids = TargetIds::new(vec![]);
+        model.table_size = crate::maglev::DEFAULT_TABLE_SIZE;
+        model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 3), ("192.168.0.4", 1)]), &ids).unwrap();
+        let mut rig = Rig::new(model);
+        let flows = || (1024..31_024).map(|port| eth().ipv4("10.0.0.1", "192.168.0.101").tcp(port, 80).syn());
+        rig.receive(flows());
+        let first = rig.sent();
+        rig.receive(flows());
+        assert_eq!(rig.sent(), first);
+        let to_first = first.iter().filter(|frame| frame[5] == 3).count() as f64 / first.len() as f64;
+        // Five standard deviations of 30,000 fair draws.
+        assert!((to_first - 0.75).abs() < 0.0125, "{to_first}");
+    }
+
+    #[test]
+    fn a_new_snapshot_is_taken_at_the_next_turn() {
+        let mut rig = Rig::example();
+        let frame = || eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 81).syn();
+        rig.receive([frame()]);
+        assert!(rig.sent().is_empty());
+        let mut changed = Model::clone(&rig.publisher.current().model);
+        let id = "192.168.0.101:81".parse().unwrap();
+        changed.add_backend(&id, &backend("192.168.0.4", 1), &TargetIds::new(vec![])).unwrap();
+        rig.publisher.publish(compile(Arc::new(changed), |address| Some(backend_mac(address)), &[PORT_MAC], 2));
+        rig.receive([frame()]);
+        assert_eq!(rig.sent().len(), 1);
+        assert_eq!(rig.counters.generation.read(), 2);
+    }
+
+    proptest! {
+        /// Whatever comes in, nothing panics, and what goes out differs in the two MAC addresses only.
+        #[test]
+        fn nothing_behind_the_addresses_ever_changes(
+            mut frame in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..200),
+                (any::<u16>(), any::<[u8; 4]>()).prop_map(|(port, data)| eth().ipv4("10.0.0.1", "192.168.0.101").tcp(port, 80).data(&data)),
+                (any::<u16>(), any::<[u8; 4]>()).prop_map(|(port, data)| eth().ipv6("2001:db8::1", "fd00::101").extension(60, &[0; 8]).tcp(port, 80).data(&data)),
+                any::<[u8; 4]>().prop_map(|data| eth().ipv4("10.0.0.1", "192.168.0.101").udp(7, 53, &data)),
+            ],
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        ) {
+            if !frame.is_empty() {
+                for (place, byte) in damage {
+                    let place = place.index(frame.len());
+                    frame[place] = byte;
+                }
+                if let Some(cut) = cut {
+                    frame.truncate(cut.index(frame.len()));
+                }
+            }
+            let mut rig = Rig::example();
+            if let Ok(sent) = rig.fate(&frame) {
+                prop_assert_eq!(&sent[12..], &frame[12..]);
+                prop_assert_eq!(&sent[6..12], &PORT_MAC.0);
+                prop_assert_ne!(&sent[..6], &CLIENT_MAC.0);
+            }
+        }
+    }
+}
