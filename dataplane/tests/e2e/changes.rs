@@ -1,0 +1,150 @@
+//! Changes while traffic runs, and restarts.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use ctl::request::{BackendAdd, BackendSpec, Request};
+use dataplane::config::Config;
+use dataplane::counters::TargetIds;
+use dataplane::flow::{Flow, FlowHasher, Transport};
+use dataplane::maglev;
+use dataplane::model::Model;
+use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, Response, Topology, VIP, by_server, service_id};
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
+
+/// The real server that a flow from this port belongs to, by the daemon's own configuration.
+fn server_of(model: &Model, port: u16) -> String {
+    let destination = VIP.parse::<Ipv4Addr>().unwrap().to_bits();
+    let flow = Flow::V4 { source: CLIENT.to_bits(), destination, transport: Transport::new(port, 80, 6) };
+    let service = &model.services[&service_id(VIP)];
+    let slot = maglev::slot(FlowHasher::new(&model.hash_key).hash(&flow), service.table.len());
+    let backend = &service.backends[usize::from(service.table[slot])];
+    if backend.address.to_string() == "192.168.0.3" { "rs1".into() } else { "rs2".into() }
+}
+
+fn model(lab: &Lab) -> Model {
+    Config::load(&lab.config()).unwrap().full_model(&TargetIds::new(vec![])).unwrap()
+}
+
+/// A request from a given client port; `None` if it fails.
+fn request_from(lab: &Lab, port: u16) -> Option<Response> {
+    let url = format!("http://{VIP}/");
+    let port = port.to_string();
+    let command = ["curl", "-s", "--max-time", "5", "--local-port", &port, "-H", "Connection: close", &url];
+    lab.try_on("client", &command).map(|line| Response::parse(line.trim()))
+}
+
+#[test]
+fn a_killed_and_restarted_daemon_sends_each_flow_to_the_same_backend() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([3, 1]);
+    let servers = |lab: &Lab| -> BTreeMap<u16, String> {
+        (20_000..20_060).map(|port| (port, request_from(lab, port).unwrap().server)).collect()
+    };
+    let before = servers(&lab);
+    assert!(!lab.end_daemon(Signal::SIGKILL).success());
+    assert_eq!(request_from(&lab, 20_100), None, "nobody forwards now");
+    lab.restart();
+    let after = servers(&lab);
+    assert_eq!(before, after);
+    let model = model(&lab);
+    assert!(after.iter().all(|(&port, server)| *server == server_of(&model, port)), "as computed from the file");
+}
+
+#[test]
+fn removing_a_backend_affects_its_own_flows_only() {
+    const LOOPS: u16 = 50;
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let model = model(&lab);
+    let lab = Arc::new(lab);
+    let (stop, removed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let done = Arc::new(AtomicU32::new(0));
+    let loops: Vec<_> = (0..LOOPS)
+        .map(|number| {
+            let (lab, stop, removed, done) = (lab.clone(), stop.clone(), removed.clone(), done.clone());
+            std::thread::spawn(move || {
+                // Ports of its own, so that each flow is known even if it fails.
+                let mut outcomes = Vec::new();
+                for port in (10_000 + number * 400).. {
+                    if stop.load(Ordering::Relaxed) || outcomes.len() == 400 {
+                        break;
+                    }
+                    let after = removed.load(Ordering::SeqCst);
+                    outcomes.push((port, after, request_from(&lab, port)));
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                outcomes
+            })
+        })
+        .collect();
+    let until = |count: u32| {
+        while done.load(Ordering::Relaxed) < count {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until(500);
+    lab.remove_backend(VIP, "192.168.0.4");
+    removed.store(true, Ordering::SeqCst);
+    until(done.load(Ordering::Relaxed) + 500);
+    stop.store(true, Ordering::Relaxed);
+    let outcomes: Vec<_> = loops.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+
+    let before = outcomes.iter().filter(|(_, after, _)| !after);
+    for (port, _, response) in before {
+        let belongs = server_of(&model, *port);
+        match response {
+            // Begun before the removal: where it belonged, or, with its SYN after it, at the one that is left.
+            Some(response) => assert!(response.server == belongs || response.server == "rs1", "{port}: {response:?}"),
+            None => assert_eq!(belongs, "rs2", "the flow from port {port} broke, and was not the removed backend's"),
+        }
+    }
+    let after: Vec<_> = outcomes.iter().filter(|(_, after, _)| *after).collect();
+    assert!(after.len() >= 400, "{}", after.len());
+    for (port, _, response) in after {
+        assert_eq!(response.as_ref().map(|r| r.server.as_str()), Some("rs1"), "port {port}, after the removal");
+    }
+}
+
+#[test]
+fn backends_come_and_go_without_losing_a_request() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 0]);
+    let lab = Arc::new(lab);
+    let client = {
+        let lab = lab.clone();
+        std::thread::spawn(move || lab.requests(VIP, 3_000))
+    };
+    // rs2 has no share: whatever happens to it, nobody else's flows move.
+    let backend = BackendSpec { address: "192.168.0.4".parse().unwrap(), port: None, weight: 0, mac: None };
+    let mut changes = 0;
+    while !client.is_finished() {
+        lab.remove_backend(VIP, "192.168.0.4");
+        lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend: backend.clone() }));
+        changes += 2;
+    }
+    let responses = client.join().unwrap();
+    assert_eq!(by_server(&responses)["rs1"], 3_000);
+    assert!(changes > 20, "{changes}");
+}
+
+#[test]
+fn the_daemon_stops_cleanly_and_starts_again() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let status = lab.end_daemon(signal);
+        assert!(status.success(), "{status}");
+        assert!(!lab.socket().exists(), "the socket is removed");
+        assert!(lab.logged().trim_end().ends_with("stopped"), "{}", lab.logged());
+        lab.restart();
+        assert_eq!(lab.requests(VIP, 10).len(), 10);
+    }
+    assert!(!lab.logged().contains("panic"));
+}

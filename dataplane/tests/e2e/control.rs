@@ -1,0 +1,201 @@
+//! The control socket under bad requests, slow clients and crowds; and the two binaries' command lines.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use ctl::answer::Answer;
+use ctl::request::Request;
+
+use crate::lab::{Lab, Topology, VIP, wait_for};
+
+fn connect(lab: &Lab) -> UnixStream {
+    let stream = UnixStream::connect(lab.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// Sends bytes as they are; returns the line that comes back.
+fn raw(lab: &Lab, bytes: &[u8]) -> String {
+    let mut stream = connect(lab);
+    // The daemon may have had enough before we have said all.
+    let _ = stream.write_all(bytes);
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line
+}
+
+fn shuntctl(lab: &Lab, arguments: &[&str]) -> Output {
+    let binary = Path::new(env!("CARGO_BIN_EXE_shuntd")).with_file_name("shuntctl");
+    assert!(binary.exists(), "shuntctl is not built: cargo build --workspace");
+    Command::new(binary).arg("--socket").arg(lab.socket()).args(arguments).output().unwrap()
+}
+
+#[test]
+fn bad_requests_are_refused_and_change_nothing() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let before = lab.ask(Request::ServiceList);
+    let service = format!(r#""service":{{"vip":"{VIP}","port":80}}"#);
+    let edit =
+        |rest: &str| format!("{{\"version\":1,\"command\":\"backend-edit\",\"arguments\":{{{service},{rest}}}}}\n");
+    let add = |rest: &str| {
+        format!("{{\"version\":1,\"command\":\"backend-add\",\"arguments\":{{{service},\"backend\":{{{rest}}}}}}}\n")
+    };
+    for (request, says) in [
+        ("GET / HTTP/1.1\n".to_owned(), "not JSON"),
+        ("\0\0\0\0\n".into(), "not JSON"),
+        ("{}\n".into(), "missing field"),
+        (
+            "{\"version\":1,\"command\":\"service-show\",\"arguments\":{\"vip\":\"192.168.0.9\",\"port\":80}}\n".into(),
+            "no service",
+        ),
+        (edit(r#""address":"192.168.0.3","weight":65536"#), "out of range"),
+        (edit(r#""address":"192.168.0.3","weight":-1"#), "arguments.weight"),
+        (edit(r#""address":"192.168.0.9","weight":1"#), "no backend"),
+        (add(r#""address":"192.168.0.3""#), "already"),
+        (add(r#""address":"192.168.0.5","port":8080"#), "changes no port"),
+        (add(r#""address":"10.9.9.9""#), "192.168.0.0/24 (lan0)"),
+        (add(r#""address":"192.168.0.5","mac":"ff:ff:ff:ff:ff:ff""#), "single station"),
+    ] {
+        let answer = raw(&lab, request.as_bytes());
+        assert!(answer.contains("\"error\"") && answer.contains(says), "{request}: {answer}");
+    }
+    let mut line = vec![b'x'; 10 << 20];
+    line.push(b'\n');
+    assert!(raw(&lab, &line).contains("longer than"), "a line of 10 MB");
+    assert_eq!(lab.ask(Request::ServiceList), before);
+}
+
+#[test]
+fn a_client_that_hangs_disturbs_nobody() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    // Half a request, and then the client is stopped: for the daemon, a socket on which nothing comes any more.
+    let mut half = connect(&lab);
+    half.write_all(b"{\"version\":1,\"comm").unwrap();
+    let silent: Vec<UnixStream> = (0..40).map(|_| connect(&lab)).collect();
+    let before = lab.workers();
+    assert_eq!(lab.requests(VIP, 200).len(), 200);
+    let after = lab.workers();
+    assert!(after[0].forwarded_packets >= before[0].forwarded_packets + 800, "the worker's counters go on");
+    assert!(after[0].turns > before[0].turns);
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("not complete after 10 s"), "{answer}");
+    drop(silent);
+}
+
+#[test]
+fn a_crowd_is_turned_away_and_let_in_again() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let crowd: Vec<UnixStream> = (0..64).map(|_| connect(&lab)).collect();
+    wait_for("the daemon is full", || {
+        lab.try_ask(Request::Status).is_err_and(|error| error.to_string().contains("Too many"))
+    });
+    drop(crowd);
+    wait_for("there is room again", || lab.try_ask(Request::Status).is_ok());
+}
+
+#[test]
+fn shuntctl_speaks_to_people_and_to_programs() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([3, 1]);
+    for arguments in [
+        &["status"][..],
+        &["service", "list"],
+        &["service", "show", "192.168.0.101:80"],
+        &["neighbor", "list"],
+        &["port", "list"],
+        &["worker", "list"],
+        &["drops"],
+    ] {
+        let output = shuntctl(&lab, arguments);
+        assert!(output.status.success() && output.stdout.len() > 40, "{arguments:?}: {output:?}");
+        let output = shuntctl(&lab, &[&["--json"], arguments].concat());
+        assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(), "{arguments:?}: {output:?}");
+    }
+    let done = |arguments: &[&str]| assert!(shuntctl(&lab, arguments).status.success(), "{arguments:?}");
+    done(&["service", "add", "[fd00::102]:53/udp", "--backend", "fd00::3,weight=2"]);
+    done(&["backend", "add", "[fd00::102]:53/udp", "fd00::4", "--weight", "5"]);
+    done(&["backend", "edit", "[fd00::102]:53/udp", "fd00::4", "--mac", "02:00:00:00:00:44"]);
+    let Answer::Service(service) = lab.ask(Request::ServiceShow("[fd00::102]:53/udp".parse().unwrap())) else {
+        panic!()
+    };
+    let backends: Vec<_> = service.backends.iter().map(|b| (b.address.to_string(), b.weight, b.mac_pinned)).collect();
+    assert_eq!(backends, [("fd00::3".into(), 2, false), ("fd00::4".into(), 5, true)]);
+    done(&["backend", "remove", "[fd00::102]:53/udp", "fd00::4"]);
+    done(&["service", "remove", "[fd00::102]:53/udp"]);
+
+    let refused = shuntctl(&lab, &["service", "show", "192.168.0.9:80"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("There is no service 192.168.0.9:80/tcp"));
+    assert_eq!(shuntctl(&lab, &["service", "shows"]).status.code(), Some(2));
+    let nobody = Command::new(Path::new(env!("CARGO_BIN_EXE_shuntd")).with_file_name("shuntctl"))
+        .args(["--socket", "/nonexistent/shuntd.sock", "status"])
+        .output()
+        .unwrap();
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("is it running"));
+}
+
+#[test]
+fn only_root_and_the_daemons_user_may_change_anything() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    // Anybody who is let in by the socket's mode may read.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(lab.socket(), open).unwrap();
+    std::fs::set_permissions(lab.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let binary = lab.folder().join("shuntctl");
+    std::fs::copy(Path::new(env!("CARGO_BIN_EXE_shuntd")).with_file_name("shuntctl"), &binary).unwrap();
+    let as_nobody = |arguments: &[&str]| {
+        let setpriv = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        Command::new("setpriv")
+            .args(setpriv)
+            .arg(&binary)
+            .arg("--socket")
+            .arg(lab.socket())
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    assert!(as_nobody(&["status"]).status.success());
+    let refused = as_nobody(&["service", "remove", "192.168.0.101:80"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Only root"), "{refused:?}");
+    assert_eq!(lab.status().services.total, 2);
+}
+
+#[test]
+fn shuntd_checks_a_file_without_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shunt.toml");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_shuntd")).arg("--check").arg(&file).output().unwrap()
+    };
+    let good = check(
+        "[[ports]]\nname = \"lan0\"\ndevice = \"iface:lan0\"\naddresses = [\"192.168.0.2/24\"]\n[[services]]\n\
+         vip = \"192.168.0.101\"\nport = 80\nbackends = [{ address = \"192.168.0.3\" }]\n",
+    );
+    assert!(good.status.success(), "{good:?}");
+    let bad = check("[director]\nworker = [1]\n[[ports]]\nname = \"lan0\"\n");
+    assert_eq!(bad.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&bad.stderr).into_owned();
+    assert!(said.contains("shunt.toml:2: director.worker: Unknown key; did you mean `workers`?"), "{said}");
+    assert!(said.contains("shunt.toml:3: ports[0].device: Missing"), "{said}");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_socket_is_refused() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let second = Command::new(env!("CARGO_BIN_EXE_shuntd")).arg("--config").arg(lab.config()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("Another shuntd answers"), "{second:?}");
+    assert_eq!(lab.requests(VIP, 10).len(), 10, "the first goes on");
+}

@@ -1,0 +1,426 @@
+//! Hosts, a switch and a director in network namespaces, removed with the value.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use ctl::answer::{Answer, Drop as Reason, Neighbor, Status, Worker};
+use ctl::request::{BackendEdit, BackendRemove, Request};
+use ctl::{Client, ClientError, Mac, ServiceId};
+use dataplane::dpdk::Driver;
+
+pub(crate) const VIP: &str = "192.168.0.101";
+pub(crate) const VIP6: &str = "fd00::101";
+/// The director's own addresses.
+pub(crate) const DIRECTOR: &str = "192.168.0.2";
+pub(crate) const DIRECTOR6: &str = "fd00::2";
+const PREFIX: &str = "shunt-e2e";
+
+/// Where the client is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topology {
+    /// On the director's segment.
+    Segment,
+    /// Behind a gateway, on a network of its own.
+    Gateway,
+}
+
+/// A switch with hosts on it. Host names are `client`, `director`, `rs1`, …, `gw`.
+pub(crate) struct Lab {
+    name: String,
+    topology: Topology,
+    namespaces: Vec<String>,
+    children: Vec<Child>,
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+    /// One lab at a time, whatever runs the tests.
+    _turn: File,
+}
+
+impl Lab {
+    /// The client, the director, two real servers with nginx on both VIPs, and a gateway where the topology has one.
+    /// `None` where this machine cannot do that; then it says so.
+    pub(crate) fn new(topology: Topology) -> Option<Lab> {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: network namespaces need root");
+            return None;
+        }
+        let turn = File::create(std::env::temp_dir().join(format!("{PREFIX}.lock"))).unwrap();
+        turn.lock().unwrap();
+        remove_leftovers();
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{PREFIX}-{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
+        let mut lab =
+            Lab { name, topology, namespaces: Vec::new(), children: Vec::new(), folder, daemon: None, _turn: turn };
+        lab.build();
+        Some(lab)
+    }
+
+    fn build(&mut self) {
+        for host in ["switch", "client", "director", "rs1", "rs2", "gw"] {
+            let namespace = self.namespace(host);
+            run(&["ip", "netns", "add", &namespace]);
+            self.namespaces.push(namespace);
+            self.on(host, &["ip", "link", "set", "lo", "up"]);
+        }
+        self.on("switch", &["ip", "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0"]);
+        self.on("switch", &["ip", "link", "set", "br0", "up"]);
+        self.plug("director", "lan0", &[]);
+        self.on("director", &["sysctl", "-qw", "net.ipv6.conf.lan0.disable_ipv6=1"]);
+        self.plug("gw", "lan0", &["192.168.0.1/24", "fd00::1/64"]);
+        for (server, last) in [("rs1", 3), ("rs2", 4)] {
+            self.plug(server, "lan0", &[&format!("192.168.0.{last}/24"), &format!("fd00::{last}/64")]);
+            self.real_server(server, &[VIP, VIP6]);
+            self.route(server, &["default", "via", "192.168.0.1"]);
+            self.route(server, &["default", "via", "fd00::1"]);
+            self.nginx(server);
+        }
+        match self.topology {
+            Topology::Segment => self.plug("client", "lan0", &["192.168.0.10/24", "fd00::10/64"]),
+            Topology::Gateway => self.client_behind_gateway(),
+        }
+    }
+
+    fn client_behind_gateway(&mut self) {
+        let (gw, client) = (self.namespace("gw"), self.namespace("client"));
+        run(&["ip", "link", "add", "wan0", "netns", &gw, "type", "veth", "peer", "name", "lan0", "netns", &client]);
+        self.configure("gw", "wan0", &["10.0.0.1/24", "fd01::1/64"]);
+        self.configure("client", "lan0", &["10.0.0.10/24", "fd01::10/64"]);
+        self.route("client", &["default", "via", "10.0.0.1"]);
+        self.route("client", &["default", "via", "fd01::1"]);
+        // Requests go through the gateway to the director, replies come from the real servers.
+        for setting in ["ipv4.ip_forward=1", "ipv6.conf.all.forwarding=1", "ipv4.conf.all.rp_filter=0"] {
+            self.on("gw", &["sysctl", "-qw", &format!("net.{setting}")]);
+        }
+    }
+
+    /// Puts a host's interface on the switch.
+    fn plug(&mut self, host: &str, interface: &str, addresses: &[&str]) {
+        let (switch, namespace) = (self.namespace("switch"), self.namespace(host));
+        run(&[
+            "ip", "link", "add", interface, "netns", &namespace, "type", "veth", "peer", "name", host, "netns", &switch,
+        ]);
+        self.on("switch", &["ip", "link", "set", host, "master", "br0", "up"]);
+        self.configure(host, interface, addresses);
+    }
+
+    fn configure(&self, host: &str, interface: &str, addresses: &[&str]) {
+        // veth leaves checksums to hardware that is not there, and hands over super-frames.
+        self.on(host, &["ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]);
+        for address in addresses {
+            let mut command = vec!["ip", "address", "add", address, "dev", interface];
+            if address.contains(':') {
+                command.push("nodad");
+            }
+            self.on(host, &command);
+        }
+        self.on(host, &["ip", "link", "set", interface, "up"]);
+    }
+
+    fn route(&self, host: &str, route: &[&str]) {
+        let family = if route.iter().any(|word| word.contains(':')) { "-6" } else { "-4" };
+        self.on(host, &[&["ip", family, "route", "add"], route].concat());
+    }
+
+    /// Makes a host a real server of these VIPs.
+    pub(crate) fn real_server(&self, host: &str, vips: &[&str]) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/real-server");
+        self.on(host, &[&[script.to_str().unwrap(), "start", "--interface", "lan0"], vips].concat());
+    }
+
+    /// An nginx that says who it is and who asked, and serves the files of its folder under /files/.
+    fn nginx(&mut self, host: &str) {
+        let folder = self.folder.path().join(host);
+        fs::create_dir_all(folder.join("files")).unwrap();
+        let path = folder.display();
+        let configuration = format!(
+            "daemon off; master_process off; user root; pid {path}/pid; error_log {path}/error.log;
+             events {{ worker_connections 4096; }}
+             http {{
+                 access_log off; client_body_temp_path {path}/1; proxy_temp_path {path}/2;
+                 fastcgi_temp_path {path}/3; uwsgi_temp_path {path}/4; scgi_temp_path {path}/5;
+                 server {{
+                     listen {VIP}:80 backlog=4096; listen [{VIP6}]:80 backlog=4096;
+                     location / {{ default_type text/plain; return 200 \"{host} $remote_addr $remote_port\\n\"; }}
+                     location /files/ {{ root {path}; }}
+                 }}
+             }}"
+        );
+        fs::write(folder.join("nginx.conf"), configuration).unwrap();
+        let config = folder.join("nginx.conf");
+        let error_log = folder.join("error.log");
+        self.spawn(host, &["nginx", "-c", config.to_str().unwrap(), "-e", error_log.to_str().unwrap()]);
+        wait_for("nginx listens", || {
+            self.try_on(host, &["ss", "-Hltn", "sport", "=", "80"]).is_some_and(|out| out.lines().count() == 2)
+        });
+    }
+
+    /// A folder that is removed with the lab.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn namespace(&self, host: &str) -> String {
+        format!("{}-{host}", self.name)
+    }
+
+    /// Runs a command on a host; returns what it prints. Fails the test if the command fails.
+    pub(crate) fn on(&self, host: &str, command: &[&str]) -> String {
+        run(&[&["ip", "netns", "exec", &self.namespace(host)], command].concat())
+    }
+
+    /// The same for a command that may fail: `None`.
+    pub(crate) fn try_on(&self, host: &str, command: &[&str]) -> Option<String> {
+        let output = output(&[&["ip", "netns", "exec", &self.namespace(host)], command].concat());
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Starts a command on a host; it is ended with the lab.
+    pub(crate) fn spawn(&mut self, host: &str, command: &[&str]) {
+        let child = Command::new("ip").args(["netns", "exec", &self.namespace(host)]).args(command).spawn().unwrap();
+        self.children.push(child);
+    }
+
+    /// Does something in a thread that is on a host.
+    pub(crate) fn inside<T: Send + 'static>(
+        &self,
+        host: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace(host))).unwrap();
+        std::thread::spawn(move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        })
+    }
+
+    /// The MAC address of a host's interface.
+    pub(crate) fn mac(&self, host: &str) -> Mac {
+        self.on(host, &["cat", "/sys/class/net/lan0/address"]).trim().parse().unwrap()
+    }
+
+    /// Starts the daemon with a service on each VIP, TCP port 80, both real servers with these weights.
+    pub(crate) fn start(&mut self, weights: [u32; 2]) {
+        self.start_with(weights, Driver::Auto);
+    }
+
+    pub(crate) fn start_with(&mut self, weights: [u32; 2], driver: Driver) {
+        let driver = match driver {
+            Driver::Auto => "auto",
+            Driver::AfXdp => "af_xdp",
+            Driver::AfPacket => "af_packet",
+        };
+        let [one, two] = weights;
+        let service = |vip: &str, network: &str| {
+            format!(
+                "[[services]]\nvip = \"{vip}\"\nport = 80\nbackends = [\n  {{ address = \"{network}3\", weight = {one} }},\n  \
+                 {{ address = \"{network}4\", weight = {two} }},\n]\n"
+            )
+        };
+        let text = format!(
+            "[director]\nsocket = \"{}\"\nhugepages = \"off\"\n[[ports]]\nname = \"lan0\"\ndevice = \"iface:lan0\"\n\
+             driver = \"{driver}\"\naddresses = [\"{DIRECTOR}/24\", \"{DIRECTOR6}/64\"]\n{}{}",
+            self.socket().display(),
+            service(VIP, "192.168.0."),
+            service(VIP6, "fd00::"),
+        );
+        fs::write(self.config(), text).unwrap();
+        self.restart();
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("shunt.toml")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("shuntd.sock")
+    }
+
+    /// Starts the daemon with the configuration that is there; returns when it knows where the real servers are.
+    pub(crate) fn restart(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace("director"), env!("CARGO_BIN_EXE_shuntd"), "--config"]);
+        let child = command.arg(self.config()).stderr(log).spawn().unwrap();
+        self.daemon = Some(child);
+        wait_for("the daemon resolves its backends", || {
+            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended:\n{}", fs::read_to_string(self.log()).unwrap());
+            self.try_ask(Request::Status).is_ok_and(|answer| match answer {
+                Answer::Status(status) => status.backends.total > 0 && status.backends.up == status.backends.total,
+                _ => false,
+            })
+        });
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("shuntd.log")
+    }
+
+    /// What the daemon has logged.
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
+    }
+
+    /// The daemon's process. `ip netns exec` becomes the program that it runs.
+    pub(crate) fn daemon_pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(i32::try_from(self.daemon.as_ref().unwrap().id()).unwrap())
+    }
+
+    /// Sends the daemon a signal and waits for its end.
+    pub(crate) fn end_daemon(&mut self, signal: nix::sys::signal::Signal) -> std::process::ExitStatus {
+        nix::sys::signal::kill(self.daemon_pid(), signal).unwrap();
+        self.daemon.take().unwrap().wait().unwrap()
+    }
+
+    pub(crate) fn try_ask(&self, request: Request) -> Result<Answer, ClientError> {
+        Client::connect(&self.socket())?.ask(request)
+    }
+
+    pub(crate) fn ask(&self, request: Request) -> Answer {
+        self.try_ask(request).unwrap()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match self.ask(Request::Status) {
+            Answer::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        match self.ask(Request::WorkerList) {
+            Answer::Workers(workers) => workers,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn neighbors(&self) -> Vec<Neighbor> {
+        match self.ask(Request::NeighborList) {
+            Answer::Neighbors(neighbors) => neighbors,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How many frames were dropped or punted for a reason.
+    pub(crate) fn counted(&self, reason: &str) -> u64 {
+        let Answer::Drops(reasons) = self.ask(Request::Drops) else { panic!("not a list of reasons") };
+        let found: Option<&Reason> = reasons.iter().find(|counted| counted.reason == reason);
+        found.unwrap_or_else(|| panic!("no reason {reason}")).packets
+    }
+
+    pub(crate) fn set_weight(&self, vip: &str, backend: &str, weight: u32) {
+        let (service, address) = (service_id(vip), backend.parse().unwrap());
+        self.ask(Request::BackendEdit(BackendEdit { service, address, weight: Some(weight), mac: None }));
+    }
+
+    pub(crate) fn remove_backend(&self, vip: &str, backend: &str) {
+        self.ask(Request::BackendRemove(BackendRemove { service: service_id(vip), address: backend.parse().unwrap() }));
+    }
+
+    /// So many HTTP requests of one curl, a connection each; all must be answered. Returns who answered.
+    pub(crate) fn requests(&self, vip: &str, count: u32) -> Vec<Response> {
+        let url = format!("http://{}/?[1-{count}]", host_of_url(vip));
+        let lines = self.on("client", &["curl", "-s", "--fail", "--max-time", "60", "-H", "Connection: close", &url]);
+        let responses: Vec<Response> = lines.lines().map(Response::parse).collect();
+        assert_eq!(responses.len(), count as usize, "every request is answered");
+        responses
+    }
+}
+
+pub(crate) fn service_id(vip: &str) -> ServiceId {
+    format!("{}:80", host_of_url(vip)).parse().unwrap()
+}
+
+fn host_of_url(vip: &str) -> String {
+    if vip.contains(':') { format!("[{vip}]") } else { vip.into() }
+}
+
+/// What nginx says: who it is, and whom it sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Response {
+    pub(crate) server: String,
+    pub(crate) client: IpAddr,
+    pub(crate) client_port: u16,
+}
+
+impl Response {
+    pub(crate) fn parse(line: &str) -> Response {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [server, client, port] = words[..] else { panic!("not an answer of ours: {line:?}") };
+        Response { server: server.into(), client: client.parse().unwrap(), client_port: port.parse().unwrap() }
+    }
+}
+
+/// How many of the answers each server gave.
+pub(crate) fn by_server(responses: &[Response]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for response in responses {
+        *counts.entry(response.server.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut log = String::new();
+            let _ = File::open(self.log()).and_then(|mut file| file.read_to_string(&mut log));
+            eprintln!("--- the daemon's log ---\n{log}---");
+        }
+        for child in self.daemon.iter_mut().chain(&mut self.children) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for namespace in &self.namespaces {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+/// Removes what a test that was killed has left: namespaces of ours whose process is gone, and what runs in them.
+fn remove_leftovers() {
+    for namespace in run(&["ip", "netns", "list"]).lines().filter_map(|line| line.split(' ').next()) {
+        let Some(pid) = namespace.strip_prefix(&format!("{PREFIX}-")).and_then(|rest| rest.split('-').next()) else {
+            continue;
+        };
+        if Path::new("/proc").join(pid).exists() {
+            continue;
+        }
+        for left in run(&["ip", "netns", "pids", namespace]).lines() {
+            let _ = Command::new("kill").args(["-9", left]).status();
+        }
+        run(&["ip", "netns", "delete", namespace]);
+    }
+}
+
+fn output(command: &[&str]) -> Output {
+    Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/install-deps --test installs what is needed"))
+}
+
+/// Runs a command; fails the test if it fails.
+pub(crate) fn run(command: &[&str]) -> String {
+    let output = output(command);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+/// Waits until something is so, 15 s at most.
+pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !so() {
+        assert!(begin.elapsed() < Duration::from_secs(15), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

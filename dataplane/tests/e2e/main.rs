@@ -1,0 +1,12 @@
+//! The real daemon between real hosts: network namespaces, veth pairs, nginx and curl, without a NIC and without
+//! hugepages. Needs root; where namespaces cannot be made, the tests say that they are skipped, and why.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but does not see that this is all tests")]
+
+mod addresses;
+mod bytes;
+mod changes;
+mod control;
+mod http;
+mod lab;
+mod wire;

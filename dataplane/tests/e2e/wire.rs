@@ -1,0 +1,72 @@
+//! Raw frames, sent and captured on a host's interface.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
+
+use crate::lab::Lab;
+
+/// Sends frames from a host.
+pub(crate) fn send(lab: &Lab, host: &str, frames: Vec<Vec<u8>>) {
+    let sending = lab.inside(host, move || {
+        let (mut sender, _) = open();
+        for frame in frames {
+            sender.send_to(&frame, None).unwrap().unwrap();
+        }
+    });
+    sending.join().unwrap();
+}
+
+/// Frames that arrive at a host, from its start on.
+pub(crate) struct Capture {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Vec<u8>>>,
+}
+
+impl Capture {
+    /// Begins to capture, and returns when it does.
+    pub(crate) fn start(lab: &Lab, host: &str) -> Capture {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready, started) = std::sync::mpsc::channel();
+        let thread = {
+            let stop = stop.clone();
+            lab.inside(host, move || {
+                let (_, mut receiver) = open();
+                ready.send(()).unwrap();
+                let mut frames = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    if let Ok(frame) = receiver.next() {
+                        frames.push(frame.to_vec());
+                    }
+                }
+                frames
+            })
+        };
+        started.recv().unwrap();
+        Capture { stop, thread }
+    }
+
+    /// All that came until a moment from now.
+    pub(crate) fn finish(self) -> Vec<Vec<u8>> {
+        std::thread::sleep(Duration::from_millis(300));
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn open() -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
+    let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "lan0").unwrap();
+    let config = Config {
+        read_timeout: Some(Duration::from_millis(50)),
+        read_buffer_size: 1 << 16,
+        write_buffer_size: 1 << 16,
+        ..Config::default()
+    };
+    match pnet_datalink::channel(&interface, config).unwrap() {
+        Channel::Ethernet(sender, receiver) => (sender, receiver),
+        _ => panic!("not an Ethernet interface"),
+    }
+}
