@@ -93,7 +93,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("bindings.rs");
     bindings
         .generate()
-        .expect("bindgen reads DPDK's headers (Debian: apt-get install clang libclang-dev)")
+        .expect("bindgen reads DPDK's headers (Debian: apt-get install libclang-dev)")
         .write_to_file(out)
         .expect("OUT_DIR is writable");
 }

@@ -79,7 +79,7 @@ const SERVICE: &str = "VIP:PORT[/PROTOCOL]";
 
 #[derive(Debug, Args)]
 pub(crate) struct ServiceAddArgs {
-    /// The service, as in 192.0.2.1:80, [2001:db8::1]:80 or 192.0.2.1:53/udp; without a protocol, TCP.
+    /// The service, as in 192.0.2.1:80 or 192.0.2.1:53/udp, an IPv6 VIP in brackets; without a protocol, TCP.
     #[arg(value_name = SERVICE)]
     service: ServiceId,
     /// How backends are chosen: maglev.

@@ -81,6 +81,8 @@ impl Lab {
             self.route(server, &["default", "via", "fd00::1"]);
             self.nginx(server);
         }
+        // A test may use a port again at once, which side of the connection ever closed first.
+        self.on("client", &["sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0"]);
         match self.topology {
             Topology::Segment => self.plug("client", "lan0", &["192.168.0.10/24", "fd00::10/64"]),
             Topology::Gateway => self.client_behind_gateway(),
