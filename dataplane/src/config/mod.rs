@@ -221,13 +221,9 @@ impl Reader {
             self.source.problem("director.workers", "A core is named twice: each worker needs one of its own");
         }
         if workers.contains(&slow_path) {
-            if cores > 1 {
-                let message = format!("Core {slow_path} is the slow path's: a worker never gives its core away");
-                self.source.problem("director.workers", message);
-            } else {
-                self.warnings
-                    .push("A worker and the slow path share the only core: ARP and control will be slow".into());
-            }
+            let message =
+                "is the slow path's and a worker's, who never gives it away: ARP, ping and control will be slow";
+            self.warnings.push(format!("Core {slow_path} {message}"));
         }
         (workers, slow_path)
     }
@@ -464,6 +460,12 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
         assert_eq!(config.services[1].service.to_string(), "[fd00::101]:53/udp");
         assert_eq!(config.services[1].backends[0].mac, Some(Mac([2, 0, 0, 0, 0, 3])));
         assert_eq!(config.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_core_with_two_masters_is_worth_a_warning() {
+        let config = load(&with("slow_path = 0", "slow_path = 1")).unwrap();
+        assert!(config.warnings[0].starts_with("Core 1 is"), "{:?}", config.warnings);
     }
 
     #[test]

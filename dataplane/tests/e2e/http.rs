@@ -75,3 +75,39 @@ fn replies_go_straight_to_the_client() {
     assert!(from_vip.len() >= 15);
     assert!(from_vip.iter().all(|frame| frame[6..12] == server.0 && frame[6..12] != director.0));
 }
+
+#[test]
+fn two_workers_share_the_traffic_of_one_port() {
+    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+        println!("skipped: two workers need two cores");
+        return;
+    }
+    // veth has no "combined" queues, of which DPDK's AF_XDP driver wants two: there, "auto" takes AF_PACKET.
+    for driver in [Driver::AfPacket, Driver::Auto] {
+        let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+        lab.configure_daemon([1, 1], driver, "workers = [0, 1]\nslow_path = 0\n");
+        lab.restart();
+        assert!(lab.logged().contains("net_af_packet"));
+        let servers = by_server(&lab.requests(VIP, 300)).len() + by_server(&lab.requests(VIP6, 100)).len();
+        assert_eq!(servers, 4);
+        let workers = lab.workers();
+        let forwarded: Vec<u64> = workers.iter().map(|worker| worker.forwarded_packets).collect();
+        assert!(forwarded.iter().all(|&packets| packets > 100), "{driver:?}: {forwarded:?}");
+        assert_eq!(workers.iter().map(|worker| worker.lcore).collect::<Vec<_>>(), [0, 1]);
+    }
+}
+
+#[test]
+fn fewer_queues_than_workers_is_a_clear_error() {
+    let Some(lab) = Lab::new(Topology::Segment) else { return };
+    lab.configure_daemon([1, 1], Driver::AfPacket, "workers = [0, 1]\nslow_path = 0\n");
+    let one_queue = std::fs::read_to_string(lab.config())
+        .unwrap()
+        .replace("driver = \"af_packet\"\n", "")
+        .replace("iface:lan0", "net_af_packet0,iface=lan0,qpairs=1");
+    std::fs::write(lab.config(), one_queue).unwrap();
+    let output = lab.daemon_output();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("has 1 queue pairs, but there are 2 workers"), "{said}");
+}

@@ -213,6 +213,12 @@ impl Lab {
     }
 
     pub(crate) fn start_with(&mut self, weights: [u32; 2], driver: Driver) {
+        self.configure_daemon(weights, driver, "");
+        self.restart();
+    }
+
+    /// Writes the daemon's configuration, with more lines for its `[director]` section.
+    pub(crate) fn configure_daemon(&self, weights: [u32; 2], driver: Driver, director: &str) {
         let driver = match driver {
             Driver::Auto => "auto",
             Driver::AfXdp => "af_xdp",
@@ -226,14 +232,13 @@ impl Lab {
             )
         };
         let text = format!(
-            "[director]\nsocket = \"{}\"\nhugepages = \"off\"\n[[ports]]\nname = \"lan0\"\ndevice = \"iface:lan0\"\n\
+            "[director]\nsocket = \"{}\"\nhugepages = \"off\"\n{director}[[ports]]\nname = \"lan0\"\ndevice = \"iface:lan0\"\n\
              driver = \"{driver}\"\naddresses = [\"{DIRECTOR}/24\", \"{DIRECTOR6}/64\"]\n{}{}",
             self.socket().display(),
             service(VIP, "192.168.0."),
             service(VIP6, "fd00::"),
         );
         fs::write(self.config(), text).unwrap();
-        self.restart();
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -242,6 +247,13 @@ impl Lab {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("shuntd.sock")
+    }
+
+    /// What a daemon that cannot start says.
+    pub(crate) fn daemon_output(&self) -> Output {
+        let (namespace, config) = (self.namespace("director"), self.config());
+        let shuntd = env!("CARGO_BIN_EXE_shuntd");
+        output(&["ip", "netns", "exec", &namespace, shuntd, "--config", config.to_str().unwrap()])
     }
 
     /// Starts the daemon with the configuration that is there; returns when it knows where the real servers are.
