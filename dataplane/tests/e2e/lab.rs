@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ctl::answer::{Answer, Drop as Reason, Neighbor, Status, Worker};
@@ -38,6 +38,8 @@ pub(crate) struct Lab {
     children: Vec<Child>,
     folder: tempfile::TempDir,
     daemon: Option<Child>,
+    /// The port of the client's next request.
+    next_port: AtomicU16,
     /// One lab at a time, whatever runs the tests.
     _turn: File,
 }
@@ -56,8 +58,16 @@ impl Lab {
         static LABS: AtomicU32 = AtomicU32::new(0);
         let name = format!("{PREFIX}-{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
-        let mut lab =
-            Lab { name, topology, namespaces: Vec::new(), children: Vec::new(), folder, daemon: None, _turn: turn };
+        let mut lab = Lab {
+            name,
+            topology,
+            namespaces: Vec::new(),
+            children: Vec::new(),
+            folder,
+            daemon: None,
+            next_port: AtomicU16::new(30_000),
+            _turn: turn,
+        };
         lab.build();
         Some(lab)
     }
@@ -338,12 +348,22 @@ impl Lab {
         self.ask(Request::BackendRemove(BackendRemove { service: service_id(vip), address: backend.parse().unwrap() }));
     }
 
-    /// So many HTTP requests of one curl, a connection each; all must be answered. Returns who answered.
-    pub(crate) fn requests(&self, vip: &str, count: u32) -> Vec<Response> {
-        let url = format!("http://{}/?[1-{count}]", host_of_url(vip));
-        let lines = self.on("client", &["curl", "-s", "--fail", "--max-time", "60", "-H", "Connection: close", &url]);
+    /// So many HTTP requests of one curl, a connection each, all from different ports, the same in each run of a test;
+    /// all must be answered. Returns who answered.
+    pub(crate) fn requests(&self, vip: &str, count: u16) -> Vec<Response> {
+        let first = self.next_port.fetch_add(count, Ordering::Relaxed);
+        let url = format!("http://{}/", host_of_url(vip));
+        let request = |port| {
+            format!(
+                "url = \"{url}\"\nlocal-port = {port}\nsilent\nfail\nmax-time = 30\nheader = \"Connection: close\"\n"
+            )
+        };
+        let requests: Vec<String> = (first..first + count).map(request).collect();
+        let file = self.folder.path().join(format!("requests-{first}"));
+        fs::write(&file, requests.join("next\n")).unwrap();
+        let lines = self.on("client", &["curl", "-K", file.to_str().unwrap()]);
         let responses: Vec<Response> = lines.lines().map(Response::parse).collect();
-        assert_eq!(responses.len(), count as usize, "every request is answered");
+        assert_eq!(responses.len(), usize::from(count), "every request is answered");
         responses
     }
 }
