@@ -1,17 +1,21 @@
 //! Announcements: tells the network where VIPs and own addresses are, without being asked.
 //!
 //! An address that appears is announced at once and, because announcements get lost, some more times at growing
-//! distances. The same happens on a port whose link comes up: what is behind it may be another switch.
+//! distances. The same happens on a port whose link comes up: what is behind it may be another switch. With the
+//! announcements go [reports](super::mld) of the groups that solicitations for IPv6 addresses come by, and these go on.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Frame, arp, ndp, vip_port};
+use super::{Frame, arp, mld, ndp, vip_port};
 use crate::snapshot::Snapshot;
 
 /// How long after its appearance an address is announced, in seconds.
 const SCHEDULE: [u64; 6] = [0, 1, 2, 5, 10, 30];
+
+/// How often all groups are reported anew: a few times in the 260 s after which a switch forgets.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Who is to be announced where, and when.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ pub struct Announcer {
     links: Vec<bool>,
     /// When the first announcement is due; `None`: none is.
     next_due: Option<Instant>,
+    /// When the groups are reported next.
+    next_report: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +50,7 @@ impl Announcer {
             campaigns.insert(place, campaign);
         }
         self.campaigns = campaigns;
+        self.next_report.get_or_insert(now + REPORT_INTERVAL);
         self.schedule();
     }
 
@@ -60,12 +67,15 @@ impl Announcer {
 
     /// The announcements that are due.
     pub fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Frame> {
-        if self.next_due.is_none_or(|due| due > now) {
+        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        if !due(self.next_due) && !due(self.next_report) {
             return Vec::new();
         }
-        let mut frames = Vec::new();
+        // Reports first: who hears of an address may ask for it at once.
+        let mut frames = self.reports(snapshot);
+        self.next_report = Some(now + REPORT_INTERVAL);
         for (&(port, address), campaign) in &mut self.campaigns {
-            if campaign.due().is_none_or(|due| due > now) {
+            if !due(campaign.due()) {
                 continue;
             }
             campaign.made += 1;
@@ -78,6 +88,21 @@ impl Announcer {
         }
         self.schedule();
         frames
+    }
+
+    fn reports(&self, snapshot: &Snapshot) -> Vec<Frame> {
+        let on_port = |wanted| {
+            let mine = self.campaigns.keys().filter(move |(port, _)| *port == wanted);
+            mine.filter_map(|(_, address)| match address {
+                IpAddr::V6(address) => Some(*address),
+                IpAddr::V4(_) => None,
+            })
+        };
+        let ports = snapshot.ports.iter().enumerate();
+        let reports = ports.flat_map(|(port, local)| {
+            mld::reports(local.mac, on_port(port)).into_iter().map(move |bytes| Frame { port, bytes })
+        });
+        reports.collect()
     }
 
     fn schedule(&mut self) {
@@ -142,6 +167,25 @@ mod tests {
             announcer.links(vec![up], later);
             assert_eq!(announcements_of_vip(&mut announcer, &snapshot, later), announced);
         }
+    }
+
+    #[test]
+    fn groups_are_reported_with_each_announcement_and_then_for_ever() {
+        let (begin, snapshot) = (Instant::now(), with_vip("[fd00::101]:80"));
+        let own = snapshot.ports[0].addresses.iter().map(|net| net.addr());
+        let addresses = own.chain(["fd00::101".parse().unwrap()]).filter_map(|address| match address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        });
+        let report = mld::reports(PORT_MAC, addresses).pop().unwrap();
+        let mut announcer = Announcer::default();
+        announcer.sync(&snapshot, begin);
+        let reported = |second: &u64| {
+            let frames = announcer.poll(&snapshot, begin + Duration::from_secs(*second));
+            frames.iter().any(|frame| frame.bytes == report)
+        };
+        let times: Vec<u64> = (0..200).filter(reported).collect();
+        assert_eq!(times, [0, 1, 2, 5, 10, 30, 90, 150]);
     }
 
     #[test]

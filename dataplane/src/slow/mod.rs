@@ -10,6 +10,7 @@
 pub mod announce;
 pub mod arp;
 pub mod echo;
+pub mod mld;
 pub mod ndp;
 pub mod neighbor;
 

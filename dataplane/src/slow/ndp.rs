@@ -130,13 +130,13 @@ fn packet(own_mac: Mac, source: Ipv6Addr, destination: Ipv6Addr, to: Mac, messag
 }
 
 /// The multicast group of all addresses that end like this one (RFC 4291 §2.7.1).
-fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+pub(super) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
 }
 
 /// The MAC address of a multicast group (RFC 2464 §7).
-fn multicast_mac(group: Ipv6Addr) -> Mac {
+pub(super) fn multicast_mac(group: Ipv6Addr) -> Mac {
     let [.., a, b, c, d] = group.octets();
     Mac([0x33, 0x33, a, b, c, d])
 }
