@@ -158,8 +158,9 @@ impl OpenPort {
 impl Drop for OpenPort {
     fn drop(&mut self) {
         // SAFETY: the port is ours, and no queue pair is left that could use it. Stopping a port that is not started
-        // does nothing.
+        // does nothing, nor does ending a promiscuous mode that was not entered; a Linux interface would stay in it.
         unsafe {
+            let _ = dpdk_sys::rte_eth_promiscuous_disable(self.number);
             let _ = dpdk_sys::rte_eth_dev_stop(self.number);
             let _ = dpdk_sys::rte_eth_dev_close(self.number);
         }

@@ -143,6 +143,8 @@ fn the_daemon_stops_cleanly_and_starts_again() {
         assert!(status.success(), "{status}");
         assert!(!lab.socket().exists(), "the socket is removed");
         assert_eq!(lab.logged().matches(" INFO stopped").count(), times, "it says so when all is closed");
+        let link = lab.on("director", &["ip", "link", "show", "lan0"]);
+        assert!(!link.contains("PROMISC") && !link.contains("xdp"), "the interface is as before: {link}");
         lab.restart();
         assert_eq!(lab.requests(VIP, 10).len(), 10);
     }
