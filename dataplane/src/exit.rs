@@ -86,8 +86,10 @@ reasons! {
             "Somebody routes through this director; check the routes to it.";
         NoService = "no_service": "The VIP is ours, but there is no service on that port and protocol.",
             "Check `shuntctl service list`; scans cause this, too.";
-        IcmpUnhandled = "icmp_unhandled": "An ICMP or ICMPv6 message to a VIP other than an echo request.",
-            "Errors (path MTU discovery among them) do not reach the backends in this release; keep MTUs equal.";
+        IcmpUnhandled = "icmp_unhandled": "An ICMP or ICMPv6 message to a VIP that is neither an echo request nor an error.",
+            "Nothing: redirects, timestamp requests and the like are not for a VIP.";
+        IcmpQuote = "icmp_quote": "An ICMP error to a VIP that quotes no packet a backend can have sent from it.",
+            "Forged errors, or errors about later fragments; look for the sender if there are many.";
         Fragment = "fragment": "A fragment of a packet to a VIP.",
             "Fragments are not forwarded in this release; keep UDP payloads within the MTU.";
         NoBackend = "no_backend": "The service has no backend that takes new flows.",

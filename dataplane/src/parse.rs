@@ -13,6 +13,8 @@ use crate::flow::{Flow, Transport};
 pub const ETHERNET_HEADER: usize = 14;
 /// Length of an IPv6 header without extensions (RFC 8200 §3).
 const IPV6_HEADER: usize = 40;
+/// Length of the part of an ICMP or ICMPv6 error before what it quotes (RFC 792, RFC 4443 §3).
+const ICMP_HEADER: usize = 8;
 /// Extension headers that are walked over; more are no packet that anybody sends in earnest.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
@@ -39,13 +41,14 @@ pub struct Headers {
 /// What follows the IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// TCP or UDP with both ports.
+    /// TCP or UDP with both ports. Or an ICMP error about such a packet: then the flow is that of the packet it quotes,
+    /// seen from the client, so that the error follows the flow.
     Ports,
     /// An ICMP or ICMPv6 echo request.
     Echo,
     /// A neighbor discovery message (ICMPv6 types 133 to 137).
     Ndp,
-    /// Another ICMP or ICMPv6 message.
+    /// Another ICMP or ICMPv6 message, no error.
     Icmp,
     /// A fragment, the first among them.
     Fragment,
@@ -132,6 +135,9 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     }
     let l4 = packet.get(header_len..).unwrap_or_default();
     let (transport, payload) = transport(protocol, l4, total_len - header_len)?;
+    if payload == Payload::Icmp && is_v4_error(l4) {
+        return quoted_v4(destination, l4);
+    }
     Ok(Headers { flow: flow(transport), payload })
 }
 
@@ -155,14 +161,74 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     if !matches!(protocol, TCP | UDP) {
         match skip_extensions(protocol, payload, payload_len)? {
             Chain::Ends { protocol: last, offset: at } => (protocol, offset) = (last, at),
-            Chain::Fragment { protocol } => {
+            Chain::Fragment { protocol, .. } => {
                 return Ok(Headers { flow: flow(Transport::new(0, 0, protocol)), payload: Payload::Fragment });
             }
         }
     }
     let l4 = payload.get(offset..).unwrap_or_default();
     let (transport, payload) = transport(protocol, l4, payload_len - offset)?;
+    if payload == Payload::Icmp && is_v6_error(l4) {
+        return quoted_v6(destination, l4);
+    }
     Ok(Headers { flow: flow(transport), payload })
+}
+
+/// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792): what quotes the packet that it
+/// is about. A redirect does so, too, but is for the host that it is sent to.
+fn is_v4_error(icmp: &[u8]) -> bool {
+    matches!(icmp, [3 | 4 | 11 | 12, ..])
+}
+
+/// RFC 4443 §2.1: errors have the high bit clear. Those that are defined (§3) are 1 to 4.
+fn is_v6_error(icmp: &[u8]) -> bool {
+    matches!(icmp, [1..=4, ..])
+}
+
+/// The flow of the packet that an ICMP error to `vip` quotes: a backend sent it, from the VIP to the client.
+/// As little as the IP header and eight bytes are quoted (RFC 792), so its length is not checked.
+#[cold]
+fn quoted_v4(vip: u32, icmp: &[u8]) -> Result<Headers, Exit> {
+    let quote = icmp.get(ICMP_HEADER..).unwrap_or_default();
+    let Some(header) = quote.first_chunk::<20>() else { return Err(DropReason::IcmpQuote.into()) };
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
+    let client = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+    let first_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff == 0;
+    if header[0] >> 4 != 4 || header_len < 20 || source != vip || !first_fragment {
+        return Err(DropReason::IcmpQuote.into());
+    }
+    let transport = quoted_transport(header[9], quote.get(header_len..))?;
+    Ok(Headers { flow: Flow::V4 { source: client, destination: vip, transport }, payload: Payload::Ports })
+}
+
+/// The same for ICMPv6 (RFC 4443 §3), which quotes as much as fits.
+#[cold]
+fn quoted_v6(vip: u128, icmp: &[u8]) -> Result<Headers, Exit> {
+    let quote = icmp.get(ICMP_HEADER..).unwrap_or_default();
+    let Some((header, payload)) = quote.split_first_chunk::<IPV6_HEADER>() else {
+        return Err(DropReason::IcmpQuote.into());
+    };
+    let [source, client] = [address_at(header, 8), address_at(header, 24)];
+    if header[0] >> 4 != 6 || source != vip {
+        return Err(DropReason::IcmpQuote.into());
+    }
+    let (protocol, offset) = match skip_extensions(header[6], payload, payload.len()) {
+        Ok(Chain::Ends { protocol, offset } | Chain::Fragment { protocol, first: Some(offset) }) => (protocol, offset),
+        _ => return Err(DropReason::IcmpQuote.into()),
+    };
+    let transport = quoted_transport(protocol, payload.get(offset..))?;
+    Ok(Headers { flow: Flow::V6 { source: client, destination: vip, transport }, payload: Payload::Ports })
+}
+
+/// The client's side of a quoted packet's ports.
+fn quoted_transport(protocol: u8, l4: Option<&[u8]>) -> Result<Transport, Exit> {
+    match l4 {
+        Some([a, b, c, d, ..]) if matches!(protocol, TCP | UDP) => {
+            Ok(Transport { ports: u32::from_be_bytes([*c, *d, *a, *b]), protocol })
+        }
+        _ => Err(DropReason::IcmpQuote.into()),
+    }
 }
 
 #[inline]
@@ -175,8 +241,8 @@ fn address_at(header: &[u8; IPV6_HEADER], offset: usize) -> u128 {
 enum Chain {
     /// To the upper-layer header at this offset behind the IPv6 header.
     Ends { protocol: u8, offset: usize },
-    /// To a fragment header.
-    Fragment { protocol: u8 },
+    /// To a fragment header; where it is the first fragment's, what it carries begins at that offset.
+    Fragment { protocol: u8, first: Option<usize> },
 }
 
 /// Walks the extension headers (RFC 8200 §4.1, RFC 4302 §2.2 for AH, whose length counts differently).
@@ -203,7 +269,10 @@ fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chai
         offset += match protocol {
             // An "atomic" fragment (RFC 6946) is a whole packet: offset 0, no more to come.
             FRAGMENT if u16::from_be_bytes([header[2], header[3]]) & 0xfff9 == 0 => 8,
-            FRAGMENT => return Ok(Chain::Fragment { protocol: header[0] }),
+            FRAGMENT => {
+                let first = (u16::from_be_bytes([header[2], header[3]]) & 0xfff8 == 0).then_some(offset + 8);
+                return Ok(Chain::Fragment { protocol: header[0], first });
+            }
             AUTHENTICATION => (usize::from(header[1]) + 2) * 4,
             _ => (usize::from(header[1]) + 1) * 8,
         };

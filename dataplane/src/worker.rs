@@ -379,6 +379,10 @@ mod tests {
         let fragment_header = |field: u16| [&[0, 0][..], &field.to_be_bytes(), &[0, 0, 0, 7]].concat();
         let other = Mac([2, 0, 0, 0, 0, 0x77]);
         let backend = backend_mac("192.168.0.3".parse().unwrap());
+        // What a backend has sent to the client, as an ICMP error quotes it: behind four bytes of its own.
+        let reply = |client_port, port| eth().ipv4("192.168.0.101", "10.0.0.1").tcp(port, client_port).ack();
+        let reply6 = || eth().ipv6("fd00::101", "2001:db8::1");
+        let about = |packet: Vec<u8>| [&[0; 4], &packet[14..]].concat();
         let table = [
             ("a SYN", v4().tcp(1234, 80).syn(), to("192.168.0.3")),
             ("an ACK with data", v4().tcp(1234, 80).data(b"GET /"), to("192.168.0.3")),
@@ -415,8 +419,49 @@ mod tests {
             ("ping to a VIP, IPv6", v6().echo(PING), punt(PuntReason::Echo)),
             ("ping to the director", eth().ipv4("10.0.0.1", "192.168.0.2").echo(PING), punt(PuntReason::Echo)),
             ("ping to another", eth().ipv4("10.0.0.1", "192.168.0.7").echo(PING), drop(NotForUs)),
-            ("port unreachable to a VIP", v4().icmp(1, 3, 3, &[0; 32]), drop(IcmpUnhandled)),
-            ("packet too big to a VIP", v6().icmp(58, 2, 0, &[0; 48]), drop(IcmpUnhandled)),
+            ("a redirect to a VIP", v4().icmp(1, 5, 1, &about(reply(1234, 80))), drop(IcmpUnhandled)),
+            ("an echo reply to a VIP", v4().icmp(1, 0, 0, &[0; 32]), drop(IcmpUnhandled)),
+            ("an unreachable that quotes a reply", v4().icmp(1, 3, 4, &about(reply(1234, 80))), to("192.168.0.3")),
+            (
+                "one that quotes but eight bytes of TCP",
+                v4().icmp(1, 3, 4, &about(reply(1, 80))[..4 + 28]),
+                to("192.168.0.3"),
+            ),
+            ("time exceeded", v4().icmp(1, 11, 0, &about(reply(1234, 80))), to("192.168.0.3")),
+            ("too big, IPv6", v6().icmp(58, 2, 0, &about(reply6().tcp(80, 1234).ack())), to("fd00::3")),
+            (
+                "too big about a first fragment",
+                v6().icmp(58, 2, 0, &about(reply6().extension(44, &fragment_header(1)).tcp(80, 1234).ack())),
+                to("fd00::3"),
+            ),
+            (
+                "too big about a later fragment",
+                v6().icmp(58, 2, 0, &about(reply6().extension(44, &fragment_header(9)).tcp(80, 1234).ack())),
+                drop(IcmpQuote),
+            ),
+            (
+                "an error that quotes a port without service",
+                v4().icmp(1, 3, 3, &about(reply(1, 8080))),
+                drop(NoService),
+            ),
+            ("an error that quotes nothing", v4().icmp(1, 3, 3, &[0; 4]), drop(IcmpQuote)),
+            ("an error that quotes half a header", v4().icmp(1, 3, 3, &about(reply(1, 80))[..20]), drop(IcmpQuote)),
+            ("an error that quotes no ports", v4().icmp(1, 3, 3, &about(reply(1, 80))[..4 + 23]), drop(IcmpQuote)),
+            (
+                "an error that quotes another host's packet",
+                v4().icmp(1, 3, 3, &about(eth().ipv4("192.168.0.7", "10.0.0.1").tcp(80, 1234).ack())),
+                drop(IcmpQuote),
+            ),
+            (
+                "an error that quotes what the VIP received",
+                v4().icmp(1, 3, 3, &about(eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 80).ack())),
+                drop(IcmpQuote),
+            ),
+            (
+                "an error that quotes a later fragment",
+                v4().icmp(1, 3, 4, &about(eth().ipv4("192.168.0.101", "10.0.0.1").fragment(9).protocol(6, &[0; 40]))),
+                drop(IcmpQuote),
+            ),
             (
                 "SSH to the director",
                 eth().ipv4("10.0.0.1", "192.168.0.2").tcp(1, 22).syn(),
@@ -567,6 +612,23 @@ mod tests {
         let to_first = first.iter().filter(|frame| frame[5] == 3).count() as f64 / first.len() as f64;
         // Five standard deviations of 30,000 fair draws.
         assert!((to_first - 0.75).abs() < 0.0125, "{to_first}");
+    }
+
+    /// The error goes where the flow goes, whoever sends it: the same slot of a table of many backends.
+    #[test]
+    fn an_icmp_error_follows_the_flow_that_it_quotes() {
+        let mut model = model();
+        let backends: Vec<(String, u32)> = (10..60).map(|last| (format!("192.168.0.{last}"), 1)).collect();
+        let backends: Vec<(&str, u32)> = backends.iter().map(|(address, weight)| (address.as_str(), *weight)).collect();
+        model.add_service(&service("192.168.0.101:80", &backends), &TargetIds::new(vec![])).unwrap();
+        let mut rig = Rig::new(model);
+        for port in 1024..1524 {
+            let request = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(port, 80).syn();
+            let reply = eth().ipv4("192.168.0.101", "10.0.0.1").tcp(80, port).ack();
+            let error = eth().ipv4("172.16.0.9", "192.168.0.101").icmp(1, 3, 4, &[&[0; 4], &reply[14..42]].concat());
+            let [request, error] = [rig.fate(&request).unwrap(), rig.fate(&error).unwrap()];
+            assert_eq!(request[..6], error[..6], "port {port}");
+        }
     }
 
     #[test]
