@@ -15,7 +15,7 @@ use ctl::{DEFAULT_SOCKET, Mac, NameError, Scheduler, ServiceId, parse_backend};
 ///
 /// Exit status: 0 done, 1 shuntd refused, 2 wrong usage or no shuntd.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, propagate_version = true)]
+#[command(name = "shuntctl", version, max_term_width = 100, propagate_version = true)]
 pub(crate) struct Cli {
     /// shuntd's control socket.
     #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET, env = "SHUNTCTL_SOCKET")]

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use ctl::Mac;
 use dataplane::api::server::Server;
 use dataplane::api::{Facts, PortFacts, PortLive};
 use dataplane::config::Config;
@@ -15,8 +16,8 @@ use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
 use dataplane::dpdk::{Device, Eal, EalOptions, Memory, Mempool, Port, PortSettings, QueuePair, RegisteredThread};
 use dataplane::memory;
-use dataplane::slow::SlowPath;
 use dataplane::slow::neighbor::Neighbors;
+use dataplane::slow::{PortControl, SlowPath};
 use dataplane::worker::{Outgoing, Punt, Worker, WorkerPort};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -41,6 +42,9 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let server = Server::bind(&config.director.socket, config.director.socket_group.as_deref())?;
     let allowed = check_cores(config)?;
 
+    for port in &config.ports {
+        port.device.check().with_context(|| format!("Port {} does not open", port.name))?;
+    }
     let (eal, mempool, hugepages) = start_dpdk(config)?;
     let (ports, queues) = open_ports(config, &eal, &mempool)?;
 
@@ -74,11 +78,8 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     }
     // One worker's queues are enough for what the slow path sends.
     let outgoing = outgoing.swap_remove(0);
-    let links = {
-        let ports = ports.clone();
-        Box::new(move || ports.iter().map(|port| port.link().up).collect())
-    };
-    let slow_path = SlowPath::new(director.clone(), neighbors.clone(), mempool, punts, outgoing, links);
+    let control = Box::new(OpenPortControl(ports.clone()));
+    let slow_path = SlowPath::new(director.clone(), neighbors.clone(), mempool, punts, outgoing, control);
     threads.slow_path = Some(start_slow_path(slow_path, config.director.slow_path_poll, stop)?);
 
     keep_off_workers(&allowed, lcores);
@@ -104,6 +105,22 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     threads.end();
     info!("stopped");
     outcome
+}
+
+/// The ports as the slow path controls them.
+struct OpenPortControl(Arc<[Port]>);
+
+impl PortControl for OpenPortControl {
+    fn links(&mut self) -> Vec<bool> {
+        self.0.iter().map(|port| port.link().up).collect()
+    }
+
+    fn listen(&mut self, port: usize, groups: &[Mac]) {
+        let port = &self.0[port];
+        if let Err(problem) = port.listen(groups) {
+            warn!("{}: takes no multicast ({problem}): neighbor discovery for IPv6 addresses may fail", port.device());
+        }
+    }
 }
 
 /// Each named core must be one that this process may use. Returns those that it may.

@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 /// off by two underscores, for instance SHUNT_DIRECTOR__SLOW_PATH=2. Runs in the foreground and logs to standard error. SIGTERM and SIGINT end
 /// it. `shuntctl` talks to it over the control socket.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "shuntd", version, max_term_width = 100)]
 struct Args {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/shunt/shunt.toml")]

@@ -2,15 +2,22 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use ctl::Mac;
-use dpdk_sys::{SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats};
+use dpdk_sys::{
+    SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats,
+    rte_ether_addr,
+};
 
 use super::{DpdkError, Eal, Mempool, QueuePair};
 
 /// Descriptors of a queue, where the device has no other wish.
 const DESCRIPTORS: u16 = 1_024;
+
+/// What a VF can ask of its PF (82576, 82599: 30 addresses in a message).
+const MAX_GROUPS: usize = 30;
 
 /// Which device to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,36 @@ impl fmt::Display for Device {
     }
 }
 
+impl Device {
+    /// Whether DPDK could take the device, as far as the kernel knows. To be asked before EAL is initialized, whose own
+    /// messages say less.
+    pub fn check(&self) -> Result<(), PortError> {
+        match self {
+            Device::Pci(address) => check_pci(Path::new("/sys/bus/pci/devices"), address),
+            Device::Interface { name, .. } if nix::net::if_::if_nametoindex(name.as_str()).is_err() => {
+                Err(PortError::NoInterface(name.clone()))
+            }
+            Device::Interface { .. } | Device::Vdev(_) => Ok(()),
+        }
+    }
+}
+
+fn check_pci(devices: &Path, address: &str) -> Result<(), PortError> {
+    /// Drivers for user space, and those whose devices DPDK shares with the kernel ("bifurcated").
+    const USABLE: [&str; 7] =
+        ["vfio-pci", "uio_pci_generic", "igb_uio", "mlx4_core", "mlx5_core", "mana", "virtio-pci"];
+    let device = devices.join(address);
+    if !device.exists() {
+        return Err(PortError::NoPciDevice(address.into()));
+    }
+    let driver = std::fs::read_link(device.join("driver")).ok();
+    let driver = driver.as_deref().and_then(Path::file_name).map_or("no driver".into(), |name| name.to_string_lossy());
+    if USABLE.contains(&&*driver) {
+        return Ok(());
+    }
+    Err(PortError::WrongDriver { device: address.into(), driver: driver.into() })
+}
+
 /// How to open a port.
 #[derive(Debug, Clone)]
 pub struct PortSettings {
@@ -68,8 +105,19 @@ pub enum PortError {
     /// No such interface.
     #[error("There is no network interface \"{0}\" in this network namespace: see `ip link`")]
     NoInterface(String),
+    /// Nothing at that address.
+    #[error("There is no PCI device {0}: see `lspci -D`")]
+    NoPciDevice(String),
+    /// The kernel's driver has it.
+    #[error("{device} is bound to {driver}, and DPDK needs vfio-pci: scripts/bind-nic {device}")]
+    WrongDriver {
+        /// Its address.
+        device: String,
+        /// The driver that has it.
+        driver: String,
+    },
     /// DPDK does not find or take the device.
-    #[error("DPDK cannot take {device}: for a NIC, is it bound to vfio-pci (scripts/bind-nic --status)?")]
+    #[error("DPDK cannot take {device}; its own messages stand above")]
     Probe {
         /// The device.
         device: String,
@@ -183,9 +231,6 @@ impl Port {
                 attempt(devargs.clone(), name.into())
             }
             Device::Interface { name, driver } => {
-                if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
-                    return Err(PortError::NoInterface(name.clone()));
-                }
                 let xdp = format!("net_af_xdp{}", settings.index);
                 let xdp_args = format!("{xdp},iface={name},queue_count={queues}");
                 let packet = format!("net_af_packet{}", settings.index);
@@ -239,6 +284,28 @@ impl Port {
         PortStats { rx_missed: stats.imissed, rx_errors: stats.ierrors, rx_no_mbuf: stats.rx_nombuf }
     }
 
+    /// Has the port receive these multicast addresses.
+    ///
+    /// First by name: a VF takes "all multicast" only where its PF trusts it, and some say yes and do not (an igb VF
+    /// even forgets its list). But lists are bounded, and not every driver has them.
+    pub fn listen(&self, groups: &[Mac]) -> Result<(), DpdkError> {
+        let mut list: Vec<rte_ether_addr> = groups.iter().map(|mac| rte_ether_addr { addr_bytes: mac.0 }).collect();
+        let count = u32::try_from(list.len()).expect("a list that fits in memory");
+        let number = self.open.number;
+        if groups.len() <= MAX_GROUPS {
+            // SAFETY: the port is open while `self` is; `list` has `count` addresses, which are copied.
+            let listed = unsafe { dpdk_sys::rte_eth_dev_set_mc_addr_list(number, list.as_mut_ptr(), count) };
+            if listed == 0 {
+                return Ok(());
+            }
+        }
+        // SAFETY: the port is open.
+        DpdkError::check(unsafe { dpdk_sys::rte_eth_allmulticast_enable(number) }).or_else(|_| {
+            // SAFETY: the port is open.
+            DpdkError::check(unsafe { dpdk_sys::rte_eth_promiscuous_enable(number) })
+        })
+    }
+
     /// Whether the link is up, and how fast.
     pub fn link(&self) -> Link {
         let mut link = rte_eth_link::default();
@@ -279,11 +346,15 @@ fn open_device(
     if available < settings.queues {
         return Err(PortError::TooFewQueues { device: device(), driver, queues: available, workers: settings.queues });
     }
-    configure(number, &info, settings.queues).map_err(fail("configuring"))?;
+    let rss = SHUNT_ETH_RSS_FLOWS & info.flow_type_rss_offloads;
+    // For a Linux interface, the kernel spreads the flows.
+    if settings.queues > 1 && rss == 0 && !matches!(settings.device, Device::Interface { .. }) {
+        tracing::warn!("{} ({driver}) has no RSS: all frames may come to one worker", device());
+    }
+    configure(number, rss, settings.queues).map_err(fail("configuring"))?;
     set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
     // SAFETY: configured, its queues set up.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
-    take_multicast(number, &settings.device);
     let mac = mac_of(number).map_err(fail("asking for its MAC address"))?;
     let mtu = mtu_of(number).map_err(fail("asking for its MTU"))?;
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue)).collect();
@@ -324,9 +395,8 @@ fn driver_name(info: &rte_eth_dev_info) -> String {
     unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
 }
 
-fn configure(number: u16, info: &rte_eth_dev_info, queues: u16) -> Result<(), DpdkError> {
+fn configure(number: u16, rss: u64, queues: u16) -> Result<(), DpdkError> {
     let mut conf = rte_eth_conf::default();
-    let rss = SHUNT_ETH_RSS_FLOWS & info.flow_type_rss_offloads;
     if queues > 1 && rss != 0 {
         conf.rxmode.mq_mode = SHUNT_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = rss;
@@ -354,21 +424,8 @@ fn set_up_queues(number: u16, mempool: &Arc<Mempool>, queues: u16) -> Result<(),
     Ok(())
 }
 
-/// Neighbor discovery is multicast. A driver that cannot be told to take that can perhaps be told to take everything.
-fn take_multicast(number: u16, device: &Device) {
-    // SAFETY: the port is open.
-    let multicast = DpdkError::check(unsafe { dpdk_sys::rte_eth_allmulticast_enable(number) });
-    let taken = multicast.or_else(|_| {
-        // SAFETY: the port is open.
-        DpdkError::check(unsafe { dpdk_sys::rte_eth_promiscuous_enable(number) })
-    });
-    if let Err(error) = taken {
-        tracing::warn!("{device}: does not take multicast ({error}): neighbor discovery for IPv6 VIPs may fail");
-    }
-}
-
 fn mac_of(number: u16) -> Result<Mac, DpdkError> {
-    let mut address = dpdk_sys::rte_ether_addr::default();
+    let mut address = rte_ether_addr::default();
     // SAFETY: the port exists; the address is written whole.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_macaddr_get(number, &raw mut address) })?;
     Ok(Mac(address.addr_bytes))
@@ -379,4 +436,29 @@ fn mtu_of(number: u16) -> Result<u16, DpdkError> {
     // SAFETY: the port exists; the number is written.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_get_mtu(number, &raw mut mtu) })?;
     Ok(mtu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pci_device_must_be_there_and_bound_for_dpdk() {
+        let folder = tempfile::tempdir().unwrap();
+        for (address, driver) in
+            [("0000:01:00.0", Some("igb")), ("0000:01:00.1", None), ("0000:01:00.2", Some("vfio-pci"))]
+        {
+            let device = folder.path().join(address);
+            std::fs::create_dir(&device).unwrap();
+            if let Some(driver) = driver {
+                std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), device.join("driver"))
+                    .unwrap();
+            }
+        }
+        let check = |address| check_pci(folder.path(), address).map_err(|error| error.to_string());
+        assert_eq!(check("0000:01:00.2"), Ok(()));
+        assert!(check("0000:01:00.0").unwrap_err().contains("bound to igb"));
+        assert!(check("0000:01:00.1").unwrap_err().contains("bound to no driver"));
+        assert!(check("0000:02:00.0").unwrap_err().contains("no PCI device 0000:02:00.0"));
+    }
 }

@@ -45,7 +45,7 @@ impl Announcer {
     /// Takes over from a new snapshot which addresses there are.
     pub fn sync(&mut self, snapshot: &Snapshot, now: Instant) {
         let mut campaigns = BTreeMap::new();
-        for place in places(snapshot) {
+        for place in addresses(snapshot) {
             let campaign = self.campaigns.get(&place).copied().unwrap_or(Campaign { begin: now, made: 0 });
             campaigns.insert(place, campaign);
         }
@@ -112,7 +112,7 @@ impl Announcer {
 
 /// Own addresses on their ports, VIPs on the port of their network. A VIP that is routed to us is on no network, and
 /// nobody would listen.
-fn places(snapshot: &Snapshot) -> impl Iterator<Item = (usize, IpAddr)> {
+pub(super) fn addresses(snapshot: &Snapshot) -> impl Iterator<Item = (usize, IpAddr)> {
     let own = snapshot
         .ports
         .iter()

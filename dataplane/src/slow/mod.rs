@@ -35,6 +35,15 @@ const FRAMES_PER_TURN: usize = 64;
 /// How often links are looked at, and old snapshots freed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
+/// What the slow path needs of the ports besides their queues.
+pub trait PortControl: Send {
+    /// Which ports' links are up.
+    fn links(&mut self) -> Vec<bool>;
+
+    /// Has a port receive these multicast addresses.
+    fn listen(&mut self, port: usize, groups: &[Mac]);
+}
+
 /// A frame to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -104,8 +113,9 @@ pub struct SlowPath<S: FrameSource> {
     source: S,
     punts: Vec<Consumer<Punt<S::Packet>>>,
     outgoing: Producer<Outgoing<S::Packet>>,
-    /// Asks which ports' links are up.
-    links: Box<dyn FnMut() -> Vec<bool> + Send>,
+    ports: Box<dyn PortControl>,
+    /// The multicast addresses that each port receives.
+    groups: Vec<Vec<Mac>>,
     generation: u64,
     next_housekeeping: Option<Instant>,
 }
@@ -118,7 +128,7 @@ impl<S: FrameSource> SlowPath<S> {
         source: S,
         punts: Vec<Consumer<Punt<S::Packet>>>,
         outgoing: Producer<Outgoing<S::Packet>>,
-        links: Box<dyn FnMut() -> Vec<bool> + Send>,
+        ports: Box<dyn PortControl>,
     ) -> Self {
         let snapshots = director.reader();
         SlowPath {
@@ -129,7 +139,8 @@ impl<S: FrameSource> SlowPath<S> {
             source,
             punts,
             outgoing,
-            links,
+            ports,
+            groups: Vec::new(),
             generation: 0,
             next_housekeeping: None,
         }
@@ -141,6 +152,7 @@ impl<S: FrameSource> SlowPath<S> {
         if snapshot.generation != self.generation {
             self.generation = snapshot.generation;
             self.neighbors().sync(&snapshot, now);
+            self.listen(&snapshot);
             self.announcer.sync(&snapshot, now);
         }
         let mut busy = self.take_frames(&snapshot, now);
@@ -151,11 +163,24 @@ impl<S: FrameSource> SlowPath<S> {
         self.publish_macs();
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
-            self.announcer.links((self.links)(), now);
+            self.announcer.links(self.ports.links(), now);
             drop(snapshot); // or it would be kept for another round
             self.director.reclaim();
         }
         busy
+    }
+
+    /// Has the ports receive solicitations for their IPv6 addresses.
+    fn listen(&mut self, snapshot: &Snapshot) {
+        self.groups.resize(snapshot.ports.len(), Vec::new());
+        for (port, groups) in self.groups.iter_mut().enumerate() {
+            let wanted =
+                ndp::groups(announce::addresses(snapshot).filter(|&(on, _)| on == port).map(|(_, address)| address));
+            if *groups != wanted {
+                self.ports.listen(port, &wanted);
+                *groups = wanted;
+            }
+        }
     }
 
     /// Processes what the workers have punted.

@@ -129,6 +129,18 @@ fn packet(own_mac: Mac, source: Ipv6Addr, destination: Ipv6Addr, to: Mac, messag
     bytes
 }
 
+/// The multicast MAC addresses that whoever has these addresses must receive (RFC 4861 §7.2.1).
+pub fn groups(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Mac> {
+    let v6 = addresses.into_iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(solicited_node(address)),
+        IpAddr::V4(_) => None,
+    });
+    let mut groups: Vec<Mac> = v6.chain([ALL_NODES]).map(multicast_mac).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
 /// The multicast group of all addresses that end like this one (RFC 4291 §2.7.1).
 pub(super) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
@@ -218,6 +230,12 @@ mod tests {
             let learned = Learned { address: backend.into(), mac: CLIENT_MAC, evidence };
             assert_eq!(after(&frame), Outcome { reply: None, learned: Some(learned) });
         }
+    }
+
+    #[test]
+    fn addresses_that_end_alike_share_a_group() {
+        let addresses = ["fd00::101", "fd01::101", "192.168.0.101"].map(|address| address.parse().unwrap());
+        assert_eq!(groups(addresses), [Mac([0x33, 0x33, 0, 0, 0, 1]), Mac([0x33, 0x33, 0xff, 0, 1, 1])]);
     }
 
     #[test]
