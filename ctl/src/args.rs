@@ -75,11 +75,12 @@ pub(crate) enum ServiceCommand {
 }
 
 /// How a service is written.
-const SERVICE: &str = "VIP:PORT[/PROTOCOL]";
+const SERVICE: &str = "VIP:PORTS[/PROTOCOL]";
 
 #[derive(Debug, Args)]
 pub(crate) struct ServiceAddArgs {
-    /// The service, as in 192.0.2.1:80 or 192.0.2.1:53/udp, an IPv6 VIP in brackets; without a protocol, TCP.
+    /// The service: a VIP, IPv6 in brackets; a port, a list (80,443), a range (8000-8100) or any; and a protocol,
+    /// without one TCP. As in 192.0.2.1:80 or 192.0.2.1:53/udp.
     #[arg(value_name = SERVICE)]
     service: ServiceId,
     /// How backends are chosen: maglev.

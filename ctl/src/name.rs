@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use crate::ports::{MAX_PORT_RANGES, Ports};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Text that does not name what it should.
@@ -18,6 +19,15 @@ pub enum NameError {
     /// Port 0.
     #[error("\"{0}\": port 0 is no port; use 1 to 65535")]
     PortZero(String),
+    /// No set of ports.
+    #[error("\"{0}\" is no port: use 1 to 65535, a list (80,443), a range (8000-8100) or any")]
+    Ports(String),
+    /// More ranges than a service may have.
+    #[error("\"{0}\" has more than {MAX_PORT_RANGES} ports and ranges: make several services")]
+    TooManyPorts(String),
+    /// Not `VIP:PORT`.
+    #[error("\"{0}\" is not VIP:PORT: write 192.0.2.1:80, [2001:db8::1]:80 or 192.0.2.1:80,443/tcp")]
+    Service(String),
     /// Neither an address nor `ADDRESS:PORT`.
     #[error("\"{0}\" is not the IP address of a backend: write 192.0.2.10 or 2001:db8::10")]
     Backend(String),
@@ -151,8 +161,8 @@ impl FromStr for Scheduler {
 pub struct ServiceId {
     /// The virtual address that clients connect to.
     pub vip: IpAddr,
-    /// The L4 port, 1 to 65535.
-    pub port: u16,
+    /// The L4 ports.
+    pub port: Ports,
     /// The transport protocol.
     #[serde(default)]
     pub protocol: Protocol,
@@ -160,21 +170,29 @@ pub struct ServiceId {
 
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", SocketAddr::new(self.vip, self.port), self.protocol)
+        match self.vip {
+            IpAddr::V4(vip) => write!(f, "{vip}:{}/{}", self.port, self.protocol),
+            IpAddr::V6(vip) => write!(f, "[{vip}]:{}/{}", self.port, self.protocol),
+        }
     }
 }
 
 impl FromStr for ServiceId {
     type Err = NameError;
 
-    /// Reads `VIP:PORT` or `VIP:PORT/PROTOCOL`; without a protocol, TCP.
+    /// Reads `VIP:PORTS` or `VIP:PORTS/PROTOCOL`; without a protocol, TCP. An IPv6 VIP is in brackets.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let (endpoint, protocol) = match text.split_once('/') {
             Some((endpoint, protocol)) => (endpoint, protocol.parse()?),
             None => (text, Protocol::Tcp),
         };
-        let (vip, port) = parse_endpoint(endpoint)?;
-        Ok(ServiceId { vip, port, protocol })
+        let error = || NameError::Service(text.into());
+        let (vip, ports) = endpoint.rsplit_once(':').ok_or_else(error)?;
+        let vip = match vip.strip_prefix('[').and_then(|vip| vip.strip_suffix(']')) {
+            Some(v6) => v6.parse().map(IpAddr::V6).map_err(|_| error())?,
+            None => vip.parse().map(IpAddr::V4).map_err(|_| error())?,
+        };
+        Ok(ServiceId { vip, port: ports.parse()?, protocol })
     }
 }
 
@@ -257,9 +275,15 @@ mod tests {
 
     #[test]
     fn a_service_is_named_in_one_word() {
-        let service = ServiceId { vip: "2001:db8::1".parse().unwrap(), port: 80, protocol: Protocol::Udp };
+        let service = ServiceId { vip: "2001:db8::1".parse().unwrap(), port: Ports::one(80), protocol: Protocol::Udp };
         assert_eq!(service.to_string(), "[2001:db8::1]:80/udp");
         assert_eq!("[2001:db8::1]:80/udp".parse(), Ok(service));
+        for text in ["192.0.2.1:80,443/tcp", "192.0.2.1:any/udp", "[2001:db8::1]:8000-8100/tcp"] {
+            assert_eq!(text.parse::<ServiceId>().unwrap().to_string(), text);
+        }
+        for text in ["192.0.2.1", "2001:db8::1", "2001:db8::1:80", "[192.0.2.1]:80", "192.0.2.1:", "192.0.2.1:http"] {
+            assert!(text.parse::<ServiceId>().is_err(), "{text}");
+        }
         assert_eq!("[2001:db8::1]:80".parse(), Ok(ServiceId { protocol: Protocol::Tcp, ..service }));
     }
 }

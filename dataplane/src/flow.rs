@@ -55,6 +55,13 @@ impl Transport {
         Transport { ports: u32::from(source) << 16 | u32::from(destination), protocol }
     }
 
+    /// The destination port.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+    pub fn destination(self) -> u16 {
+        self.ports as u16
+    }
+
     fn number(self) -> u64 {
         u64::from(self.ports) << 8 | u64::from(self.protocol)
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use ctl::{Mac, ServiceId};
+use ctl::{Mac, PortRange, ServiceId};
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
@@ -102,23 +102,41 @@ pub enum Local {
     Own,
 }
 
-/// From destination address, port and protocol to a service.
+/// From destination address, port and protocol to a service. Of several that a port could belong to, the most specific
+/// has it: a single port before a range, a narrow range before a wide one.
 #[derive(Debug, Default)]
 pub struct VipMap {
-    // Two maps, so that the IPv4 key is one machine word.
+    // Two of each, so that the IPv4 keys are one machine word.
     v4: HashMap<u64, u32>,
     v6: HashMap<(u128, u32), u32>,
+    v4_ranges: HashMap<u64, Ranges>,
+    v6_ranges: HashMap<(u128, u32), Ranges>,
     locals: HashMap<IpAddr, Local>,
 }
+
+/// Ranges of ports and their services, the narrowest first.
+type Ranges = Vec<(PortRange, u32)>;
 
 impl VipMap {
     /// Adds a service under its number.
     pub fn insert_service(&mut self, id: ServiceId, number: u32) {
-        let transport = Transport::new(0, id.port, id.protocol.number());
-        match id.vip {
-            IpAddr::V4(vip) => self.v4.insert(v4_key(vip.to_bits(), transport), number),
-            IpAddr::V6(vip) => self.v6.insert(v6_key(vip.to_bits(), transport), number),
-        };
+        for &range in id.port.ranges() {
+            if range.first == range.last {
+                let transport = Transport::new(0, range.first, id.protocol.number());
+                match id.vip {
+                    IpAddr::V4(vip) => self.v4.insert(v4_key(vip.to_bits(), transport), number),
+                    IpAddr::V6(vip) => self.v6.insert(v6_key(vip.to_bits(), transport), number),
+                };
+            } else {
+                let any = Transport::new(0, 0, id.protocol.number());
+                let ranges = match id.vip {
+                    IpAddr::V4(vip) => self.v4_ranges.entry(v4_key(vip.to_bits(), any)).or_default(),
+                    IpAddr::V6(vip) => self.v6_ranges.entry(v6_key(vip.to_bits(), any)).or_default(),
+                };
+                let place = ranges.partition_point(|(other, _)| other.width() <= range.width());
+                ranges.insert(place, (range, number));
+            }
+        }
         self.locals.insert(id.vip, Local::Vip);
     }
 
@@ -134,7 +152,21 @@ impl VipMap {
             Flow::V4 { destination, transport, .. } => self.v4.get(&v4_key(destination, transport)),
             Flow::V6 { destination, transport, .. } => self.v6.get(&v6_key(destination, transport)),
         };
-        number.map(|&number| number as usize)
+        number.or_else(|| self.in_range(flow)).map(|&number| number as usize)
+    }
+
+    /// The service whose range a flow's port is in.
+    fn in_range(&self, flow: &Flow) -> Option<&u32> {
+        let (ranges, transport) = match *flow {
+            Flow::V4 { destination, transport, .. } => {
+                (self.v4_ranges.get(&v4_key(destination, Transport { ports: 0, ..transport }))?, transport)
+            }
+            Flow::V6 { destination, transport, .. } => {
+                (self.v6_ranges.get(&v6_key(destination, Transport { ports: 0, ..transport }))?, transport)
+            }
+        };
+        let port = transport.destination();
+        ranges.iter().find(|(range, _)| range.contains(port)).map(|(_, number)| number)
     }
 
     /// What an address is to us.
@@ -208,6 +240,8 @@ impl SnapshotReader {
 
 #[cfg(test)]
 mod tests {
+    use ctl::Protocol;
+
     use super::*;
     use crate::testing::model::{ids, model, service, snapshot};
 
@@ -233,6 +267,48 @@ mod tests {
         assert_eq!(snapshot.vips.local("fd00::101".parse().unwrap()), Some(Local::Vip));
         assert_eq!(snapshot.vips.local("192.168.0.2".parse().unwrap()), Some(Local::Own));
         assert_eq!(snapshot.vips.local("192.168.0.3".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn the_most_specific_service_has_a_port() {
+        let mut model = model();
+        for (vip, protocol) in [
+            ("192.168.0.101:80", Protocol::Tcp),
+            ("192.168.0.101:any", Protocol::Tcp),
+            ("192.168.0.101:50-100", Protocol::Tcp),
+            ("192.168.0.101:443,60-70", Protocol::Tcp),
+            ("192.168.0.101:5000-6000", Protocol::Udp),
+            ("[fd00::101]:1-1024", Protocol::Tcp),
+        ] {
+            let mut wanted = service(vip, &[]);
+            wanted.service.protocol = protocol;
+            model.add_service(&wanted, &ids()).unwrap();
+        }
+        let names: Vec<String> = model.services.keys().map(ToString::to_string).collect();
+        let snapshot = snapshot(model);
+        let found = |destination: &str, port, protocol| {
+            let transport = Transport::new(9, port, protocol);
+            let flow = match destination.parse().unwrap() {
+                IpAddr::V4(to) => Flow::V4 { source: 1, destination: to.to_bits(), transport },
+                IpAddr::V6(to) => Flow::V6 { source: 1, destination: to.to_bits(), transport },
+            };
+            snapshot.vips.service(&flow).map(|number| names[number].as_str())
+        };
+        for (port, name) in [
+            (80, "192.168.0.101:80/tcp"),
+            (81, "192.168.0.101:50-100/tcp"),
+            (65, "192.168.0.101:60-70,443/tcp"),
+            (443, "192.168.0.101:60-70,443/tcp"),
+            (9, "192.168.0.101:any/tcp"),
+            (65_535, "192.168.0.101:any/tcp"),
+        ] {
+            assert_eq!(found("192.168.0.101", port, 6), Some(name), "port {port}");
+        }
+        assert_eq!(found("192.168.0.101", 5_500, 17), Some("192.168.0.101:5000-6000/udp"));
+        assert_eq!(found("192.168.0.101", 80, 17), None);
+        assert_eq!(found("192.168.0.102", 80, 6), None);
+        assert_eq!(found("fd00::101", 22, 6), Some("[fd00::101]:1-1024/tcp"));
+        assert_eq!(found("fd00::101", 1_025, 6), None);
     }
 
     #[test]

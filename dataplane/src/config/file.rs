@@ -63,7 +63,7 @@ pub(super) struct PortSection {
 pub(super) struct ServiceSection {
     /// The virtual address. Required.
     pub(super) vip: Option<String>,
-    /// The L4 port. Required.
+    /// The L4 port, or "80,443", "8000-8100", "any". Required.
     pub(super) port: Option<PortNumber>,
     /// "tcp" or "udp". Default: "tcp".
     pub(super) protocol: Option<String>,
@@ -87,9 +87,9 @@ pub(super) struct BackendSection {
     pub(super) mac: Option<String>,
 }
 
-/// A port, as a number or as text.
+/// Ports, as a number or as text.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a port number")]
+#[serde(untagged, expecting = "a port, or text such as \"80,443\", \"8000-8100\" or \"any\"")]
 pub(super) enum PortNumber {
     Number(u64),
     Text(String),

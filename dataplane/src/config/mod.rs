@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ctl::request::{BackendSpec, ServiceAdd};
-use ctl::{Mac, Protocol, Scheduler, ServiceId};
+use ctl::{Mac, Ports, Protocol, Scheduler, ServiceId};
 use ipnet::IpNet;
 
 use crate::counters::TargetIds;
@@ -163,7 +163,7 @@ impl Config {
 fn place_of(service: &str, error: &ModelError) -> String {
     let field = match error {
         ModelError::InList { .. } => error.field(),
-        ModelError::PortZero => "port".into(),
+        ModelError::PortsOverlap { .. } => "port".into(),
         _ => "vip".into(),
     };
     format!("{service}.{field}")
@@ -317,22 +317,12 @@ impl Reader {
         })
     }
 
-    fn service_port(&mut self, key: &str, port: &PortNumber) -> Option<u16> {
-        let number = match port {
-            PortNumber::Number(number) => u16::try_from(*number).ok(),
-            PortNumber::Text(text) => text.parse().ok(),
+    fn service_port(&mut self, key: &str, port: &PortNumber) -> Option<Ports> {
+        let text = match port {
+            PortNumber::Number(number) => number.to_string(),
+            PortNumber::Text(text) => text.clone(),
         };
-        if let Some(number) = number.filter(|&number| number > 0) {
-            return Some(number);
-        }
-        let message = match port {
-            PortNumber::Text(text) if text == "any" || text.contains([',', '-']) => {
-                "Lists and ranges of ports and \"any\" are not available in this release: write a service for each port"
-            }
-            _ => "Not a port: use 1 to 65535",
-        };
-        self.source.problem(&format!("{key}.port"), message);
-        None
+        self.named(key, "port", &text)
     }
 
     fn backend(&mut self, key: &str, section: BackendSection) -> Option<BackendSpec> {
@@ -508,7 +498,7 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("\"192.168.0.3\"", "\"10.0.0.3\"", "192.168.0.0/24 (lan0)"),
             ("weight = 3", "weight = 65536", "65535"),
             ("weight = 3", "weight = -1", "services[0].backends[1].weight"),
-            ("port = 80", "port = \"80,443\"", "a service for each port"),
+            ("port = 80", "port = \"80,http\"", "a range (8000-8100)"),
             ("scheduler = \"maglev\"", "scheduler = \"wlc\"", "not available in this release"),
             ("scheduler = \"maglev\"", "check = { type = \"http\" }", "Health checks are not available"),
             ("vip = \"192.168.0.101\"", "vip = \"192.168.0.2\"", "own address"),

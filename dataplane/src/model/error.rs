@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ctl::answer::Refusal;
-use ctl::{MAX_WEIGHT, Mac, ServiceId};
+use ctl::{MAX_WEIGHT, Mac, Ports, ServiceId};
 
 use crate::counters::MAX_TARGETS;
 use crate::maglev::MAX_BACKENDS;
@@ -35,9 +35,14 @@ pub enum ModelError {
         /// The backend.
         address: IpAddr,
     },
-    /// Port 0.
-    #[error("Port 0 is no port: use 1 to 65535")]
-    PortZero,
+    /// Nobody could say whose a port is.
+    #[error("The ports of {service} overlap with those of {other}, and neither are more specific")]
+    PortsOverlap {
+        /// The service that was to be added.
+        service: Box<ServiceId>,
+        /// The service that has these ports.
+        other: Box<ServiceId>,
+    },
     /// A weight that LVS does not know either.
     #[error("Weight {0} is out of range: use 0 to {MAX_WEIGHT}")]
     Weight(u32),
@@ -48,8 +53,8 @@ pub enum ModelError {
     BackendPort {
         /// The port asked for.
         backend: u16,
-        /// The service's port.
-        service: u16,
+        /// The service's ports.
+        service: Ports,
     },
     /// The backend would get packets of a family that it does not speak there.
     #[error("Backend {backend} is not of the address family of VIP {vip}: direct routing changes no packet")]
@@ -134,7 +139,7 @@ impl ModelError {
             | ModelError::OffLink { .. } => "address",
             ModelError::VipIsOwn(_) | ModelError::VipIsBackend(_) => "vip",
             ModelError::NotUnicast(_) | ModelError::Mapped(_) | ModelError::LinkLocal(_) => "address",
-            ModelError::PortZero | ModelError::BackendPort { .. } => "port",
+            ModelError::PortsOverlap { .. } | ModelError::BackendPort { .. } => "port",
             ModelError::Weight(_) => "weight",
             ModelError::MacNotUnicast(_) => "mac",
             ModelError::NothingToChange => "",

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
-use ctl::{MAX_WEIGHT, Mac, Scheduler, ServiceId};
+use ctl::{MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
 use ipnet::IpNet;
 
 use crate::counters::{TargetId, TargetIds};
@@ -171,10 +171,13 @@ impl Model {
 
     /// Whether a service has this VIP.
     pub fn is_vip(&self, address: IpAddr) -> bool {
-        self.services
-            .range(ServiceId { vip: address, port: 0, protocol: ctl::Protocol::Tcp }..)
-            .next()
-            .is_some_and(|(id, _)| id.vip == address)
+        self.services_of(address).next().is_some()
+    }
+
+    /// The services that have this VIP.
+    fn services_of(&self, vip: IpAddr) -> impl Iterator<Item = (&ServiceId, &Arc<Service>)> {
+        let first = ServiceId { vip, port: Ports::NONE, protocol: Protocol::Tcp };
+        self.services.range(first..).take_while(move |(id, _)| id.vip == vip)
     }
 
     /// How often each backend address is used, over all services.
@@ -209,7 +212,7 @@ impl Model {
     ) -> Result<(), ModelError> {
         let address = wanted.address;
         self.check_backend_address(service.id, address)?;
-        if let Some(port) = wanted.port.filter(|&port| port != service.id.port) {
+        if let Some(port) = wanted.port.filter(|&port| service.id.port.single() != Some(port)) {
             return Err(ModelError::BackendPort { backend: port, service: service.id.port });
         }
         let place = match service.place(address) {
@@ -232,8 +235,9 @@ impl Model {
 
     fn check_vip(&self, id: ServiceId) -> Result<(), ModelError> {
         check_unicast(id.vip)?;
-        if id.port == 0 {
-            return Err(ModelError::PortZero);
+        let others = self.services_of(id.vip).filter(|(other, _)| other.protocol == id.protocol);
+        if let Some((other, _)) = others.into_iter().find(|(other, _)| other.port.conflicts(&id.port)) {
+            return Err(ModelError::PortsOverlap { service: Box::new(id), other: Box::new(*other) });
         }
         if self.is_own(id.vip) {
             return Err(ModelError::VipIsOwn(id.vip));
@@ -380,6 +384,20 @@ mod tests {
         assert!(errors[0].to_string().contains("8080"), "{errors:?}");
         wanted.backends[0].port = Some(80);
         assert!(model().add_service(&wanted, &ids()).is_ok());
+    }
+
+    #[test]
+    fn services_of_one_vip_may_overlap_where_one_is_more_specific() {
+        let mut model = model();
+        let mut add = |vip| model.add_service(&service(vip, &[]), &ids());
+        for vip in ["192.168.0.101:80", "192.168.0.101:any", "192.168.0.101:1-100", "192.168.0.102:80"] {
+            assert_eq!(add(vip), Ok(()), "{vip}");
+        }
+        for vip in ["192.168.0.101:80,443", "192.168.0.101:50-149", "192.168.0.101:79,80"] {
+            let errors = add(vip);
+            let overlaps = errors.as_ref().is_err_and(|errors| errors[0].to_string().contains("overlap"));
+            assert_eq!(overlaps, vip != "192.168.0.101:79,80", "{vip}: {errors:?}");
+        }
     }
 
     #[test]

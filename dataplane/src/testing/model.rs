@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ctl::request::{BackendSpec, ServiceAdd};
-use ctl::{Mac, Protocol, Scheduler, ServiceId, parse_endpoint};
+use ctl::{Mac, Scheduler};
 
 use crate::counters::TargetIds;
 use crate::model::{Model, Port, compile::compile};
@@ -24,10 +24,9 @@ pub fn ids() -> Arc<TargetIds> {
 }
 
 /// A request for a TCP service with these backends.
-pub fn service(endpoint: &str, backends: &[(&str, u32)]) -> ServiceAdd {
-    let (vip, port) = parse_endpoint(endpoint).expect("a VIP and a port");
+pub fn service(id: &str, backends: &[(&str, u32)]) -> ServiceAdd {
     ServiceAdd {
-        service: ServiceId { vip, port, protocol: Protocol::Tcp },
+        service: id.parse().expect("a service"),
         scheduler: Scheduler::Maglev,
         backends: backends.iter().map(|(address, weight)| backend(address, *weight)).collect(),
     }
