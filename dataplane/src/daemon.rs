@@ -14,11 +14,14 @@ use dataplane::api::{Facts, PortFacts, PortLive};
 use dataplane::config::Config;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
-use dataplane::dpdk::{Device, Eal, EalOptions, Memory, Mempool, Port, PortSettings, QueuePair, RegisteredThread};
+use dataplane::dpdk::{
+    Device, Eal, EalOptions, Mbuf, Memory, Mempool, Port, PortSettings, QueuePair, RegisteredThread, tsc_hz,
+};
+use dataplane::fragment::{self, Fragments};
 use dataplane::memory;
 use dataplane::slow::neighbor::Neighbors;
 use dataplane::slow::{PortControl, SlowPath};
-use dataplane::worker::{Outgoing, Punt, Worker, WorkerPort};
+use dataplane::worker::{Clock, Rings, Worker, WorkerPort};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -60,7 +63,8 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Threads { stop: stop.clone(), workers: Vec::new(), slow_path: None };
     let (mut punts, mut outgoing) = (Vec::new(), Vec::new());
-    for (worker, queues) in queues.into_iter().enumerate() {
+    let fragments = fragment::mesh(lcores.len());
+    for (worker, (queues, fragments)) in queues.into_iter().zip(fragments).enumerate() {
         let (to_slow_path, from_worker) = rtrb::RingBuffer::new(RING);
         let (to_worker, from_slow_path) = rtrb::RingBuffer::new(RING);
         punts.push(from_worker);
@@ -71,8 +75,8 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
             lcore: lcores[worker],
             ports: worker_ports.collect(),
             director: director.clone(),
-            punts: to_slow_path,
-            outgoing: from_slow_path,
+            rings: Rings { punts: to_slow_path, outgoing: from_slow_path },
+            fragments,
         };
         threads.workers.push(start_worker(state, eal.clone(), stop.clone())?);
     }
@@ -221,8 +225,8 @@ struct WorkerParts {
     lcore: usize,
     ports: Vec<WorkerPort<QueuePair>>,
     director: Arc<Director>,
-    punts: rtrb::Producer<Punt<dataplane::dpdk::Mbuf>>,
-    outgoing: rtrb::Consumer<Outgoing<dataplane::dpdk::Mbuf>>,
+    rings: Rings<Mbuf>,
+    fragments: Fragments<Mbuf>,
 }
 
 /// Starts a worker and waits until it polls, or cannot.
@@ -230,7 +234,7 @@ fn start_worker(parts: WorkerParts, eal: Arc<Eal>, stop: Arc<AtomicBool>) -> any
     let (id, lcore) = (parts.id, parts.lcore);
     let (ready, started) = std::sync::mpsc::channel();
     let body = move || {
-        let WorkerParts { id, lcore, ports, director, punts, outgoing } = parts;
+        let WorkerParts { id, lcore, ports, director, rings, fragments } = parts;
         if !core_affinity::set_for_current(core_affinity::CoreId { id: lcore }) {
             return drop(ready.send(Err(format!("it cannot be pinned to core {lcore}"))));
         }
@@ -239,7 +243,8 @@ fn start_worker(parts: WorkerParts, eal: Arc<Eal>, stop: Arc<AtomicBool>) -> any
             Err(problem) => return drop(ready.send(Err(format!("EAL does not register it: {problem}")))),
         };
         let counters = director.workers()[id].clone();
-        let mut worker = Worker::new(ports, director.reader(), counters, punts, outgoing);
+        let clock = Clock { cycles_per_ms: tsc_hz() / 1_000 };
+        let mut worker = Worker::new(ports, director.reader(), counters, rings, fragments, clock);
         let _ = ready.send(Ok(()));
         while !stop.load(Ordering::Relaxed) {
             worker.turn();

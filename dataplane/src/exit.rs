@@ -10,6 +10,10 @@ pub enum Exit {
     Drop(DropReason),
     /// It is given to the slow path.
     Punt(PuntReason),
+    /// It is held until the first fragment of its packet comes.
+    Hold,
+    /// It is passed on to the worker that has its packet's fragments.
+    Pass(usize),
 }
 
 impl From<DropReason> for Exit {
@@ -90,8 +94,16 @@ reasons! {
             "Nothing: redirects, timestamp requests and the like are not for a VIP.";
         IcmpQuote = "icmp_quote": "An ICMP error to a VIP that quotes no packet a backend can have sent from it.",
             "Forged errors, or errors about later fragments; look for the sender if there are many.";
-        Fragment = "fragment": "A fragment of a packet to a VIP.",
-            "Fragments are not forwarded in this release; keep UDP payloads within the MTU.";
+        FragmentNoPorts = "fragment_no_ports": "A fragment to a VIP of a protocol without ports, such as a large ping.",
+            "Nothing: services are TCP and UDP; a VIP answers pings that fit the MTU.";
+        FragmentTiny = "fragment_tiny": "A first fragment that is too short for the ports.",
+            "Nobody sends such in earnest; look for the sender.";
+        FragmentOrphan = "fragment_orphan": "A later fragment whose first fragment did not come in time.",
+            "Look for loss on the way to the director.";
+        FragmentHoldFull = "fragment_hold_full": "Too many fragments of that sender, or of all, wait for their first ones.",
+            "Look for a flood of fragments, or heavy reordering.";
+        FragmentPassFull = "fragment_pass_full": "The worker that has the packet's fragments was too busy to take one more.",
+            "Look for a flood of fragments; see `shuntctl worker list`.";
         NoBackend = "no_backend": "The service has no backend that takes new flows.",
             "Add a backend, or give one a weight above 0.";
         BackendMacUnknown = "backend_mac_unknown": "The chosen backend's MAC address is not known (yet).",

@@ -68,6 +68,26 @@ impl Transport {
 }
 
 impl Flow {
+    /// Ports and protocol.
+    #[inline]
+    pub fn transport(&self) -> Transport {
+        match *self {
+            Flow::V4 { transport, .. } | Flow::V6 { transport, .. } => transport,
+        }
+    }
+
+    /// The same flow with other ports, both as in [`Transport::ports`].
+    pub fn with_ports(self, ports: u32) -> Flow {
+        match self {
+            Flow::V4 { source, destination, transport } => {
+                Flow::V4 { source, destination, transport: Transport { ports, ..transport } }
+            }
+            Flow::V6 { source, destination, transport } => {
+                Flow::V6 { source, destination, transport: Transport { ports, ..transport } }
+            }
+        }
+    }
+
     /// The source address.
     pub fn source(&self) -> IpAddr {
         match *self {

@@ -27,6 +27,7 @@ pub mod director;
 pub mod dpdk;
 pub mod exit;
 pub mod flow;
+pub mod fragment;
 pub mod maglev;
 pub mod memory;
 pub mod model;

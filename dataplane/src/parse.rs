@@ -50,10 +50,19 @@ pub enum Payload {
     Ndp,
     /// Another ICMP or ICMPv6 message, no error.
     Icmp,
-    /// A fragment, the first among them.
-    Fragment,
+    /// A fragment. The flow has the ports where it is the first one.
+    Fragment(Fragment),
     /// Another protocol.
     Other,
+}
+
+/// Which packet a fragment is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// What its fragments share besides addresses and protocol (16 bits in IPv4, 32 in IPv6).
+    pub identification: u32,
+    /// Whether it is the first, which has the ports.
+    pub first: bool,
 }
 
 /// Our MAC address in the form that the parser compares with.
@@ -129,11 +138,15 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
     let protocol = header[9];
     let flow = |transport| Flow::V4 { source, destination, transport };
-    // More fragments follow, or an offset: not a whole packet.
-    if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
-        return Ok(Headers { flow: flow(Transport::new(0, 0, protocol)), payload: Payload::Fragment });
-    }
     let l4 = packet.get(header_len..).unwrap_or_default();
+    // More fragments follow, or an offset: not a whole packet.
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
+    if fragment != 0 {
+        let identification = u32::from(u16::from_be_bytes([header[4], header[5]]));
+        let first = (fragment & 0x1fff == 0).then_some(l4);
+        let (transport, payload) = fragmented(protocol, identification, first, total_len - header_len)?;
+        return Ok(Headers { flow: flow(transport), payload });
+    }
     let (transport, payload) = transport(protocol, l4, total_len - header_len)?;
     if payload == Payload::Icmp && is_v4_error(l4) {
         return quoted_v4(destination, l4);
@@ -161,8 +174,11 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     if !matches!(protocol, TCP | UDP) {
         match skip_extensions(protocol, payload, payload_len)? {
             Chain::Ends { protocol: last, offset: at } => (protocol, offset) = (last, at),
-            Chain::Fragment { protocol, .. } => {
-                return Ok(Headers { flow: flow(Transport::new(0, 0, protocol)), payload: Payload::Fragment });
+            Chain::Fragment { protocol, identification, first } => {
+                let l4 = first.map(|offset| payload.get(offset..).unwrap_or_default());
+                let len = payload_len - first.unwrap_or(payload_len);
+                let (transport, payload) = fragmented(protocol, identification, l4, len)?;
+                return Ok(Headers { flow: flow(transport), payload });
             }
         }
     }
@@ -214,7 +230,9 @@ fn quoted_v6(vip: u128, icmp: &[u8]) -> Result<Headers, Exit> {
         return Err(DropReason::IcmpQuote.into());
     }
     let (protocol, offset) = match skip_extensions(header[6], payload, payload.len()) {
-        Ok(Chain::Ends { protocol, offset } | Chain::Fragment { protocol, first: Some(offset) }) => (protocol, offset),
+        Ok(Chain::Ends { protocol, offset } | Chain::Fragment { protocol, first: Some(offset), .. }) => {
+            (protocol, offset)
+        }
         _ => return Err(DropReason::IcmpQuote.into()),
     };
     let transport = quoted_transport(protocol, payload.get(offset..))?;
@@ -224,7 +242,7 @@ fn quoted_v6(vip: u128, icmp: &[u8]) -> Result<Headers, Exit> {
 /// The client's side of a quoted packet's ports.
 fn quoted_transport(protocol: u8, l4: Option<&[u8]>) -> Result<Transport, Exit> {
     match l4 {
-        Some([a, b, c, d, ..]) if matches!(protocol, TCP | UDP) => {
+        Some([a, b, c, d, ..]) if has_ports(protocol) => {
             Ok(Transport { ports: u32::from_be_bytes([*c, *d, *a, *b]), protocol })
         }
         _ => Err(DropReason::IcmpQuote.into()),
@@ -241,8 +259,8 @@ fn address_at(header: &[u8; IPV6_HEADER], offset: usize) -> u128 {
 enum Chain {
     /// To the upper-layer header at this offset behind the IPv6 header.
     Ends { protocol: u8, offset: usize },
-    /// To a fragment header; where it is the first fragment's, what it carries begins at that offset.
-    Fragment { protocol: u8, first: Option<usize> },
+    /// To a fragment header; where it is the first fragment's, the upper-layer header begins at that offset.
+    Fragment { protocol: u8, identification: u32, first: Option<usize> },
 }
 
 /// Walks the extension headers (RFC 8200 §4.1, RFC 4302 §2.2 for AH, whose length counts differently).
@@ -254,11 +272,16 @@ fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chai
     const AUTHENTICATION: u8 = 51;
     const DESTINATION_OPTIONS: u8 = 60;
 
+    let end = |protocol, offset, fragment| match (offset, fragment) {
+        (Some(offset), None) => Chain::Ends { protocol, offset },
+        (first, fragment) => Chain::Fragment { protocol, identification: fragment.unwrap_or_default(), first },
+    };
     let mut protocol = first;
     let mut offset = 0;
+    let mut fragment = None;
     for _ in 0..=MAX_EXTENSION_HEADERS {
         if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS) {
-            return Ok(Chain::Ends { protocol, offset });
+            return Ok(end(protocol, Some(offset), fragment));
         }
         if offset + 8 > payload_len {
             return Err(DropReason::BadIpHeader.into());
@@ -270,8 +293,12 @@ fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chai
             // An "atomic" fragment (RFC 6946) is a whole packet: offset 0, no more to come.
             FRAGMENT if u16::from_be_bytes([header[2], header[3]]) & 0xfff9 == 0 => 8,
             FRAGMENT => {
-                let first = (u16::from_be_bytes([header[2], header[3]]) & 0xfff8 == 0).then_some(offset + 8);
-                return Ok(Chain::Fragment { protocol: header[0], first });
+                fragment = Some(u32::from_be_bytes([header[4], header[5], header[6], header[7]]));
+                if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0 {
+                    // What follows is the middle of something.
+                    return Ok(end(header[0], None, fragment));
+                }
+                8
             }
             AUTHENTICATION => (usize::from(header[1]) + 2) * 4,
             _ => (usize::from(header[1]) + 1) * 8,
@@ -282,6 +309,29 @@ fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chai
         }
     }
     Err(DropReason::BadIpHeader.into())
+}
+
+/// A fragment's flow, as far as it tells: the first has ports, the later ones do not.
+#[cold]
+fn fragmented(
+    protocol: u8,
+    identification: u32,
+    first: Option<&[u8]>,
+    len: usize,
+) -> Result<(Transport, Payload), Exit> {
+    let fragment = Fragment { identification, first: first.is_some() };
+    let transport = match first.map(|l4| transport(protocol, l4, len)) {
+        // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past somebody.
+        Some(Err(_)) => return Err(DropReason::FragmentTiny.into()),
+        Some(Ok((transport, _))) => transport,
+        None => Transport::new(0, 0, protocol),
+    };
+    Ok((transport, Payload::Fragment(fragment)))
+}
+
+/// Whether a protocol's header begins with two ports, and services may be of that protocol.
+pub fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP)
 }
 
 /// Reads as much of the L4 header as tells the flow. `len` is the length that the IP header gives it.

@@ -13,6 +13,7 @@ use rtrb::{Consumer, Producer};
 use crate::counters::{PortCounters, WorkerCounters};
 use crate::dpdk::{prefetch, tsc};
 use crate::exit::{DropReason, Exit, PuntReason};
+use crate::fragment::{self, Fragments, Verdict};
 use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload};
 use crate::snapshot::{Local, Snapshot, SnapshotReader, Target};
@@ -86,8 +87,31 @@ pub struct Worker<Io: PacketIo> {
     counters: Arc<WorkerCounters>,
     punts: Producer<Punt<Io::Packet>>,
     outgoing: Consumer<Outgoing<Io::Packet>>,
+    fragments: Fragments<Io::Packet>,
+    clock: Clock,
     /// TSC at the end of the last turn.
     last_turn: u64,
+}
+
+/// Milliseconds by the TSC.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// TSC cycles in a millisecond.
+    pub cycles_per_ms: u64,
+}
+
+impl Clock {
+    fn now_ms(self) -> u64 {
+        tsc() / self.cycles_per_ms.max(1)
+    }
+}
+
+/// A worker's rings to and from the slow path.
+pub struct Rings<P> {
+    /// What the slow path is to process.
+    pub punts: Producer<Punt<P>>,
+    /// What the slow path wants sent.
+    pub outgoing: Consumer<Outgoing<P>>,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -96,10 +120,11 @@ impl<Io: PacketIo> Worker<Io> {
         ports: Vec<WorkerPort<Io>>,
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
-        punts: Producer<Punt<Io::Packet>>,
-        outgoing: Consumer<Outgoing<Io::Packet>>,
+        Rings { punts, outgoing }: Rings<Io::Packet>,
+        fragments: Fragments<Io::Packet>,
+        clock: Clock,
     ) -> Self {
-        Worker { ports, snapshots, counters, punts, outgoing, last_turn: tsc() }
+        Worker { ports, snapshots, counters, punts, outgoing, fragments, clock, last_turn: tsc() }
     }
 
     /// One turn: a burst from each port, and what the slow path wants sent.
@@ -108,17 +133,30 @@ impl<Io: PacketIo> Worker<Io> {
         let snapshot: &Snapshot = self.snapshots.load();
         let generation = snapshot.generation;
         let mut busy = false;
-        for port in 0..self.ports.len() {
+        let (counters, clock) = (&*self.counters, self.clock);
+        let mut lane = Lane {
+            snapshot,
+            ports: &mut self.ports,
+            counters,
+            punts: &mut self.punts,
+            fragments: &mut self.fragments,
+            clock,
+        };
+        for port in 0..lane.ports.len() {
             let mut burst = Burst::new();
-            self.ports[port].io.rx_burst(&mut burst);
+            lane.ports[port].io.rx_burst(&mut burst);
             if burst.is_empty() {
                 continue;
             }
             busy = true;
-            forward(port, burst, snapshot, &mut self.ports, &self.counters, &mut self.punts);
-            for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {
-                port.flush(counters);
-            }
+            let received = &counters.ports[port];
+            received.rx_packets.add(burst.len() as u64);
+            received.rx_bytes.add(burst.iter().map(|packet| packet.wire_len() as u64).sum());
+            lane.forward(port, burst);
+            lane.flush();
+        }
+        if !lane.fragments.is_idle() {
+            busy |= lane.waiting_fragments();
         }
         if !self.outgoing.is_empty() {
             busy = true;
@@ -156,42 +194,113 @@ impl<Io: PacketIo> Worker<Io> {
 /// A packet's fate so far: what the stages hand on, or why it leaves.
 type Stage<T> = ArrayVec<Result<T, Exit>, BURST>;
 
-/// Takes a burst from parsing to the transmit queues.
-#[inline]
-fn forward<Io: PacketIo>(
-    from: usize,
-    burst: Burst<Io::Packet>,
-    snapshot: &Snapshot,
-    ports: &mut [WorkerPort<Io>],
-    counters: &WorkerCounters,
-    punts: &mut Producer<Punt<Io::Packet>>,
-) {
-    let ours = ports[from].mac;
-    let received = &counters.ports[from];
-    received.rx_packets.add(burst.len() as u64);
-    received.rx_bytes.add(burst.iter().map(|packet| packet.wire_len() as u64).sum());
+/// What a burst needs on its way.
+struct Lane<'w, Io: PacketIo> {
+    snapshot: &'w Snapshot,
+    ports: &'w mut [WorkerPort<Io>],
+    counters: &'w WorkerCounters,
+    punts: &'w mut Producer<Punt<Io::Packet>>,
+    fragments: &'w mut Fragments<Io::Packet>,
+    clock: Clock,
+}
 
-    burst.iter().for_each(Packet::prefetch);
-    let parsed: Stage<Headers> = burst.iter().map(|packet| parse_stage(packet, ours)).collect();
-    let slots: Stage<(&u16, usize)> =
-        parsed.iter().map(|headers| service_stage(headers.as_ref().map_err(|exit| *exit)?, snapshot)).collect();
-    let targets: Stage<&Target> = slots.iter().map(|slot| target_stage((*slot)?, snapshot)).collect();
+impl<Io: PacketIo> Lane<'_, Io> {
+    /// Takes a burst that came in by a port from parsing to the transmit queues.
+    #[inline]
+    fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) {
+        let (snapshot, ours) = (self.snapshot, self.ports[from].mac);
+        burst.iter().for_each(Packet::prefetch);
+        let parsed: Stage<Headers> = burst.iter().map(|packet| parse_stage(packet, ours)).collect();
+        let whole: Stage<Headers> = parsed.into_iter().map(|headers| self.fragment_stage(headers?)).collect();
+        let slots: Stage<(&u16, usize)> =
+            whole.iter().map(|headers| service_stage(headers.as_ref().map_err(|exit| *exit)?, snapshot)).collect();
+        let targets: Stage<&Target> = slots.iter().map(|slot| target_stage((*slot)?, snapshot)).collect();
 
-    let mut forwarded = 0;
-    for (mut packet, target) in burst.into_iter().zip(targets) {
-        match target.and_then(|target| rewrite_stage(&mut packet, target)) {
-            Ok(target) => {
-                let sent = &counters.targets[target.counter as usize];
-                sent.packets.add(1);
-                sent.bytes.add(packet.wire_len() as u64);
-                forwarded += 1;
-                let to = usize::from(target.port);
-                ports[to].send(packet, &counters.ports[to]);
+        let mut forwarded = 0;
+        for (mut packet, target) in burst.into_iter().zip(targets) {
+            match target.and_then(|target| rewrite_stage(&mut packet, target)) {
+                Ok(target) => {
+                    let sent = &self.counters.targets[target.counter as usize];
+                    sent.packets.add(1);
+                    sent.bytes.add(packet.wire_len() as u64);
+                    forwarded += 1;
+                    let to = usize::from(target.port);
+                    self.ports[to].send(packet, &self.counters.ports[to]);
+                }
+                Err(exit) => self.leave(exit, packet, from),
             }
-            Err(exit) => leave(exit, packet, from, received, punts),
+        }
+        self.counters.ports[from].forwarded.add(forwarded);
+    }
+
+    /// A fragment gets the ports of its packet, or leaves for a while; what is whole goes on.
+    #[inline]
+    fn fragment_stage(&mut self, headers: Headers) -> Result<Headers, Exit> {
+        match headers.payload {
+            Payload::Fragment(of) => self.fragment(&headers, of),
+            _ => Ok(headers),
         }
     }
-    received.forwarded.add(forwarded);
+
+    #[cold]
+    fn fragment(&mut self, headers: &Headers, of: parse::Fragment) -> Result<Headers, Exit> {
+        let to_vip = self.snapshot.vips.local(headers.flow.destination()) == Some(Local::Vip);
+        if !to_vip || !parse::has_ports(headers.flow.transport().protocol) {
+            return Err(not_for_a_service(headers, self.snapshot));
+        }
+        match self.fragments.verdict(&headers.flow, of, &self.snapshot.hasher, self.clock.now_ms()) {
+            Verdict::Ports(ports) => Ok(fragment::with_ports(headers, ports)),
+            Verdict::Hold => Err(Exit::Hold),
+            Verdict::Worker(worker) => Err(Exit::Pass(worker)),
+        }
+    }
+
+    /// Forwards the fragments that had to wait and those of other workers; gives up those that have waited too long.
+    /// Says whether there were any.
+    #[cold]
+    fn waiting_fragments(&mut self) -> bool {
+        let now_ms = self.clock.now_ms();
+        let mut any = false;
+        loop {
+            let mut burst = Burst::new();
+            let Some(port) = self.fragments.ready(&self.snapshot.hasher, now_ms, &mut burst) else { break };
+            any = true;
+            self.forward(port, burst);
+            self.flush();
+        }
+        while let Some((port, packet)) = self.fragments.overdue(now_ms) {
+            any = true;
+            self.leave(DropReason::FragmentOrphan.into(), packet, port);
+        }
+        any
+    }
+
+    /// What does not go to a backend, and is counted under its reason when it is gone for good.
+    #[cold]
+    fn leave(&mut self, exit: Exit, packet: Io::Packet, port: usize) {
+        let counters = &self.counters.ports[port];
+        let left = match exit {
+            Exit::Drop(reason) => Err(reason),
+            Exit::Punt(reason) => {
+                let taken = self.punts.push(Punt { port, reason, packet });
+                taken.map(|()| counters.punts[reason.index()].add(1)).map_err(|_| DropReason::PuntFull)
+            }
+            Exit::Hold => match parse_stage(&packet, self.ports[port].mac) {
+                Ok(headers) => self.fragments.hold(&headers, port, packet, self.clock.now_ms()),
+                Err(_) => Err(DropReason::FragmentOrphan),
+            },
+            Exit::Pass(worker) => self.fragments.pass(worker, port, packet),
+        };
+        if let Err(reason) = left {
+            counters.drops[reason.index()].add(1);
+        }
+    }
+
+    fn flush(&mut self) {
+        for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {
+            port.flush(counters);
+        }
+    }
 }
 
 #[inline]
@@ -248,23 +357,11 @@ fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
         (Some(_), Payload::Ndp) => PuntReason::Ndp.into(),
         // What claims to come from our own addresses is nothing to answer, but the slow path may want to know.
         (Some(Local::Own), _) => PuntReason::OwnAddress.into(),
-        (Some(Local::Vip), Payload::Fragment) => DropReason::Fragment.into(),
+        (Some(Local::Vip), Payload::Fragment(_)) => DropReason::FragmentNoPorts.into(),
         (Some(Local::Vip), Payload::Icmp) => DropReason::IcmpUnhandled.into(),
         (Some(Local::Vip), Payload::Ports | Payload::Other) => DropReason::NoService.into(),
         (None, _) if local(headers.flow.source()) == Some(Local::Vip) => DropReason::ReturnViaDirector.into(),
         (None, _) => DropReason::NotForUs.into(),
-    }
-}
-
-/// Frees a packet or gives it to the slow path, and counts it under its reason.
-#[cold]
-fn leave<P>(exit: Exit, packet: P, port: usize, counters: &PortCounters, punts: &mut Producer<Punt<P>>) {
-    match exit {
-        Exit::Drop(reason) => counters.drops[reason.index()].add(1),
-        Exit::Punt(reason) => match punts.push(Punt { port, reason, packet }) {
-            Ok(()) => counters.punts[reason.index()].add(1),
-            Err(_) => counters.drops[DropReason::PuntFull.index()].add(1),
-        },
     }
 }
 
@@ -283,6 +380,9 @@ mod tests {
     use crate::testing::model::{PORT_MAC, backend, backend_mac, model, service};
 
     const PING: &[u8] = b"ping";
+
+    /// A clock that stands still: what is held stays so.
+    const STOPPED: Clock = Clock { cycles_per_ms: u64::MAX };
 
     /// A worker on one port, and what is at the other ends of its queues and rings.
     struct Rig {
@@ -303,7 +403,8 @@ mod tests {
             let (punts, punted) = rtrb::RingBuffer::new(4);
             let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
             let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
-            let worker = Worker::new(ports, publisher.reader(), counters.clone(), punts, outgoing);
+            let rings = Rings { punts, outgoing };
+            let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, Fragments::alone(), STOPPED);
             Rig { worker, wire, counters, publisher, punted, from_slow_path }
         }
 
@@ -341,6 +442,9 @@ mod tests {
         fn fate(&mut self, frame: &[u8]) -> Result<Vec<u8>, Exit> {
             let before = self.reasons();
             self.receive([frame.to_vec()]);
+            if !self.worker.fragments.is_idle() {
+                self.let_time_pass();
+            }
             let counted: Vec<Exit> =
                 self.reasons().into_iter().filter(|reason| !before.contains(reason)).map(|r| r.0).collect();
             let mut sent = self.sent();
@@ -349,6 +453,13 @@ mod tests {
                 (None, [exit]) => Err(*exit),
                 (sent, reasons) => panic!("sent {sent:?} and counted {reasons:?}"),
             }
+        }
+
+        /// Enough for everything that is held to be given up.
+        fn let_time_pass(&mut self) {
+            self.worker.clock = Clock { cycles_per_ms: 1 }; // a millisecond a cycle
+            self.worker.turn();
+            self.worker.clock = STOPPED;
         }
 
         fn reasons(&self) -> Vec<(Exit, u64)> {
@@ -412,9 +523,34 @@ mod tests {
                 eth().from(backend).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(),
                 drop(Loop),
             ),
-            ("the first fragment", v4().fragment(0x2000).udp(1234, 53, &[0; 64]), drop(Fragment)),
-            ("the last fragment", v4().fragment(9).protocol(17, &[0; 64]), drop(Fragment)),
-            ("an IPv6 fragment", v6().extension(44, &fragment_header(1)).tcp(1, 80).syn(), drop(Fragment)),
+            ("the first fragment", v4().fragment(0x2000).udp(1234, 53, &[0; 64]), to("192.168.0.5")),
+            ("the last fragment, behind it", v4().fragment(9).protocol(17, &[0; 64]), to("192.168.0.5")),
+            ("an IPv6 first fragment", v6().extension(44, &fragment_header(1)).tcp(1, 80).syn(), to("fd00::3")),
+            ("and the last one", v6().extension(44, &fragment_header(0x80)).protocol(6, &[0; 40]), to("fd00::3")),
+            (
+                "a first fragment behind and before other headers",
+                v6().extension(0, &[0; 8]).extension(44, &fragment_header(1)).extension(60, &[0; 8]).tcp(1, 80).syn(),
+                to("fd00::3"),
+            ),
+            ("a first fragment for no service", v4().fragment(0x2000).udp(1234, 54, &[0; 64]), drop(NoService)),
+            ("a first fragment without ports", v4().fragment(0x2000).protocol(17, &[0; 3]), drop(FragmentTiny)),
+            (
+                "a first fragment without ports, IPv6",
+                v6().extension(44, &fragment_header(1)).protocol(6, &[0; 8]),
+                drop(FragmentTiny),
+            ),
+            ("a fragment of a ping", v4().fragment(0x2000).echo(&[0; 64]), drop(FragmentNoPorts)),
+            ("a later fragment of a ping", v4().fragment(9).protocol(1, &[0; 64]), drop(FragmentNoPorts)),
+            (
+                "a fragment that comes back from a backend",
+                eth().ipv4("192.168.0.101", "10.0.0.1").fragment(9).protocol(17, &[0; 64]),
+                drop(ReturnViaDirector),
+            ),
+            (
+                "a fragment for another",
+                eth().ipv4("10.0.0.1", "192.168.0.7").fragment(9).protocol(17, &[0; 64]),
+                drop(NotForUs),
+            ),
             ("ping to a VIP", v4().echo(PING), punt(PuntReason::Echo)),
             ("ping to a VIP, IPv6", v6().echo(PING), punt(PuntReason::Echo)),
             ("ping to the director", eth().ipv4("10.0.0.1", "192.168.0.2").echo(PING), punt(PuntReason::Echo)),
@@ -612,6 +748,37 @@ mod tests {
         let to_first = first.iter().filter(|frame| frame[5] == 3).count() as f64 / first.len() as f64;
         // Five standard deviations of 30,000 fair draws.
         assert!((to_first - 0.75).abs() < 0.0125, "{to_first}");
+    }
+
+    #[test]
+    fn fragments_follow_their_first_in_whatever_order_they_come() {
+        let mut rig = Rig::example();
+        let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
+        let first = v4().fragment(0x2000).udp(1234, 53, &[1; 64]);
+        let later: Vec<Vec<u8>> =
+            (1..9).map(|place| v4().fragment(0x2000 + place * 9).protocol(17, &[2; 72])).collect();
+        let expected = |frame: &Vec<u8>| [&[2, 0, 0, 0, 0, 5][..], &PORT_MAC.0, &frame[12..]].concat();
+        rig.receive(later.iter().take(4).cloned());
+        assert!(rig.sent().is_empty());
+        // The first, and in the same burst fragments before and behind it.
+        rig.receive([&later[4..6], std::slice::from_ref(&first), &later[6..]].concat());
+        let mut sent = rig.sent();
+        sent.sort();
+        let mut all: Vec<Vec<u8>> = later.iter().chain([&first]).map(expected).collect();
+        all.sort();
+        assert_eq!(sent, all);
+        assert!(rig.reasons().iter().all(|(_, count)| *count == 0), "nothing is lost");
+        assert_eq!(rig.counters.ports[0].rx_packets.read(), 9);
+        assert_eq!(rig.counters.ports[0].forwarded.read(), 9);
+    }
+
+    #[test]
+    fn a_fragment_whose_first_does_not_come_is_dropped_in_the_end() {
+        let mut rig = Rig::example();
+        rig.receive([eth().ipv4("10.0.0.1", "192.168.0.101").fragment(9).protocol(17, &[0; 64])]);
+        assert!(rig.reasons().iter().all(|(_, count)| *count == 0), "it is held");
+        rig.let_time_pass();
+        assert_eq!(rig.counters.ports[0].drops[DropReason::FragmentOrphan.index()].read(), 1);
     }
 
     /// The error goes where the flow goes, whoever sends it: the same slot of a table of many backends.
