@@ -187,10 +187,20 @@ impl Lab {
         run(&[&["ip", "netns", "exec", &self.namespace(host)], command].concat())
     }
 
-    /// The same for a command that may fail: `None`.
-    pub(crate) fn try_on(&self, host: &str, command: &[&str]) -> Option<String> {
+    /// The same for a command that may fail: then its status and what it says of that.
+    pub(crate) fn attempt(&self, host: &str, command: &[&str]) -> Result<String, String> {
         let output = output(&[&["ip", "netns", "exec", &self.namespace(host)], command].concat());
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(said(&output.stdout))
+        } else {
+            Err(format!("{} {}", output.status, said(&output.stderr)))
+        }
+    }
+
+    /// The same for a command of which it is enough to know that it failed.
+    pub(crate) fn try_on(&self, host: &str, command: &[&str]) -> Option<String> {
+        self.attempt(host, command).ok()
     }
 
     /// Starts a command on a host; it is ended with the lab.
