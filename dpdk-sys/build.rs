@@ -7,7 +7,6 @@ use std::process::exit;
 /// Functions that Shunt calls; the types they need come along by themselves.
 const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
-    "rte_dev_remove",
     "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",
     "rte_eal_init",
@@ -32,8 +31,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_get_tsc_hz",
     "rte_mempool_avail_count",
     "rte_mempool_free",
-    "rte_pktmbuf_free_bulk",
-    "rte_pktmbuf_pool_create",
+    "rte_pktmbuf_pool_create_by_ops",
     "rte_strerror",
     "rte_thread_register",
     "rte_thread_unregister",

@@ -101,8 +101,8 @@ pub(crate) enum BackendCommand {
         #[arg(value_name = SERVICE)]
         service: ServiceId,
         /// The backend's address, on one of the director's networks.
-        #[arg(value_name = "ADDRESS")]
-        backend: BackendWord,
+        #[arg(value_name = "ADDRESS", value_parser = parse_backend)]
+        backend: (IpAddr, Option<u16>),
         /// Its share of the flows in relation to the other backends', 0 to 65535; 0: none.
         #[arg(short, long, default_value_t = 1)]
         weight: u32,
@@ -196,7 +196,7 @@ impl BackendCommand {
         match self {
             BackendCommand::Add { service, backend, weight, mac } => Request::BackendAdd(BackendAdd {
                 service: *service,
-                backend: BackendSpec { weight: *weight, mac: *mac, ..backend.0.clone() },
+                backend: BackendSpec { address: backend.0, port: backend.1, weight: *weight, mac: *mac },
             }),
             BackendCommand::Edit { service, address, weight, mac } => {
                 Request::BackendEdit(BackendEdit { service: *service, address: *address, weight: *weight, mac: *mac })
@@ -283,6 +283,7 @@ mod tests {
             "shuntctl service add 192.0.2.1:80 -s wlc",
             "shuntctl service add 192.0.2.1:80 -b 192.0.2.9,wait=3",
             "shuntctl backend add 192.0.2.1:80 web1",
+            "shuntctl backend add 192.0.2.1:80 192.0.2.9,weight=5",
             "shuntctl backend add 192.0.2.1:80 192.0.2.9 --weight -1",
             "shuntctl backend edit 192.0.2.1:80 192.0.2.9",
         ] {

@@ -64,13 +64,13 @@ pub struct PortCounters {
     pub rx_packets: Counter,
     /// Bytes received.
     pub rx_bytes: Counter,
-    /// Frames received here that were forwarded to a backend.
+    /// Frames sent here to a backend, wherever they came in.
     pub forwarded: Counter,
     /// Frames sent, those of the slow path among them.
     pub tx_packets: Counter,
     /// Bytes sent.
     pub tx_bytes: Counter,
-    /// Frames received here and dropped, by reason; `tx_full` counts where the frame would have left.
+    /// Frames received here and dropped, by reason; but `tx_full` counts frames that would have left here.
     pub drops: [Counter; DropReason::COUNT],
     /// Frames received here and given to the slow path, by reason.
     pub punts: [Counter; PuntReason::COUNT],

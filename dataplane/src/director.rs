@@ -20,6 +20,8 @@ pub struct Director {
     ids: Arc<TargetIds>,
     workers: Vec<Arc<WorkerCounters>>,
     port_macs: Vec<Mac>,
+    /// Who changes the model: one at a time, and without holding up those who only look, or the slow path.
+    changing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -37,20 +39,23 @@ impl Director {
         let model = Arc::new(model);
         let first = compile(model.clone(), |_| None, &port_macs, 1);
         let state = State { model, macs: HashMap::new(), publisher: Publisher::new(first), generation: 1 };
-        Director { ids, workers, port_macs, state: Mutex::new(state) }
+        Director { ids, workers, port_macs, changing: Mutex::new(()), state: Mutex::new(state) }
     }
 
     /// Changes the model: all of it is done and published, or, on an error, none of it. Returns the number of the
     /// snapshot that has the change.
     pub fn change<E>(&self, change: impl FnOnce(&mut Model, &Arc<TargetIds>) -> Result<(), E>) -> Result<u64, E> {
-        let mut state = self.state();
-        let mut model = Model::clone(&state.model);
+        let _turn = self.changing.lock().expect("whoever changes the model checks first, and does not panic");
+        let mut model = Model::clone(&self.state().model);
+        // Tables are built here.
         change(&mut model, &self.ids)?;
+        let mut state = self.state();
         state.model = Arc::new(model);
         Ok(state.publish(&self.port_macs))
     }
 
-    /// Tells what MAC addresses the backends have. Publishes if that changes anything.
+    /// Tells what MAC addresses the backends have. Publishes if that changes anything. Backends that were added to a
+    /// running service and wait for their MAC addresses take part from then on, in a snapshot of their own.
     pub fn set_macs(&self, macs: HashMap<IpAddr, Mac>) {
         let mut state = self.state();
         if state.macs != macs {
@@ -59,9 +64,29 @@ impl Director {
         }
     }
 
+    /// Has those take part who waited for a MAC address that is known now. Returns whether there were any.
+    pub fn join_resolved(&self) -> bool {
+        let (model, macs) = {
+            let state = self.state();
+            (state.model.clone(), state.macs.clone())
+        };
+        let resolved = |address: IpAddr| macs.contains_key(&address);
+        if !model.awaits(resolved) {
+            return false;
+        }
+        let joined = self.change(|model, _| {
+            model.join(resolved);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        joined.is_ok()
+    }
+
     /// Frees the snapshots that nobody uses any more; to be called now and then.
     pub fn reclaim(&self) {
-        self.state().publisher.reclaim();
+        // Another time will do.
+        if let Ok(mut state) = self.state.try_lock() {
+            state.publisher.reclaim();
+        }
     }
 
     /// The current snapshot.
@@ -97,7 +122,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::model::{PORT_MAC, ids, model, service};
+    use crate::testing::model::{PORT_MAC, backend, ids, model, service};
 
     fn director() -> Director {
         Director::new(model(), ids(), vec![], vec![PORT_MAC])
@@ -124,6 +149,32 @@ mod tests {
         let snapshot = director.snapshot();
         assert_eq!(snapshot.targets.len(), 2);
         assert!(snapshot.targets.iter().all(|target| target.known && target.mac() == mac.0));
+    }
+
+    #[test]
+    fn a_backend_added_to_a_running_service_gets_flows_when_it_is_resolved() {
+        let director = director();
+        let [first, second]: [IpAddr; 2] = ["192.168.0.3", "192.168.0.4"].map(|address| address.parse().unwrap());
+        let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1)]);
+        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        let shares = || -> Vec<u32> {
+            let snapshot = director.snapshot();
+            snapshot.model.services[&wanted.service].backends.iter().map(|backend| backend.slots).collect()
+        };
+        assert_eq!(shares(), [1_021], "from the start: its share is its own, resolved or not");
+        let mac = |last| Mac([2, 0, 0, 0, 0, last]);
+        director.set_macs([(first, mac(3))].into_iter().collect());
+        director.change(|model, ids| model.add_backend(&wanted.service, &backend("192.168.0.4", 1), ids)).unwrap();
+        assert!(!director.join_resolved());
+        assert_eq!(shares(), [1_021, 0]);
+        director.set_macs([(first, mac(3)), (second, mac(4))].into_iter().collect());
+        assert!(director.join_resolved());
+        assert_eq!(shares().iter().sum::<u32>(), 1_021);
+        assert!(shares()[1].abs_diff(510) <= 1);
+        // Lost again, it keeps its share: who decides that it is down is somebody else.
+        director.set_macs([(first, mac(3))].into_iter().collect());
+        assert!(!director.join_resolved());
+        assert!(shares()[1].abs_diff(510) <= 1);
     }
 
     #[test]

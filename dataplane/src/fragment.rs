@@ -234,11 +234,6 @@ pub fn mesh<P>(workers: usize) -> Vec<Fragments<P>> {
     to.into_iter().zip(from).enumerate().map(|(worker, (to, from))| Fragments::new(worker, to, from)).collect()
 }
 
-/// The headers of a fragment whose flow's ports are known: no fragment any more, as far as the stages to come care.
-pub fn with_ports(headers: &Headers, ports: u32) -> Headers {
-    Headers { flow: headers.flow.with_ports(ports), payload: Payload::Ports }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,7 +32,7 @@ pub trait PacketIo {
     /// What comes out of it and goes into it.
     type Packet: Packet;
 
-    /// Fills `burst`, which is empty, with what has arrived.
+    /// Fills what room `burst` has with what has arrived.
     fn rx_burst(&mut self, burst: &mut Burst<Self::Packet>);
 
     /// Sends from the front of `burst`; what the queue has no room for stays in it.

@@ -138,7 +138,8 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
     let protocol = header[9];
     let flow = |transport| Flow::V4 { source, destination, transport };
-    let l4 = packet.get(header_len..).unwrap_or_default();
+    // What lies behind the packet is padding.
+    let l4 = packet.get(header_len..total_len.min(packet.len())).unwrap_or_default();
     // More fragments follow, or an offset: not a whole packet.
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
     if fragment != 0 {
@@ -167,6 +168,8 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     if IPV6_HEADER + payload_len > packet_len {
         return Err(DropReason::Truncated.into());
     }
+    // What lies behind the packet is padding.
+    let payload = payload.get(..payload_len).unwrap_or(payload);
     let [source, destination] = [address_at(header, 8), address_at(header, 24)];
     let flow = |transport| Flow::V6 { source, destination, transport };
     let mut protocol = header[6];

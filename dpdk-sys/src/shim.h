@@ -19,6 +19,8 @@ uint64_t shunt_tsc(void);
 
 /* Macros with casts or shifts that bindgen cannot evaluate. */
 static const uint64_t SHUNT_ETH_RSS_FLOWS = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP;
+static const uint64_t SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 static const uint32_t SHUNT_ETH_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint64_t SHUNT_MBUF_F_RX_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t SHUNT_MBUF_F_RX_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;

@@ -3,8 +3,9 @@
 //! Each client has a thread of its own, so one that hangs disturbs nobody; the number of clients is bounded, with some places
 //! kept for those who may change things, so that an operator can always get in.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,9 @@ pub enum ServerError {
     /// Somebody answers there.
     #[error("Another shuntd answers at {0}: stop it, or give this one another director.socket")]
     InUse(PathBuf),
+    /// Something else is there.
+    #[error("{0} is there, and is no socket: remove it, or give director.socket another path")]
+    NotASocket(PathBuf),
     /// There is no such group.
     #[error("There is no group \"{0}\" (director.socket_group)")]
     NoGroup(String),
@@ -54,15 +58,45 @@ pub struct Server {
     guard: SocketGuard,
 }
 
-/// Removes the socket when it is dropped.
+/// Removes the socket when it is dropped, if it still is the one that was made.
 #[derive(Debug)]
-pub struct SocketGuard(PathBuf);
+pub struct SocketGuard {
+    path: PathBuf,
+    made: (u64, u64),
+    /// Held as long as the socket is ours: two daemons that start at once do not both find it free.
+    _lock: File,
+}
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!("the control socket {} could not be removed: {error}", self.0.display());
+        if identity(&self.path).ok() != Some(self.made) {
+            return;
         }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!("the control socket {} could not be removed: {error}", self.path.display());
+        }
+    }
+}
+
+/// What stands at a path, by device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket that a killed daemon has left. Anything else at that path is somebody's, and stays.
+fn remove_stale(path: &Path) -> Result<(), ServerError> {
+    let fail = |source| ServerError::Io { path: path.into(), source };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(ServerError::NotASocket(path.into())),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ServerError::InUse(path.into())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(fail),
+        Err(error) => Err(fail(error)),
     }
 }
 
@@ -73,11 +107,11 @@ impl Server {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(fail)?;
         }
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(ServerError::InUse(path.into())),
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(fail)?,
-            Err(_) => {}
+        let lock = File::create(path.with_extension("lock")).map_err(fail)?;
+        if lock.try_lock().is_err() {
+            return Err(ServerError::InUse(path.into()));
         }
+        remove_stale(path)?;
         // Bound under another name and then renamed: nobody can connect before the mode is right.
         let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
         let _ = std::fs::remove_file(&unfinished);
@@ -92,7 +126,8 @@ impl Server {
             std::fs::rename(&unfinished, path).map_err(fail)
         };
         finish().inspect_err(|_| drop(std::fs::remove_file(&unfinished)))?;
-        Ok(Server { listener, guard: SocketGuard(path.into()) })
+        let made = identity(path).map_err(fail)?;
+        Ok(Server { listener, guard: SocketGuard { path: path.into(), made, _lock: lock } })
     }
 
     /// Serves in threads of its own until the process ends; the socket is removed with the returned guard.
@@ -297,16 +332,35 @@ mod tests {
         let first = Server::bind(&path, None).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(matches!(Server::bind(&path, None), Err(ServerError::InUse(_))));
-        let Server { listener, guard } = first;
-        drop(listener);
-        std::mem::forget(guard);
-        assert!(path.exists(), "left behind, as by a killed daemon");
+        drop(first);
+        // As a killed daemon leaves it.
+        drop(UnixListener::bind(&path).unwrap());
         assert!(Server::bind(&path, None).is_ok());
+        assert!(!path.exists(), "removed with its server");
         assert!(matches!(
             Server::bind(&folder.path().join("other"), Some("no-such-group")),
             Err(ServerError::NoGroup(_))
         ));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left");
-        assert!(!path.exists(), "removed with its server");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| name == "run" || name == "other.lock"), "nothing unfinished is left: {left:?}");
+    }
+
+    #[test]
+    fn what_is_no_socket_of_ours_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, datagram) = (folder.path().join("file"), folder.path().join("datagram"));
+        std::fs::write(&file, "precious").unwrap();
+        let _other = std::os::unix::net::UnixDatagram::bind(&datagram).unwrap();
+        assert!(matches!(Server::bind(&file, None), Err(ServerError::NotASocket(_))));
+        assert!(matches!(Server::bind(&datagram, None), Err(ServerError::Io { .. })));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+        assert!(datagram.exists());
+        // A server's guard removes its own socket only.
+        let path = folder.path().join("shuntd.sock");
+        let server = Server::bind(&path, None).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        drop(server);
+        assert!(path.exists());
     }
 }

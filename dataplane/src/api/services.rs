@@ -6,7 +6,6 @@ use ctl::request::{BackendAdd, BackendEdit, BackendRemove, MacChange, ServiceAdd
 
 use super::Facts;
 use crate::counters::Traffic;
-use crate::maglev;
 use crate::model::{Backend, ModelError, Service};
 use crate::slow::neighbor::Neighbors;
 
@@ -67,13 +66,9 @@ fn backends(count: usize) -> String {
 }
 
 fn service(service: &Service, neighbors: &Neighbors) -> answer::Service {
-    let slots = maglev::slot_counts(&service.table, service.backends.len());
-    let backends: Vec<answer::Backend> = service
-        .backends
-        .iter()
-        .zip(slots)
-        .map(|(listed, slots)| backend(listed, f64::from(slots) / service.table.len().max(1) as f64, neighbors))
-        .collect();
+    let slots = service.table.len().max(1) as f64;
+    let listed = service.backends.iter().map(|listed| backend(listed, f64::from(listed.slots) / slots, neighbors));
+    let backends: Vec<answer::Backend> = listed.collect();
     answer::Service {
         id: service.id,
         scheduler: service.scheduler,

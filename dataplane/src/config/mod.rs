@@ -177,6 +177,7 @@ struct Reader {
 
 impl Reader {
     fn director(&mut self, section: DirectorSection) -> Director {
+        let no_hash_key = section.hash_key.is_none();
         let hash_key = section.hash_key.map_or(DEFAULT_HASH_KEY, |text| {
             hash_key(&text).unwrap_or_else(|| {
                 self.source
@@ -193,6 +194,10 @@ impl Reader {
         let (workers, slow_path) = self.cores(section.workers, section.slow_path);
         if section.mbufs.is_some_and(|mbufs| !(1_024..=1 << 24).contains(&mbufs)) {
             self.source.problem("director.mbufs", "Use 1024 to 16777216, or leave it out");
+        }
+        if no_hash_key {
+            let advice = "clients could work out which backend they get; make one with `openssl rand -hex 16`";
+            self.warnings.push(format!("director.hash_key is not set: {advice}"));
         }
         Director {
             workers,
@@ -258,8 +263,8 @@ impl Reader {
     fn port(&mut self, key: &str, section: PortSection) -> Port {
         let name = self.required(key, "name", section.name).unwrap_or_default();
         let legal = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-        if !name.chars().all(legal) {
-            self.source.problem(&format!("{key}.name"), "Use letters, digits, and _ - . only");
+        if self.source.is_good(&format!("{key}.name")) && (name.is_empty() || !name.chars().all(legal)) {
+            self.source.problem(&format!("{key}.name"), "Not a name: use letters, digits, and _ - .");
         }
         let device = self.required(key, "device", section.device).and_then(|text| {
             device(&text, section.driver)
@@ -502,6 +507,8 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("scheduler = \"maglev\"", "scheduler = \"wlc\"", "not available in this release"),
             ("scheduler = \"maglev\"", "check = { type = \"http\" }", "Health checks are not available"),
             ("vip = \"192.168.0.101\"", "vip = \"192.168.0.2\"", "own address"),
+            ("vip = \"192.168.0.101\"", "vip = \"192.168.0.255\"", "single host"),
+            ("name = \"lan0\"", "name = \"\"", "Not a name"),
             ("vip = \"192.168.0.101\"", "VIP = \"192.168.0.101\"", "did you mean `vip`?"),
         ] {
             let said = hint(line, instead);
@@ -521,6 +528,11 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
         let variables = [("SHUNT_DIRECTOR__SLOW_PATH", "2"), ("SHUNT_DIRECTOR__WORKERS", "3,4")];
         let config = Config::from_source(Source::from_text("f", EXAMPLE, &variables).unwrap()).unwrap();
         assert_eq!((config.director.slow_path, config.director.workers), (2, vec![3, 4]));
+
+        let digits = "12345678901234567890123456789012";
+        let variables = [("SHUNT_DIRECTOR__HASH_KEY", digits), ("SHUNT_DIRECTOR__SOCKET_GROUP", "100")];
+        let config = Config::from_source(Source::from_text("f", EXAMPLE, &variables).unwrap()).unwrap();
+        assert_eq!(config.director.hash_key[..2], [0x12, 0x34]);
 
         let variables = [("SHUNT_DIRECTOR__SLOWPATH", "2"), ("SHUNT_DIRECTOR__SLOW_PATH", "x")];
         let error = Config::from_source(Source::from_text("f", EXAMPLE, &variables).unwrap()).unwrap_err();

@@ -57,14 +57,9 @@ impl Source {
                 Problem { place: format!("{name}:{line}"), key: String::new(), message: error.message().into() };
             return Err(ConfigError { problems: vec![problem] });
         }
-        let environment = Environment::with_prefix(PREFIX)
-            .prefix_separator("_")
-            .separator("__")
-            .try_parsing(true)
-            .list_separator(",")
-            .with_list_parse_key("director.workers")
-            .with_list_parse_key("director.eal_args")
-            .source(Some(ours.clone()));
+        let key = |variable: &str| variable[prefix.len()..].to_ascii_lowercase().replace("__", ".");
+        let environment =
+            Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(ours.clone()));
         let layered = config::Config::builder()
             .add_source(config::File::from_str(text, FileFormat::Toml))
             .add_source(environment)
@@ -74,8 +69,9 @@ impl Source {
             let problem = Problem { place: name.into(), key: String::new(), message: error.to_string() };
             ConfigError { problems: vec![problem] }
         })?;
-        numbers_from_text(values.pointer_mut("/director/workers"));
-        let key = |variable: &str| variable[prefix.len()..].to_ascii_lowercase().replace("__", ".");
+        for variable in ours.keys().map(|variable| key(variable)) {
+            from_text(&mut values, &variable);
+        }
         let variables = ours.into_keys().map(|variable| (key(&variable), variable)).collect();
         Ok(Source {
             name: name.into(),
@@ -126,6 +122,11 @@ impl Source {
         }
     }
 
+    /// Whether nothing was wrong with a key so far.
+    pub(super) fn is_good(&self, key: &str) -> bool {
+        !self.bad.contains(key)
+    }
+
     /// All problems, if there are any.
     pub(super) fn finish(self) -> Result<(), ConfigError> {
         if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
@@ -164,13 +165,19 @@ fn explain(message: &str, unknown: Option<&str>) -> String {
     }
 }
 
-/// A list from the environment has text where numbers are meant.
-fn numbers_from_text(list: Option<&mut Value>) {
-    for element in list.and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(number) = element.as_str().and_then(|text| text.trim().parse::<u64>().ok()) {
-            *element = number.into();
-        }
-    }
+/// The environment has text where the file has numbers, booleans and lists. Only the keys that need it are read as such: a
+/// hash key may look like a number. What is not of the right form stays text, and is refused as such.
+fn from_text(values: &mut Value, key: &str) {
+    let Some(value) = values.pointer_mut(&format!("/{}", key.replace('.', "/"))) else { return };
+    let Some(text) = value.as_str().map(str::to_owned) else { return };
+    let number = |text: &str| text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from);
+    *value = match key {
+        "director.slow_path" | "director.maglev_table_size" | "director.mbufs" => number(&text),
+        "director.slow_path_poll" => text.parse::<bool>().map_or_else(|_| text.as_str().into(), Value::from),
+        "director.workers" => text.split(',').map(number).collect(),
+        "director.eal_args" => text.split(',').map(Value::from).collect(),
+        _ => return,
+    };
 }
 
 /// The steps of a path such as `services[0].backends[1].weight`.

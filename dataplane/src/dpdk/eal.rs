@@ -87,7 +87,7 @@ impl Drop for Eal {
         // SAFETY: initialized, since `self` exists: a NUL-terminated string that EAL does not change any more.
         let folder = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) }.to_string_lossy().into_owned();
         // SAFETY: initialized, since `self` exists, and nobody else uses DPDK any more: ports and mempools hold an `Arc`
-        // of `self`, mbufs and queue pairs hold those.
+        // of `self`; queue pairs hold ports, and a mempool that is dropped while mbufs are out keeps EAL for ever.
         let code = unsafe { dpdk_sys::rte_eal_cleanup() };
         if code < 0 {
             tracing::warn!("DPDK's cleanup failed: {}", DpdkError::from_return(code));
@@ -104,7 +104,8 @@ impl EalOptions {
             .map(String::from)
             .to_vec();
         arguments.push(self.file_prefix.clone());
-        arguments.extend(["--lcores".into(), format!("{0}@{0}", self.main_lcore)]);
+        // EAL numbers its lcores up to 127, and cores may have higher numbers.
+        arguments.extend(["--lcores".into(), format!("0@{}", self.main_lcore)]);
         match self.memory {
             // Freed with the process, however it ends: no page stays lost after a kill -9.
             Memory::Huge => arguments.push("--huge-unlink".into()),

@@ -1,6 +1,6 @@
 //! Pools of packet buffers.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -12,12 +12,16 @@ use crate::packet::FrameSource;
 /// Buffers that each worker keeps for itself, so that the common ring is touched once in many bursts.
 const CACHE: u32 = 256;
 
+/// The slow path's thread may be descheduled while it gives a buffer back; with DPDK's usual ring, workers would wait for
+/// it (Programmer's Guide, "Known Issues: rte_ring"). With this one (relaxed tail sync) they do not.
+const RING: &CStr = c"ring_mt_rts";
+
 /// A pool of mbufs of 2 KiB of data room each. Freed with its last holder.
 #[derive(Debug)]
 pub struct Mempool {
     pool: NonNull<rte_mempool>,
     size: u32,
-    _eal: Arc<Eal>,
+    eal: Arc<Eal>,
 }
 
 // SAFETY: DPDK's mempools are made for use by many threads at once (their ring is multi-producer, multi-consumer,
@@ -54,10 +58,13 @@ impl Mempool {
     pub fn create(eal: &Arc<Eal>, name: &str, mbufs: u32, socket: i32) -> Result<Arc<Mempool>, MempoolError> {
         let c_name = CString::new(name).expect("pools are named in the code");
         let room = u16::try_from(RTE_MBUF_DEFAULT_BUF_SIZE).expect("2 KiB and headroom");
-        // SAFETY: EAL is initialized, as `eal` shows; the name is NUL-terminated and copied.
-        let pool = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), mbufs, CACHE, 0, room, socket) };
+        // SAFETY: EAL is initialized, as `eal` shows; the names are NUL-terminated and copied.
+        let pool = unsafe {
+            let (name, ops) = (c_name.as_ptr(), RING.as_ptr());
+            dpdk_sys::rte_pktmbuf_pool_create_by_ops(name, mbufs, CACHE, 0, room, socket, ops)
+        };
         match NonNull::new(pool) {
-            Some(pool) => Ok(Arc::new(Mempool { pool, size: mbufs, _eal: eal.clone() })),
+            Some(pool) => Ok(Arc::new(Mempool { pool, size: mbufs, eal: eal.clone() })),
             None => Err(MempoolError::Create { mbufs, mib: Self::bytes(mbufs) >> 20, source: DpdkError::last() }),
         }
     }
@@ -90,7 +97,9 @@ impl FrameSource for Arc<Mempool> {
 impl Drop for Mempool {
     fn drop(&mut self) {
         if self.available() < self.size {
-            // Some buffers are still out: giving their memory back would pull it from under them. EAL's end frees all.
+            // Some buffers are still out: giving their memory back would pull it from under them.
+            // Nor may EAL unmap it, as long as somebody could still look into one of them.
+            std::mem::forget(self.eal.clone());
             tracing::debug!(out = self.size - self.available(), "a mempool was not freed: buffers are in use");
             return;
         }

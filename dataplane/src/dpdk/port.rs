@@ -3,12 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ctl::Mac;
 use dpdk_sys::{
-    SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats,
-    rte_ether_addr,
+    SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM, SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
+    rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats, rte_ether_addr,
 };
 
 use super::{DpdkError, Eal, Mempool, QueuePair};
@@ -190,6 +190,8 @@ pub struct Port {
 #[derive(Debug)]
 pub(super) struct OpenPort {
     number: u16,
+    /// For calls that ethdev does not allow at the same time (statistics, link, filters).
+    control: Mutex<()>,
     /// Buffers that the device's queues are filled with.
     _mempool: Arc<Mempool>,
     _eal: Arc<Eal>,
@@ -200,6 +202,12 @@ impl OpenPort {
     #[inline]
     pub(super) fn number(&self) -> u16 {
         self.number
+    }
+}
+
+impl OpenPort {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.control.lock().expect("nobody panics while calling DPDK")
     }
 }
 
@@ -276,6 +284,7 @@ impl Port {
     /// What the NIC has counted since it was opened.
     pub fn stats(&self) -> PortStats {
         let mut stats = rte_eth_stats::default();
+        let _turn = self.open.turn();
         // SAFETY: the port is open while `self` is; the structure is written whole.
         let code = unsafe { dpdk_sys::rte_eth_stats_get(self.open.number, &raw mut stats) };
         if code != 0 {
@@ -292,6 +301,7 @@ impl Port {
         let mut list: Vec<rte_ether_addr> = groups.iter().map(|mac| rte_ether_addr { addr_bytes: mac.0 }).collect();
         let count = u32::try_from(list.len()).expect("a list that fits in memory");
         let number = self.open.number;
+        let _turn = self.open.turn();
         if groups.len() <= MAX_GROUPS {
             // SAFETY: the port is open while `self` is; `list` has `count` addresses, which are copied.
             let listed = unsafe { dpdk_sys::rte_eth_dev_set_mc_addr_list(number, list.as_mut_ptr(), count) };
@@ -309,6 +319,7 @@ impl Port {
     /// Whether the link is up, and how fast.
     pub fn link(&self) -> Link {
         let mut link = rte_eth_link::default();
+        let _turn = self.open.turn();
         // SAFETY: the port is open while `self` is; the structure is written whole.
         let code = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.open.number, &raw mut link) };
         let unknown = [0, u32::MAX];
@@ -330,7 +341,7 @@ fn open_device(
     let device = || settings.device.to_string();
     let number = attach(devargs, name, &settings.device)?;
     // From here on, dropping `open` closes the port.
-    let open = Arc::new(OpenPort { number, _mempool: mempool.clone(), _eal: eal.clone() });
+    let open = Arc::new(OpenPort { number, control: Mutex::new(()), _mempool: mempool.clone(), _eal: eal.clone() });
     let info = device_info(number).map_err(|source| PortError::Setup {
         device: device(),
         driver: "no driver".into(),
@@ -351,7 +362,7 @@ fn open_device(
     if settings.queues > 1 && rss == 0 && !matches!(settings.device, Device::Interface { .. }) {
         tracing::warn!("{} ({driver}) has no RSS: all frames may come to one worker", device());
     }
-    configure(number, rss, settings.queues).map_err(fail("configuring"))?;
+    configure(number, &info, rss, settings.queues).map_err(fail("configuring"))?;
     set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
     // SAFETY: configured, its queues set up.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
@@ -395,12 +406,15 @@ fn driver_name(info: &rte_eth_dev_info) -> String {
     unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
 }
 
-fn configure(number: u16, rss: u64, queues: u16) -> Result<(), DpdkError> {
+fn configure(number: u16, info: &rte_eth_dev_info, rss: u64, queues: u16) -> Result<(), DpdkError> {
     let mut conf = rte_eth_conf::default();
     if queues > 1 && rss != 0 {
         conf.rxmode.mq_mode = SHUNT_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = rss;
     }
+    conf.rxmode.offloads = SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM & info.rx_offload_capa;
+    // All mbufs are of one pool, and nobody holds a second reference.
+    conf.txmode.offloads = SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE & info.tx_offload_capa;
     // SAFETY: the port exists and is not started; the structure is read during the call.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_configure(number, queues, queues, &raw const conf) })
 }

@@ -71,6 +71,11 @@ pub struct Backend {
     pub port: usize,
     /// Where its traffic is counted.
     pub target: Arc<TargetId>,
+    /// Its slots of the service's table.
+    pub slots: u32,
+    /// Whether it takes part. A backend that is added to a running service does when its MAC address is known for the
+    /// first time: before that, its share of the flows would be lost.
+    pub joined: bool,
 }
 
 impl Model {
@@ -120,7 +125,9 @@ impl Model {
         ids: &Arc<TargetIds>,
     ) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(id)?);
-        self.insert_backend(&mut service, wanted, ids)?;
+        let place = self.insert_backend(&mut service, wanted, ids)?;
+        // To a service that has nobody else, there is nothing to lose.
+        service.backends[place].joined = wanted.mac.is_some() || service.backends.len() == 1;
         self.put(service);
         Ok(())
     }
@@ -137,7 +144,10 @@ impl Model {
             backend.weight = checked_weight(weight)?;
         }
         match edit.mac {
-            Some(MacChange::Pin(mac)) => backend.pinned = Some(checked_mac(mac)?),
+            Some(MacChange::Pin(mac)) => {
+                backend.pinned = Some(checked_mac(mac)?);
+                backend.joined = true;
+            }
             Some(MacChange::Resolve) => backend.pinned = None,
             None => {}
         }
@@ -152,6 +162,24 @@ impl Model {
         service.backends.remove(place);
         self.put(service);
         Ok(())
+    }
+
+    /// Whether somebody waits for one of these addresses to be resolved.
+    pub fn awaits(&self, resolved: impl Fn(IpAddr) -> bool) -> bool {
+        self.services.values().flat_map(|service| &service.backends).any(|b| !b.joined && resolved(b.address))
+    }
+
+    /// Has the backends that waited for their MAC addresses take part.
+    pub fn join(&mut self, resolved: impl Fn(IpAddr) -> bool) {
+        let waiting = |service: &&Arc<Service>| service.backends.iter().any(|b| !b.joined && resolved(b.address));
+        let services: Vec<Arc<Service>> = self.services.values().filter(waiting).cloned().collect();
+        for service in services {
+            let mut service = Arc::unwrap_or_clone(service);
+            for backend in service.backends.iter_mut().filter(|backend| resolved(backend.address)) {
+                backend.joined = true;
+            }
+            self.put(service);
+        }
     }
 
     /// The port whose network an address lies in, the most specific network first.
@@ -191,16 +219,19 @@ impl Model {
 
     /// Puts a new or changed service in its place, with its table.
     fn put(&mut self, mut service: Service) {
-        let candidates: Vec<Candidate> =
-            service.backends.iter().map(|b| Candidate { address: b.address, weight: b.weight }).collect();
-        let unchanged = self.services.get(&service.id).filter(|old| {
-            let old = old.backends.iter().map(|b| Candidate { address: b.address, weight: b.weight });
-            old.eq(candidates.iter().copied())
-        });
+        let candidates: Vec<Candidate> = service.backends.iter().map(Backend::candidate).collect();
+        let unchanged = self
+            .services
+            .get(&service.id)
+            .filter(|old| old.backends.iter().map(Backend::candidate).eq(candidates.iter().copied()));
         service.table = match unchanged {
             Some(old) => old.table.clone(),
             None => maglev::build(&self.hash_key, self.table_size, &candidates).into(),
         };
+        let slots = maglev::slot_counts(&service.table, service.backends.len());
+        for (backend, slots) in service.backends.iter_mut().zip(slots) {
+            backend.slots = slots;
+        }
         self.services.insert(service.id, Arc::new(service));
     }
 
@@ -209,7 +240,7 @@ impl Model {
         service: &mut Service,
         wanted: &BackendSpec,
         ids: &Arc<TargetIds>,
-    ) -> Result<(), ModelError> {
+    ) -> Result<usize, ModelError> {
         let address = wanted.address;
         self.check_backend_address(service.id, address)?;
         if let Some(port) = wanted.port.filter(|&port| service.id.port.single() != Some(port)) {
@@ -228,13 +259,16 @@ impl Model {
             pinned: wanted.mac.map(checked_mac).transpose()?,
             port: self.port_towards(address).ok_or_else(|| self.off_link(address))?,
             target: Arc::new(ids.take().ok_or(ModelError::TooManyTargets)?),
+            slots: 0,
+            joined: true,
         };
         service.backends.insert(place, backend);
-        Ok(())
+        Ok(place)
     }
 
     fn check_vip(&self, id: ServiceId) -> Result<(), ModelError> {
         check_unicast(id.vip)?;
+        self.check_no_edge(id.vip)?;
         let others = self.services_of(id.vip).filter(|(other, _)| other.protocol == id.protocol);
         if let Some((other, _)) = others.into_iter().find(|(other, _)| other.port.conflicts(&id.port)) {
             return Err(ModelError::PortsOverlap { service: Box::new(id), other: Box::new(*other) });
@@ -259,13 +293,16 @@ impl Model {
         if address == service.vip || self.is_vip(address) {
             return Err(ModelError::BackendIsVip(address));
         }
+        self.check_no_edge(address)
+    }
+
+    /// The first and the last address of an IPv4 network are its own and its broadcast address.
+    fn check_no_edge(&self, address: IpAddr) -> Result<(), ModelError> {
         let edge = |net: &IpNet| {
             net.addr().is_ipv4() && net.prefix_len() < 31 && (net.network() == address || net.broadcast() == address)
         };
-        if self.ports.iter().flat_map(|port| &port.addresses).any(edge) {
-            return Err(ModelError::NotUnicast(address));
-        }
-        Ok(())
+        let is_edge = self.ports.iter().flat_map(|port| &port.addresses).any(edge);
+        if is_edge { Err(ModelError::NotUnicast(address)) } else { Ok(()) }
     }
 
     fn off_link(&self, address: IpAddr) -> ModelError {
@@ -274,6 +311,12 @@ impl Model {
             port.addresses.iter().filter(same_family).map(|net| format!("{} ({})", net.trunc(), port.name))
         });
         ModelError::OffLink { address, networks: networks.collect() }
+    }
+}
+
+impl Backend {
+    fn candidate(&self) -> Candidate {
+        Candidate { address: self.address, weight: if self.joined { self.weight } else { 0 } }
     }
 }
 
@@ -330,6 +373,8 @@ mod tests {
         other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &ids()).unwrap();
         let id = service("192.168.0.101:80", &[]).service;
         other.add_backend(&id, &backend("192.168.0.3", 1), &ids()).unwrap();
+        assert!(other.awaits(|_| true));
+        other.join(|_| true);
         assert_eq!(one.services[&id].table, other.services[&id].table);
     }
 

@@ -154,6 +154,8 @@ impl<S: FrameSource> SlowPath<S> {
             self.neighbors().sync(&snapshot, now);
             self.listen(&snapshot);
             self.announcer.sync(&snapshot, now);
+            // A new backend may be one that is known from another service.
+            self.director.join_resolved();
         }
         let mut busy = self.take_frames(&snapshot, now);
         let mut frames = self.neighbors().poll(&snapshot, now);
@@ -193,7 +195,12 @@ impl<S: FrameSource> SlowPath<S> {
                 busy = true;
                 let view = View { snapshot, port: punt.port };
                 let Outcome { reply, learned } = process(punt.reason, punt.packet.data(), view);
-                frames.extend(reply);
+                // Pings get what room is left by what keeps the director alive.
+                if punt.reason != PuntReason::Echo
+                    || self.outgoing.slots() > self.outgoing.buffer().capacity() / 2 + frames.len()
+                {
+                    frames.extend(reply);
+                }
                 if let Some(learned) = learned {
                     self.neighbors().learn(learned, punt.port, now);
                 }
@@ -220,6 +227,7 @@ impl<S: FrameSource> SlowPath<S> {
         let changed = self.neighbors().take_changed_macs();
         if let Some(macs) = changed {
             self.director.set_macs(macs);
+            self.director.join_resolved();
         }
     }
 

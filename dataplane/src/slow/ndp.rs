@@ -22,16 +22,19 @@ const HOP_LIMIT: u8 = 255;
 /// Answers a solicitation for an address of ours; learns where neighbors are.
 pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
     let Some((ip, message)) = parse(frame) else { return Outcome::default() };
+    let station = Mac([frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]]);
     match message {
-        NdiscRepr::NeighborSolicit { target_addr, lladdr } => solicited(ip, target_addr, link_layer(lladdr), view),
+        NdiscRepr::NeighborSolicit { target_addr, lladdr } => {
+            solicited(ip, station, target_addr, link_layer(lladdr), view)
+        }
         NdiscRepr::NeighborAdvert { flags, target_addr, lladdr } => {
-            advertised(flags, target_addr, link_layer(lladdr), view)
+            advertised(flags, station, target_addr, link_layer(lladdr), view)
         }
         _ => Outcome::default(),
     }
 }
 
-fn solicited(ip: Ipv6Repr, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>) -> Outcome {
+fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>) -> Outcome {
     // RFC 4861 §7.1.1: without a source address it is duplicate address detection, which has no link-layer option.
     if target.is_multicast() || ip.src_addr.is_unspecified() && sender.is_some() {
         return Outcome::default();
@@ -41,10 +44,11 @@ fn solicited(ip: Ipv6Repr, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>
     let reply = view.answers_for(IpAddr::V6(target)).then(|| {
         let port = view.local();
         let solicited = !ip.src_addr.is_unspecified();
-        // §7.2.4: whoever has no address yet is told along with everybody else.
-        let (to, to_mac) = match sender {
-            Some(mac) if solicited => (ip.src_addr, mac),
-            _ => (ALL_NODES, multicast_mac(ALL_NODES)),
+        // §7.2.4: whoever has no address yet is told along with everybody else. Who does not say where it is, in a
+        // unicast solicitation, is where the frame came from.
+        let (to, to_mac) = match solicited {
+            true => (ip.src_addr, sender.unwrap_or(station)),
+            false => (ALL_NODES, multicast_mac(ALL_NODES)),
         };
         let flags = if solicited { NdiscNeighborFlags::SOLICITED } else { NdiscNeighborFlags::empty() };
         Frame { port: view.port, bytes: advertisement(port.mac, target, to, to_mac, flags) }
@@ -52,10 +56,13 @@ fn solicited(ip: Ipv6Repr, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>
     Outcome { reply, learned }
 }
 
-fn advertised(flags: NdiscNeighborFlags, target: Ipv6Addr, mac: Option<Mac>, view: View<'_>) -> Outcome {
-    let mac = mac.filter(|mac| mac.is_unicast() && *mac != view.local().mac);
+fn advertised(flags: NdiscNeighborFlags, station: Mac, target: Ipv6Addr, mac: Option<Mac>, view: View<'_>) -> Outcome {
+    let solicited = flags.contains(NdiscNeighborFlags::SOLICITED);
+    // §4.4: the answer to a unicast solicitation may leave its address out. It confirms, and replaces nothing.
+    let flags = if mac.is_none() { flags.difference(NdiscNeighborFlags::OVERRIDE) } else { flags };
+    let mac = mac.or(solicited.then_some(station)).filter(|mac| mac.is_unicast() && *mac != view.local().mac);
     // §7.2.5: without the override flag, it may confirm an address, but not replace it.
-    let evidence = match (flags.contains(NdiscNeighborFlags::SOLICITED), flags.contains(NdiscNeighborFlags::OVERRIDE)) {
+    let evidence = match (solicited, flags.contains(NdiscNeighborFlags::OVERRIDE)) {
         (true, true) => Evidence::Answer,
         (false, true) => Evidence::Announcement,
         (_, false) => Evidence::Hint,
@@ -230,6 +237,25 @@ mod tests {
             let learned = Learned { address: backend.into(), mac: CLIENT_MAC, evidence };
             assert_eq!(after(&frame), Outcome { reply: None, learned: Some(learned) });
         }
+    }
+
+    #[test]
+    fn an_answer_without_an_address_confirms_where_it_comes_from() {
+        let backend: Ipv6Addr = "fd00::3".parse().unwrap();
+        let flags = NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE;
+        let message = NdiscRepr::NeighborAdvert { flags, target_addr: backend, lladdr: None };
+        let frame = packet(CLIENT_MAC, backend, "fd00::2".parse().unwrap(), PORT_MAC, message);
+        let learned = Learned { address: backend.into(), mac: CLIENT_MAC, evidence: Evidence::Hint };
+        assert_eq!(after(&frame), Outcome { reply: None, learned: Some(learned) });
+    }
+
+    #[test]
+    fn a_solicitation_without_an_address_is_answered_where_it_comes_from() {
+        let target: Ipv6Addr = "fd00::101".parse().unwrap();
+        let message = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None };
+        let reply = after(&packet(CLIENT_MAC, client(), target, PORT_MAC, message)).reply.unwrap();
+        let expected = advertisement(PORT_MAC, target, client(), CLIENT_MAC, NdiscNeighborFlags::SOLICITED);
+        assert_eq!(reply.bytes, expected);
     }
 
     #[test]

@@ -101,6 +101,13 @@ impl Neighbors {
                 Some(known) if (known.state == NeighborState::Permanent) == pinned.is_some() && known.port == port => {
                     known.mac = pinned.or(known.mac);
                 }
+                // No longer pinned: used on, until whoever answers says otherwise.
+                Some(known) if known.state == NeighborState::Permanent && known.port == port => {
+                    known.state = NeighborState::Probe;
+                    known.probes = UNICAST_PROBES;
+                    known.due = now;
+                    self.dirty = true;
+                }
                 _ => {
                     self.table.insert(address, Neighbor::new(port, pinned, now));
                     self.dirty = true;
@@ -228,7 +235,10 @@ fn probe(snapshot: &Snapshot, address: IpAddr, neighbor: &Neighbor) -> Option<Fr
 
 #[cfg(test)]
 mod tests {
+    use ctl::request::{BackendEdit, MacChange};
+
     use super::*;
+    use crate::model::Model;
     use crate::testing::model::{PORT_MAC, backend, ids, model, service, snapshot};
 
     const OLD: Mac = Mac([2, 0, 0, 0, 0, 3]);
@@ -370,6 +380,14 @@ mod tests {
         assert_eq!(story.probes(), []);
         story.hear(NEW, Evidence::Answer);
         assert_eq!(story.state(), (NeighborState::Permanent, Some(OLD)));
+        // Not pinned any more: asked for, and used meanwhile.
+        let mut model = Model::clone(&story.snapshot.model);
+        let (service, address) = (id, address());
+        model.edit_backend(&BackendEdit { service, address, weight: None, mac: Some(MacChange::Resolve) }).unwrap();
+        story.snapshot = snapshot(model);
+        story.neighbors.sync(&story.snapshot, story.now);
+        assert_eq!(story.state(), (NeighborState::Probe, Some(OLD)));
+        assert_eq!(story.probes(), [Mac([0xff; 6])]);
     }
 
     #[test]

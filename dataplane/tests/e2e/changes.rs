@@ -128,17 +128,26 @@ fn backends_come_and_go_without_losing_a_request() {
         let lab = lab.clone();
         std::thread::spawn(move || lab.requests(VIP, 3_000))
     };
-    // rs2 has no share: whatever happens to it, nobody else's flows move.
-    let backend = BackendSpec { address: "192.168.0.4".parse().unwrap(), port: None, weight: 0, mac: None };
+    // rs2 has no share: whatever happens to it, nobody else's flows move. Nor does somebody get one who is not there.
+    let spec = |address: &str, weight| BackendSpec { address: address.parse().unwrap(), port: None, weight, mac: None };
+    let add = |backend| lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend }));
+    lab.remove_backend(VIP, "192.168.0.4");
     let mut changes = 0;
     while !client.is_finished() {
+        add(spec("192.168.0.4", 0));
+        add(spec("192.168.0.77", 1));
         lab.remove_backend(VIP, "192.168.0.4");
-        lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend: backend.clone() }));
-        changes += 2;
+        lab.remove_backend(VIP, "192.168.0.77");
+        changes += 4;
     }
     let responses = client.join().unwrap();
     assert_eq!(by_server(&responses)["rs1"], 3_000);
     assert!(changes > 20, "{changes}");
+    assert_eq!(lab.counted("backend_mac_unknown"), 0);
+    // One that is there takes part as soon as it is resolved.
+    add(spec("192.168.0.4", 1));
+    wait_for("the new backend takes part", || by_server(&lab.requests(VIP, 50)).len() == 2);
+    assert_eq!(lab.counted("backend_mac_unknown"), 0);
 }
 
 #[test]
