@@ -96,3 +96,28 @@ fn a_backend_that_does_not_answer_gets_nothing_and_is_reported() {
     let warnings = lab.status().warnings;
     assert!(warnings.iter().any(|warning| warning.contains("192.168.0.77")), "{warnings:?}");
 }
+
+/// Each backend is asked again before its confirmation is stale, itself first; Linux answers that without saying its MAC
+/// address over IPv6.
+#[test]
+fn backends_stay_confirmed_by_unicast_probes() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let capture = Capture::start(&lab, "client");
+    std::thread::sleep(std::time::Duration::from_secs(24));
+    let neighbors = lab.neighbors();
+    let fresh = |neighbor: &ctl::answer::Neighbor| {
+        neighbor.state == NeighborState::Reachable && neighbor.confirmed_s < Some(20)
+    };
+    assert_eq!(neighbors.len(), 4);
+    assert!(neighbors.iter().all(fresh), "{neighbors:?}");
+    // Nobody but the backends was asked again: the client has heard each question once at most, at the start.
+    let director = lab.mac("director");
+    let frames = capture.finish();
+    let asked = |target: [u8; 4]| {
+        let request =
+            |f: &&Vec<u8>| f[6..12] == director.0 && f[12..14] == [8, 6] && f[38..42] == target && f[28..32] != target;
+        frames.iter().filter(request).count()
+    };
+    assert!(asked([192, 168, 0, 3]) <= 1 && asked([192, 168, 0, 4]) <= 1);
+}
