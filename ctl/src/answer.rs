@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Mac, Scheduler, ServiceId};
+use crate::name::{FlowHash, Mac, Scheduler, ServiceId};
 
 /// One line from the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,6 +120,8 @@ pub struct Service {
     pub id: ServiceId,
     /// How backends are chosen.
     pub scheduler: Scheduler,
+    /// What decides the backend of a flow.
+    pub hash: FlowHash,
     /// The slots of its Maglev table.
     pub slots: u32,
     /// Frames forwarded to its backends.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use ctl::request::{BackendAdd, BackendEdit, BackendRemove, BackendSpec, MacChange, Request, ServiceAdd};
-use ctl::{DEFAULT_SOCKET, Mac, NameError, Scheduler, ServiceId, parse_backend};
+use ctl::{DEFAULT_SOCKET, FlowHash, Mac, NameError, Scheduler, ServiceId, parse_backend};
 
 /// Drives a running shuntd.
 ///
@@ -83,9 +83,12 @@ pub(crate) struct ServiceAddArgs {
     /// without one TCP. As in 192.0.2.1:80 or 192.0.2.1:53/udp.
     #[arg(value_name = SERVICE)]
     service: ServiceId,
-    /// How backends are chosen: maglev.
+    /// How backends are chosen: maglev, or sh (by the client's address).
     #[arg(short, long, default_value_t)]
     scheduler: Scheduler,
+    /// What decides the backend of a flow: 5tuple, source (the client's address), or source/PREFIX.
+    #[arg(long)]
+    hash: Option<FlowHash>,
     /// A backend, more with more of this option.
     #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC]")]
     backends: Vec<BackendWord>,
@@ -181,11 +184,14 @@ impl ServiceCommand {
         match self {
             ServiceCommand::List => Request::ServiceList,
             ServiceCommand::Show { service } => Request::ServiceShow(*service),
-            ServiceCommand::Add(ServiceAddArgs { service, scheduler, backends }) => Request::ServiceAdd(ServiceAdd {
-                service: *service,
-                scheduler: *scheduler,
-                backends: backends.iter().map(|backend| backend.0.clone()).collect(),
-            }),
+            ServiceCommand::Add(ServiceAddArgs { service, scheduler, hash, backends }) => {
+                Request::ServiceAdd(ServiceAdd {
+                    service: *service,
+                    scheduler: *scheduler,
+                    hash: *hash,
+                    backends: backends.iter().map(|backend| backend.0.clone()).collect(),
+                })
+            }
             ServiceCommand::Remove { service } => Request::ServiceRemove(*service),
         }
     }

@@ -28,6 +28,9 @@ pub enum NameError {
     /// Not `VIP:PORT`.
     #[error("\"{0}\" is not VIP:PORT: write 192.0.2.1:80, [2001:db8::1]:80 or 192.0.2.1:80,443/tcp")]
     Service(String),
+    /// Not a part of a flow to hash.
+    #[error("\"{0}\" is not what flows can be told apart by: use 5tuple, source, or source/PREFIX")]
+    FlowHash(String),
     /// Neither an address nor `ADDRESS:PORT`.
     #[error("\"{0}\" is not the IP address of a backend: write 192.0.2.10 or 2001:db8::10")]
     Backend(String),
@@ -35,7 +38,7 @@ pub enum NameError {
     #[error("Protocol \"{0}\" is not known: use tcp or udp")]
     Protocol(String),
     /// A scheduler Shunt does not have.
-    #[error("Scheduler \"{0}\" is not available in this release: use maglev")]
+    #[error("Scheduler \"{0}\" is not available in this release: use maglev or sh")]
     Scheduler(String),
 }
 
@@ -134,12 +137,54 @@ pub enum Scheduler {
     /// Maglev's consistent hashing over the 5-tuple (ipvsadm calls it `mh`), weighted.
     #[default]
     Maglev,
+    /// The same over the client's address alone, so that a client always gets the same backend (persistence).
+    Sh,
+}
+
+/// What decides the backend of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum FlowHash {
+    /// Addresses, ports and protocol: each flow by itself.
+    #[default]
+    FiveTuple,
+    /// The client's address, or as many of its leading bits: each client, or each network of clients, as a whole.
+    Source {
+        /// The leading bits that count; `None`: all.
+        prefix: Option<u8>,
+    },
+}
+
+impl fmt::Display for FlowHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FlowHash::FiveTuple => f.write_str("5tuple"),
+            FlowHash::Source { prefix: None } => f.write_str("source"),
+            FlowHash::Source { prefix: Some(prefix) } => write!(f, "source/{prefix}"),
+        }
+    }
+}
+
+impl FromStr for FlowHash {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match (text, text.strip_prefix("source/")) {
+            ("5tuple", _) => Ok(FlowHash::FiveTuple),
+            ("source", _) => Ok(FlowHash::Source { prefix: None }),
+            (_, Some(prefix)) => match prefix.parse::<u8>() {
+                Ok(prefix) if (1..=128).contains(&prefix) => Ok(FlowHash::Source { prefix: Some(prefix) }),
+                _ => Err(NameError::FlowHash(text.into())),
+            },
+            _ => Err(NameError::FlowHash(text.into())),
+        }
+    }
 }
 
 impl fmt::Display for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Scheduler::Maglev => f.pad("maglev"),
+            Scheduler::Sh => f.pad("sh"),
         }
     }
 }
@@ -150,6 +195,7 @@ impl FromStr for Scheduler {
     fn from_str(text: &str) -> Result<Self, NameError> {
         match text {
             "maglev" => Ok(Scheduler::Maglev),
+            "sh" => Ok(Scheduler::Sh),
             _ => Err(NameError::Scheduler(text.into())),
         }
     }
@@ -234,7 +280,7 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(Mac, Protocol, Scheduler);
+serde_as_text!(Mac, Protocol, Scheduler, FlowHash);
 
 #[cfg(test)]
 mod tests {
@@ -263,6 +309,16 @@ mod tests {
             assert!(parse_endpoint(text).is_err(), "{text}");
         }
         assert_eq!(parse_endpoint("192.0.2.1:0"), Err(NameError::PortZero("192.0.2.1:0".into())));
+    }
+
+    #[test]
+    fn flow_hashes_are_read_as_they_are_written() {
+        for text in ["5tuple", "source", "source/24", "source/128"] {
+            assert_eq!(text.parse::<FlowHash>().unwrap().to_string(), text);
+        }
+        for text in ["", "sources", "source/", "source/0", "source/129", "source/x"] {
+            assert!(text.parse::<FlowHash>().is_err(), "{text}");
+        }
     }
 
     #[test]

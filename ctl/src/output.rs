@@ -8,6 +8,8 @@ use ctl::answer::{
     Answer, Backend, BackendState, Count, Drop, Fate, Neighbor, NeighborState, Port, Service, Status, Worker,
 };
 
+use ctl::{FlowHash, Scheduler};
+
 use crate::args::Command;
 
 /// An answer as text, newline included.
@@ -74,7 +76,7 @@ fn services(services: &[Service]) -> String {
         let dash = String::new;
         table.add_row([
             service.id.to_string(),
-            service.scheduler.to_string(),
+            scheduler(service),
             dash(),
             dash(),
             dash(),
@@ -88,6 +90,16 @@ fn services(services: &[Service]) -> String {
         }
     }
     finish(&table)
+}
+
+/// With what decides, where that is not what the scheduler stands for.
+fn scheduler(service: &Service) -> String {
+    match (service.scheduler, service.hash) {
+        (Scheduler::Maglev, FlowHash::FiveTuple) | (Scheduler::Sh, FlowHash::Source { prefix: None }) => {
+            service.scheduler.to_string()
+        }
+        (scheduler, hash) => format!("{scheduler} {hash}"),
+    }
 }
 
 fn backend_row(backend: &Backend) -> [String; 9] {
@@ -285,7 +297,7 @@ mod tests {
     #[test]
     fn a_service_list_has_a_line_for_each_backend() {
         let service: Service = serde_json::from_str(
-            r#"{"vip":"192.0.2.1","port":80,"protocol":"tcp","scheduler":"maglev","slots":65537,"packets":30,"bytes":1800,
+            r#"{"vip":"192.0.2.1","port":80,"protocol":"tcp","scheduler":"maglev","hash":"source/24","slots":65537,"packets":30,"bytes":1800,
             "backends":[{"address":"192.0.2.10","weight":3,"share":0.75,"state":"up","mac":"02:00:00:00:00:0a",
             "mac_pinned":true,"packets":30,"bytes":1800},{"address":"192.0.2.11","weight":1,"share":0.25,
             "state":"resolving","mac":null,"mac_pinned":false,"packets":0,"bytes":0}]}"#,
@@ -293,7 +305,7 @@ mod tests {
         .unwrap();
         let text = services(&[service]);
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(words[1], ["192.0.2.1:80/tcp", "maglev", "30", "1800"]);
+        assert_eq!(words[1], ["192.0.2.1:80/tcp", "maglev", "source/24", "30", "1800"]);
         assert_eq!(words[2], ["192.0.2.10", "3", "75.00", "%", "up", "02:00:00:00:00:0a", "pinned", "30", "1800"]);
         assert_eq!(words[3], ["192.0.2.11", "1", "25.00", "%", "resolving", "-", "0", "0"]);
         assert!(text.lines().all(|line| !line.ends_with(' ')));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Mac, Scheduler, ServiceId};
+use crate::name::{FlowHash, Mac, Scheduler, ServiceId};
 
 /// One line to the daemon: a [`Request`] and the version of the API it is written in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,6 +75,9 @@ pub struct ServiceAdd {
     /// How backends are chosen.
     #[serde(default)]
     pub scheduler: Scheduler,
+    /// What decides the backend of a flow; without it, the scheduler says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<FlowHash>,
     /// Its first backends.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,

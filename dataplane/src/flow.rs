@@ -11,6 +11,8 @@
 //! IPv6: h = fold(source.high ^ k0, source.low ^ k1) ^ fold(destination.high ^ k2, destination.low ^ k3);
 //!                                                                                hash = fold(h ^ k4, k5 ^ t)
 //! ```
+//!
+//! Where a service goes by the client's address alone, the source is cut to the prefix, and destination and t are 0.
 
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -84,6 +86,24 @@ impl Flow {
             }
             Flow::V6 { source, destination, transport } => {
                 Flow::V6 { source, destination, transport: Transport { ports, ..transport } }
+            }
+        }
+    }
+
+    /// What is left of the flow if the leading bits of the source address are all that counts: the same for all ports and
+    /// VIPs, so that a client gets the same backend from all services with the same backends.
+    pub fn source_only(self, bits: u8) -> Flow {
+        let transport = Transport::new(0, 0, 0);
+        match self {
+            Flow::V4 { source, .. } => {
+                let dropped = 32 - u32::from(bits.min(32));
+                let source = source.unbounded_shr(dropped).unbounded_shl(dropped);
+                Flow::V4 { source, destination: 0, transport }
+            }
+            Flow::V6 { source, .. } => {
+                let dropped = 128 - u32::from(bits.min(128));
+                let source = source.unbounded_shr(dropped).unbounded_shl(dropped);
+                Flow::V6 { source, destination: 0, transport }
             }
         }
     }
@@ -208,6 +228,16 @@ mod tests {
             let many_clients = (0..100_000).map(|i| v6(0xfd00 << 112 | i, 40000));
             assert!(chi_squared(many_clients, bits) < 1250.0);
         }
+    }
+
+    #[test]
+    fn a_prefix_of_the_source_may_be_all_that_counts() {
+        let of = |source, bits| v4(source, 7).source_only(bits).source().to_string();
+        assert_eq!(of(0x0a01_0203, 32), "10.1.2.3");
+        assert_eq!(of(0x0a01_0203, 24), "10.1.2.0");
+        assert_eq!(of(0x0a01_0203, 0), "0.0.0.0");
+        assert_eq!(v6(0xfd00 << 112 | 0x10, 7).source_only(64).source().to_string(), "fd00::");
+        assert_eq!(v4(1, 7).source_only(32), v4(1, 8).source_only(32));
     }
 
     #[test]

@@ -43,12 +43,18 @@ pub struct ServiceEntry {
     pub table: Arc<[u16]>,
     /// Where the service's backends begin in [`Snapshot::targets`].
     pub first_target: usize,
+    /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
+    pub source_bits: Option<u8>,
 }
 
 impl ServiceEntry {
-    /// The slot that a flow with this hash belongs to.
+    /// The slot that a flow belongs to.
     #[inline]
-    pub fn slot(&self, hash: u64) -> Result<&u16, DropReason> {
+    pub fn slot(&self, flow: &Flow, hasher: &FlowHasher) -> Result<&u16, DropReason> {
+        let hash = match self.source_bits {
+            None => hasher.hash(flow),
+            Some(bits) => hasher.hash(&flow.source_only(bits)),
+        };
         self.table.get(maglev::slot(hash, self.table.len())).ok_or(DropReason::NoBackend)
     }
 }

@@ -346,7 +346,7 @@ fn service_stage<'s>(headers: &Headers, snapshot: &'s Snapshot) -> Result<(&'s u
         return Err(not_for_a_service(headers, snapshot));
     };
     let service = &snapshot.services[service];
-    let slot = service.slot(snapshot.hasher.hash(&headers.flow))?;
+    let slot = service.slot(&headers.flow, &snapshot.hasher)?;
     prefetch(slot);
     Ok((slot, service.first_target))
 }
@@ -828,6 +828,37 @@ mod tests {
             let [request, error] = [rig.fate(&request).unwrap(), rig.fate(&error).unwrap()];
             assert_eq!(request[..6], error[..6], "port {port}");
         }
+    }
+
+    #[test]
+    fn clients_stay_with_a_backend_where_their_address_decides() {
+        let backends: Vec<(String, u32)> = (10..60).map(|last| (format!("192.168.0.{last}"), 1)).collect();
+        let backends: Vec<(&str, u32)> = backends.iter().map(|(address, weight)| (address.as_str(), *weight)).collect();
+        let mut model = model();
+        for (vip, hash) in
+            [("192.168.0.101:80", "source"), ("192.168.0.101:443", "source"), ("192.168.0.102:80", "source/24")]
+        {
+            let hash = Some(hash.parse().unwrap());
+            model
+                .add_service(&ctl::request::ServiceAdd { hash, ..service(vip, &backends) }, &TargetIds::new(vec![]))
+                .unwrap();
+        }
+        let mut rig = Rig::new(model);
+        let mut backend_of =
+            |client: &str, vip: &str, from, to| rig.fate(&eth().ipv4(client, vip).tcp(from, to).syn()).unwrap()[5];
+        let mut seen = std::collections::HashSet::new();
+        for last in 1..100 {
+            let client = format!("10.0.0.{last}");
+            let first = backend_of(&client, "192.168.0.101", 1_000, 80);
+            for from in 1_001..1_020 {
+                assert_eq!(backend_of(&client, "192.168.0.101", from, 80), first);
+            }
+            assert_eq!(backend_of(&client, "192.168.0.101", 1_000, 443), first, "another service, the same backends");
+            let network = backend_of("10.0.0.1", "192.168.0.102", 1, 80);
+            assert_eq!(backend_of(&client, "192.168.0.102", 7, 80), network, "one network is one client");
+            seen.insert(first);
+        }
+        assert!(seen.len() > 30, "clients spread: {}", seen.len());
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn service(service: &Service, neighbors: &Neighbors) -> answer::Service {
     answer::Service {
         id: service.id,
         scheduler: service.scheduler,
+        hash: service.hash,
         slots: u32::try_from(service.table.len()).expect("tables are bounded"),
         packets: backends.iter().map(|backend| backend.packets).sum(),
         bytes: backends.iter().map(|backend| backend.bytes).sum(),

@@ -67,8 +67,10 @@ pub(super) struct ServiceSection {
     pub(super) port: Option<PortNumber>,
     /// "tcp" or "udp". Default: "tcp".
     pub(super) protocol: Option<String>,
-    /// "maglev". Default: "maglev".
+    /// "maglev", or "sh": the same by the client's address. Default: "maglev".
     pub(super) scheduler: Option<String>,
+    /// "5tuple", "source" or "source/PREFIX": what decides the backend. Default: as the scheduler says.
+    pub(super) hash: Option<String>,
     /// Not available yet; known, so that it can be refused with a reason.
     pub(super) check: Option<serde_json::Value>,
     /// Who answers.

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ctl::request::{BackendSpec, ServiceAdd};
-use ctl::{Mac, Ports, Protocol, Scheduler, ServiceId};
+use ctl::{FlowHash, Mac, Ports, Protocol, Scheduler, ServiceId};
 use ipnet::IpNet;
 
 use crate::counters::TargetIds;
@@ -164,6 +164,7 @@ fn place_of(service: &str, error: &ModelError) -> String {
     let field = match error {
         ModelError::InList { .. } => error.field(),
         ModelError::PortsOverlap { .. } => "port".into(),
+        ModelError::HashOfSh | ModelError::HashPrefix { .. } => "hash".into(),
         _ => "vip".into(),
     };
     format!("{service}.{field}")
@@ -300,6 +301,7 @@ impl Reader {
         let protocol: Option<Protocol> = self.named(key, "protocol", protocol);
         let scheduler = section.scheduler.as_deref().unwrap_or("maglev");
         let scheduler: Option<Scheduler> = self.named(key, "scheduler", scheduler);
+        let hash: Option<FlowHash> = section.hash.and_then(|text| self.named(key, "hash", &text));
         if section.check.is_some() {
             self.source
                 .problem(&format!("{key}.check"), "Health checks are not available in this release: take the key out");
@@ -318,6 +320,7 @@ impl Reader {
         Some(ServiceAdd {
             service: ServiceId { vip: vip?, port: port?, protocol: protocol? },
             scheduler: scheduler?,
+            hash,
             backends,
         })
     }
@@ -505,6 +508,9 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("weight = 3", "weight = -1", "services[0].backends[1].weight"),
             ("port = 80", "port = \"80,http\"", "a range (8000-8100)"),
             ("scheduler = \"maglev\"", "scheduler = \"wlc\"", "not available in this release"),
+            ("scheduler = \"maglev\"", "scheduler = \"sh\"\nhash = \"5tuple\"", "services[0].hash"),
+            ("scheduler = \"maglev\"", "hash = \"source/33\"", "use 1 to 32"),
+            ("scheduler = \"maglev\"", "hash = \"client\"", "source/PREFIX"),
             ("scheduler = \"maglev\"", "check = { type = \"http\" }", "Health checks are not available"),
             ("vip = \"192.168.0.101\"", "vip = \"192.168.0.2\"", "own address"),
             ("vip = \"192.168.0.101\"", "vip = \"192.168.0.255\"", "single host"),

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::Mac;
+use ctl::{FlowHash, Mac};
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{Model, link_local};
+use super::{Model, Service, link_local};
 use crate::flow::FlowHasher;
 use crate::snapshot::{LocalPort, ServiceEntry, Snapshot, Target, VipMap};
 
@@ -25,7 +25,11 @@ pub fn compile(
     let mut targets = Vec::new();
     for (number, service) in (0..).zip(model.services.values()) {
         vips.insert_service(service.id, number);
-        services.push(ServiceEntry { table: service.table.clone(), first_target: targets.len() });
+        services.push(ServiceEntry {
+            table: service.table.clone(),
+            first_target: targets.len(),
+            source_bits: source_bits(service),
+        });
         targets.extend(service.backends.iter().map(|backend| {
             let mac = backend.pinned.or_else(|| resolve(backend.address));
             Target::new(mac, port_macs[backend.port], backend.port, backend.target.place())
@@ -44,6 +48,14 @@ pub fn compile(
         targets: targets.into(),
         ports,
         model,
+    }
+}
+
+/// The leading bits of the client's address that decide, where nothing else does.
+fn source_bits(service: &Service) -> Option<u8> {
+    match service.hash {
+        FlowHash::FiveTuple => None,
+        FlowHash::Source { prefix } => Some(prefix.unwrap_or(if service.id.vip.is_ipv4() { 32 } else { 128 })),
     }
 }
 

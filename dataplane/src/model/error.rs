@@ -43,6 +43,17 @@ pub enum ModelError {
         /// The service that has these ports.
         other: Box<ServiceId>,
     },
+    /// sh is hashing by the client's address.
+    #[error("Scheduler sh goes by the client's address: leave the hash out, or use scheduler maglev for 5tuple")]
+    HashOfSh,
+    /// More bits than the address has.
+    #[error("A prefix of {prefix} bits is longer than the client's address: use 1 to {bits}")]
+    HashPrefix {
+        /// The prefix length.
+        prefix: u8,
+        /// Bits of an address of the VIP's family.
+        bits: u8,
+    },
     /// A weight that LVS does not know either.
     #[error("Weight {0} is out of range: use 0 to {MAX_WEIGHT}")]
     Weight(u32),
@@ -141,6 +152,7 @@ impl ModelError {
             ModelError::NotUnicast(_) | ModelError::Mapped(_) | ModelError::LinkLocal(_) => "address",
             ModelError::PortsOverlap { .. } | ModelError::BackendPort { .. } => "port",
             ModelError::Weight(_) => "weight",
+            ModelError::HashOfSh | ModelError::HashPrefix { .. } => "hash",
             ModelError::MacNotUnicast(_) => "mac",
             ModelError::NothingToChange => "",
             ModelError::InList { index, error } => return format!("backends[{index}].{}", error.field()),

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
-use ctl::{MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
+use ctl::{FlowHash, MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
 use ipnet::IpNet;
 
 use crate::counters::{TargetId, TargetIds};
@@ -52,6 +52,8 @@ pub struct Service {
     pub id: ServiceId,
     /// How backends are chosen.
     pub scheduler: Scheduler,
+    /// What decides the backend of a flow.
+    pub hash: FlowHash,
     /// In ascending order of their addresses.
     pub backends: Vec<Backend>,
     /// The Maglev table over `backends`; empty where nobody has a weight.
@@ -99,7 +101,8 @@ impl Model {
             return Err(vec![ModelError::TooManyServices]);
         }
         let mut errors: Vec<ModelError> = self.check_vip(id).err().into_iter().collect();
-        let mut service = Service { id, scheduler: wanted.scheduler, backends: Vec::new(), table: Arc::new([]) };
+        let hash = flow_hash(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let mut service = Service { id, scheduler: wanted.scheduler, hash, backends: Vec::new(), table: Arc::new([]) };
         for (index, backend) in wanted.backends.iter().enumerate() {
             if let Err(error) = self.insert_backend(&mut service, backend, ids) {
                 errors.push(ModelError::InList { index, error: Box::new(error) });
@@ -326,6 +329,20 @@ impl Service {
         self.backends
             .binary_search_by_key(&address, |backend| backend.address)
             .map_err(|_| ModelError::NoSuchBackend { service: self.id, address })
+    }
+}
+
+/// What decides: what is asked for, if it goes together with scheduler and VIP, else what the scheduler stands for.
+fn flow_hash(wanted: &ServiceAdd) -> Result<FlowHash, ModelError> {
+    let bits = if wanted.service.vip.is_ipv4() { 32 } else { 128 };
+    match (wanted.scheduler, wanted.hash) {
+        (Scheduler::Maglev, None) => Ok(FlowHash::FiveTuple),
+        (Scheduler::Sh, None) => Ok(FlowHash::Source { prefix: None }),
+        (Scheduler::Sh, Some(FlowHash::FiveTuple)) => Err(ModelError::HashOfSh),
+        (_, Some(FlowHash::Source { prefix: Some(prefix) })) if prefix > bits => {
+            Err(ModelError::HashPrefix { prefix, bits })
+        }
+        (_, Some(hash)) => Ok(hash),
     }
 }
 

@@ -28,6 +28,7 @@ pub fn service(id: &str, backends: &[(&str, u32)]) -> ServiceAdd {
     ServiceAdd {
         service: id.parse().expect("a service"),
         scheduler: Scheduler::Maglev,
+        hash: None,
         backends: backends.iter().map(|(address, weight)| backend(address, *weight)).collect(),
     }
 }
