@@ -1,7 +1,7 @@
 //! The daemon: ports, workers, slow path, control socket; then waits for the end, and takes all down again.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -49,6 +49,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         port.device.check().with_context(|| format!("Port {} does not open", port.name))?;
     }
     let (eal, mempool, hugepages) = start_dpdk(config)?;
+    let _folder = RuntimeFolder(eal.runtime_folder());
     let (ports, queues) = open_ports(config, &eal, &mempool)?;
 
     let lcores = &config.director.workers;
@@ -216,6 +217,15 @@ fn warn_of_kernel_addresses(device: &Device) {
         if let Some(address) = v4.or(v6.map(IpAddr::V6)) {
             warn!("{name} has the address {address} in the kernel, too: remove it (ip address flush dev {name})");
         }
+    }
+}
+
+/// EAL's folder, which it does not remove by itself. If there is something in it, it stays.
+struct RuntimeFolder(PathBuf);
+
+impl Drop for RuntimeFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
     }
 }
 

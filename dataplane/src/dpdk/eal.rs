@@ -1,6 +1,7 @@
 //! The environment abstraction layer: DPDK's start and end.
 
 use std::ffi::{CStr, CString, c_char};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -82,18 +83,23 @@ impl Eal {
     }
 }
 
+impl Eal {
+    /// Where EAL keeps files of this process; without shared configuration, none. EAL leaves the folder when it ends.
+    pub fn runtime_folder(&self) -> PathBuf {
+        // SAFETY: initialized, since `self` exists: a NUL-terminated string that EAL does not change any more.
+        let folder = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+        folder.to_string_lossy().into_owned().into()
+    }
+}
+
 impl Drop for Eal {
     fn drop(&mut self) {
-        // SAFETY: initialized, since `self` exists: a NUL-terminated string that EAL does not change any more.
-        let folder = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) }.to_string_lossy().into_owned();
         // SAFETY: initialized, since `self` exists, and nobody else uses DPDK any more: ports and mempools hold an `Arc`
         // of `self`; queue pairs hold ports, and a mempool that is dropped while mbufs are out keeps EAL for ever.
         let code = unsafe { dpdk_sys::rte_eal_cleanup() };
         if code < 0 {
             tracing::warn!("DPDK's cleanup failed: {}", DpdkError::from_return(code));
         }
-        // EAL empties its folder and leaves it. If there is something in it, it is not ours to remove.
-        let _ = std::fs::remove_dir(folder);
     }
 }
 

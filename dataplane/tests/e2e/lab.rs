@@ -20,6 +20,7 @@ pub(crate) const VIP6: &str = "fd00::101";
 pub(crate) const DIRECTOR: &str = "192.168.0.2";
 pub(crate) const DIRECTOR6: &str = "fd00::2";
 const PREFIX: &str = "shunt-e2e";
+const REAL_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/real-server");
 
 /// Where the client is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,8 +143,7 @@ impl Lab {
 
     /// Makes a host a real server of these VIPs.
     pub(crate) fn real_server(&self, host: &str, vips: &[&str]) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/real-server");
-        self.on(host, &[&[script.to_str().unwrap(), "start", "--interface", "lan0"], vips].concat());
+        self.on(host, &[&[REAL_SERVER, "start", "--interface", "lan0"], vips].concat());
     }
 
     /// An nginx that says who it is and who asked, and serves the files of its folder under /files/.
@@ -418,14 +418,33 @@ impl Drop for Lab {
             let _ = File::open(self.log()).and_then(|mut file| file.read_to_string(&mut log));
             eprintln!("--- the daemon's log ---\n{log}---");
         }
-        for child in self.daemon.iter_mut().chain(&mut self.children) {
+        if let Some(daemon) = &mut self.daemon {
+            end(daemon);
+        }
+        for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        for server in ["rs1", "rs2"] {
+            // It remembers in /run what it changed.
+            let _ = self.try_on(server, &[REAL_SERVER, "stop", VIP, VIP6]);
         }
         for namespace in &self.namespaces {
             let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
         }
     }
+}
+
+/// Lets a daemon clean up after itself; one that does not is killed.
+fn end(daemon: &mut Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    let begin = Instant::now();
+    while matches!(daemon.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = daemon.kill();
+    let _ = daemon.wait();
 }
 
 /// Removes what a test that was killed has left: namespaces of ours whose process is gone, and what runs in them.
