@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{FlowHash, Mac, Scheduler, ServiceId};
+use crate::name::{FlowHash, Mac, OnAllDown, Scheduler, ServiceId, Tracking};
 
 /// One line from the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,8 +122,16 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// What decides the backend of a flow.
     pub hash: FlowHash,
+    /// Which flows are remembered.
+    pub tracking: Tracking,
+    /// For how many seconds a flow is remembered that nothing is heard of, and how long a change hands over.
+    pub idle_timeout_s: u64,
+    /// What becomes of packets when all backends are down.
+    pub on_all_down: OnAllDown,
     /// The slots of its Maglev table.
     pub slots: u32,
+    /// Slots whose old flows still go to another backend than new ones: a change is being handed over.
+    pub slots_in_handover: u32,
     /// Frames forwarded to its backends.
     pub packets: u64,
     /// Bytes of these frames, Ethernet header included.
@@ -147,6 +155,13 @@ pub struct Backend {
     pub mac: Option<Mac>,
     /// Whether the MAC address is given by the configuration.
     pub mac_pinned: bool,
+    /// Seconds until what is left of its flows goes elsewhere, where it is being drained with a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_left_s: Option<u64>,
+    /// Flows to it that workers remember, in use. All of its flows only where the service tracks all.
+    pub active_flows: u64,
+    /// Flows to it that workers remember, beginning or ending.
+    pub inactive_flows: u64,
     /// Frames forwarded to it.
     pub packets: u64,
     /// Bytes of these frames, Ethernet header included.
@@ -159,9 +174,13 @@ pub struct Backend {
 pub enum BackendState {
     /// Its MAC address is known.
     Up,
+    /// It takes no new flows, and keeps the old ones.
+    Draining,
+    /// Its drain is over: nothing goes there.
+    Drained,
     /// Its MAC address is being asked for; frames for it are dropped until then.
     Resolving,
-    /// Nobody answers for its address; frames for it are dropped.
+    /// Nobody answers for its address: it is down, and nothing goes there.
     Unreachable,
 }
 
@@ -260,6 +279,12 @@ pub struct Worker {
     pub dropped_packets: u64,
     /// Frames given to the slow path.
     pub punted_packets: u64,
+    /// Flows that it remembers now.
+    pub remembered_flows: u64,
+    /// How many it has room for.
+    pub room_for_flows: u64,
+    /// Flows that should have been remembered, but there was no room; packets that met that.
+    pub unremembered_packets: u64,
     /// The number of the snapshot it works with.
     pub generation: u64,
 }

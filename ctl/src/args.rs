@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use ctl::request::{BackendAdd, BackendEdit, BackendRemove, BackendSpec, MacChange, Request, ServiceAdd};
-use ctl::{DEFAULT_SOCKET, FlowHash, Mac, NameError, Scheduler, ServiceId, parse_backend};
+use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, MacChange, Request, ServiceAdd};
+use ctl::{DEFAULT_SOCKET, FlowHash, Mac, NameError, OnAllDown, Scheduler, ServiceId, Tracking, parse_backend};
 
 /// Drives a running shuntd.
 ///
@@ -83,12 +83,23 @@ pub(crate) struct ServiceAddArgs {
     /// without one TCP. As in 192.0.2.1:80 or 192.0.2.1:53/udp.
     #[arg(value_name = SERVICE)]
     service: ServiceId,
-    /// How backends are chosen: maglev, or sh (by the client's address).
+    /// How backends are chosen: maglev; sh (by the client's address); or flow by flow: wrr, rr, wlc, lc.
     #[arg(short, long, default_value_t)]
     scheduler: Scheduler,
     /// What decides the backend of a flow: 5tuple, source (the client's address), or source/PREFIX.
     #[arg(long)]
     hash: Option<FlowHash>,
+    /// Which flows are remembered: exceptions (those whose backend a change has made differ from what their hash says)
+    /// or all (for exact numbers of connections; what wrr, rr, wlc and lc need).
+    #[arg(long)]
+    tracking: Option<Tracking>,
+    /// For how long a flow is remembered that nothing is heard of, and how long a change hands over: 90s, 15m, 2h. By
+    /// default 15m, and 5m for UDP.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    idle_timeout: Option<u32>,
+    /// When all backends are down: drop, or all (send to them as if they were up).
+    #[arg(long, default_value_t)]
+    on_all_down: OnAllDown,
     /// A backend, more with more of this option.
     #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC]")]
     backends: Vec<BackendWord>,
@@ -129,7 +140,28 @@ pub(crate) enum BackendCommand {
         #[arg(short, long, value_name = "MAC|resolve")]
         mac: Option<MacChange>,
     },
-    /// Remove a backend from a service.
+    /// Have a backend take no new flows; its old ones stay until they end, or for so long.
+    ///
+    /// Example: shuntctl backend drain 192.0.2.1:80 192.0.2.10 --deadline 10m
+    Drain {
+        /// The service.
+        #[arg(value_name = SERVICE)]
+        service: ServiceId,
+        /// The backend's address.
+        address: IpAddr,
+        /// When what is left of its flows goes to other backends: 90s, 15m, 2h; 0s: at once. Without it, never.
+        #[arg(short, long, value_name = "TIME", value_parser = seconds)]
+        deadline: Option<u32>,
+    },
+    /// Have a backend that was drained take new flows again.
+    Enable {
+        /// The service.
+        #[arg(value_name = SERVICE)]
+        service: ServiceId,
+        /// The backend's address.
+        address: IpAddr,
+    },
+    /// Remove a backend from a service. Its flows break; drain it first.
     Remove {
         /// The service.
         #[arg(value_name = SERVICE)]
@@ -184,14 +216,15 @@ impl ServiceCommand {
         match self {
             ServiceCommand::List => Request::ServiceList,
             ServiceCommand::Show { service } => Request::ServiceShow(*service),
-            ServiceCommand::Add(ServiceAddArgs { service, scheduler, hash, backends }) => {
-                Request::ServiceAdd(ServiceAdd {
-                    service: *service,
-                    scheduler: *scheduler,
-                    hash: *hash,
-                    backends: backends.iter().map(|backend| backend.0.clone()).collect(),
-                })
-            }
+            ServiceCommand::Add(add) => Request::ServiceAdd(ServiceAdd {
+                service: add.service,
+                scheduler: add.scheduler,
+                hash: add.hash,
+                tracking: add.tracking,
+                idle_timeout_s: add.idle_timeout,
+                on_all_down: add.on_all_down,
+                backends: add.backends.iter().map(|backend| backend.0.clone()).collect(),
+            }),
             ServiceCommand::Remove { service } => Request::ServiceRemove(*service),
         }
     }
@@ -207,11 +240,23 @@ impl BackendCommand {
             BackendCommand::Edit { service, address, weight, mac } => {
                 Request::BackendEdit(BackendEdit { service: *service, address: *address, weight: *weight, mac: *mac })
             }
+            BackendCommand::Drain { service, address, deadline } => {
+                Request::BackendDrain(BackendDrain { service: *service, address: *address, deadline_s: *deadline })
+            }
+            BackendCommand::Enable { service, address } => {
+                Request::BackendEnable(BackendName { service: *service, address: *address })
+            }
             BackendCommand::Remove { service, address } => {
-                Request::BackendRemove(BackendRemove { service: *service, address: *address })
+                Request::BackendRemove(BackendName { service: *service, address: *address })
             }
         }
     }
+}
+
+/// Reads a length of time, such as 90s or 15m, in whole seconds.
+fn seconds(text: &str) -> Result<u32, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}: write 90s, 15m or 2h"))?;
+    u32::try_from(time.as_secs()).map_err(|_| "too long".into())
 }
 
 /// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC]`.
@@ -278,6 +323,21 @@ mod tests {
         };
         assert_eq!((add.backend.weight, add.backend.port), (7, Some(80)));
         assert_eq!(request("shuntctl port list --json").unwrap(), Request::PortList);
+        let Request::ServiceAdd(add) =
+            request("shuntctl service add 192.0.2.1:80 -s wlc --tracking all --idle-timeout 2h --on-all-down all")
+                .unwrap()
+        else {
+            panic!("not a service-add")
+        };
+        assert_eq!(
+            (add.scheduler, add.tracking, add.idle_timeout_s),
+            (Scheduler::Wlc, Some(Tracking::All), Some(7_200))
+        );
+        let Request::BackendDrain(drain) = request("shuntctl backend drain 192.0.2.1:80 192.0.2.9 -d 10m").unwrap()
+        else {
+            panic!("not a backend-drain")
+        };
+        assert_eq!(drain.deadline_s, Some(600));
     }
 
     #[test]
@@ -286,7 +346,9 @@ mod tests {
             "shuntctl",
             "shuntctl service add 192.0.2.1",
             "shuntctl service add 192.0.2.1:80/icmp",
-            "shuntctl service add 192.0.2.1:80 -s wlc",
+            "shuntctl service add 192.0.2.1:80 -s lblc",
+            "shuntctl service add 192.0.2.1:80 --idle-timeout 15",
+            "shuntctl backend drain 192.0.2.1:80 192.0.2.9 -d soon",
             "shuntctl service add 192.0.2.1:80 -b 192.0.2.9,wait=3",
             "shuntctl backend add 192.0.2.1:80 web1",
             "shuntctl backend add 192.0.2.1:80 192.0.2.9,weight=5",

@@ -19,7 +19,9 @@ mod ports;
 pub mod request;
 
 pub use client::{Client, ClientError};
-pub use name::{FlowHash, Mac, NameError, Protocol, Scheduler, ServiceId, parse_backend, parse_endpoint};
+pub use name::{
+    FlowHash, Mac, NameError, OnAllDown, Protocol, Scheduler, ServiceId, Tracking, parse_backend, parse_endpoint,
+};
 pub use ports::{MAX_PORT_RANGES, PortRange, Ports};
 
 /// The version of the types in this library; a daemon answers requests of its own version only.

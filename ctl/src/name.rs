@@ -38,8 +38,14 @@ pub enum NameError {
     #[error("Protocol \"{0}\" is not known: use tcp or udp")]
     Protocol(String),
     /// A scheduler Shunt does not have.
-    #[error("Scheduler \"{0}\" is not available in this release: use maglev or sh")]
+    #[error("Scheduler \"{0}\" is not known: use maglev, sh, wrr, rr, wlc or lc")]
     Scheduler(String),
+    /// No set of flows.
+    #[error("\"{0}\" is not what can be remembered: use exceptions or all")]
+    Tracking(String),
+    /// Nothing that can be done without backends.
+    #[error("\"{0}\" is nothing to do when all backends are down: use drop or all")]
+    OnAllDown(String),
 }
 
 /// A MAC address; written and read as `52:54:00:12:34:56`.
@@ -139,7 +145,68 @@ pub enum Scheduler {
     Maglev,
     /// The same over the client's address alone, so that a client always gets the same backend (persistence).
     Sh,
+    /// Smooth weighted round-robin, flow by flow.
+    Wrr,
+    /// Round-robin, flow by flow; weights above 0 are all the same.
+    Rr,
+    /// To whoever has the fewest connections for its weight.
+    Wlc,
+    /// To whoever has the fewest connections.
+    Lc,
 }
+
+impl Scheduler {
+    /// Whether the choice depends on more than the flow itself, so that it must be remembered.
+    pub fn decides_by_flow(self) -> bool {
+        !matches!(self, Scheduler::Maglev | Scheduler::Sh)
+    }
+}
+
+/// Which flows of a service are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Tracking {
+    /// Those whose backend differs from what their hash says, after a change.
+    #[default]
+    Exceptions,
+    /// All of them: for exact numbers of connections.
+    All,
+}
+
+/// What becomes of packets to a service whose backends are all down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum OnAllDown {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They go to the backends as if all were up.
+    All,
+}
+
+/// Enums that are a word each: `Display` and `FromStr`.
+macro_rules! words {
+    ($name:ident, $error:ident, $($variant:ident = $word:literal),*) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $($name::$variant => $word),* })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                match text {
+                    $($word => Ok($name::$variant),)*
+                    _ => Err(NameError::$error(text.into())),
+                }
+            }
+        }
+    };
+}
+
+words!(Tracking, Tracking, Exceptions = "exceptions", All = "all");
+words!(OnAllDown, OnAllDown, Drop = "drop", All = "all");
+words!(Scheduler, Scheduler, Maglev = "maglev", Sh = "sh", Wrr = "wrr", Rr = "rr", Wlc = "wlc", Lc = "lc");
 
 /// What decides the backend of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -176,27 +243,6 @@ impl FromStr for FlowHash {
                 _ => Err(NameError::FlowHash(text.into())),
             },
             _ => Err(NameError::FlowHash(text.into())),
-        }
-    }
-}
-
-impl fmt::Display for Scheduler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Scheduler::Maglev => f.pad("maglev"),
-            Scheduler::Sh => f.pad("sh"),
-        }
-    }
-}
-
-impl FromStr for Scheduler {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        match text {
-            "maglev" => Ok(Scheduler::Maglev),
-            "sh" => Ok(Scheduler::Sh),
-            _ => Err(NameError::Scheduler(text.into())),
         }
     }
 }
@@ -280,7 +326,7 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(Mac, Protocol, Scheduler, FlowHash);
+serde_as_text!(Mac, Protocol, Scheduler, FlowHash, Tracking, OnAllDown);
 
 #[cfg(test)]
 mod tests {

@@ -68,8 +68,18 @@ fn services(services: &[Service]) -> String {
     if services.is_empty() {
         return "No services: `shuntctl service add VIP:PORT`\n".into();
     }
-    let mut table =
-        table(&["SERVICE", "SCHEDULER", "BACKEND", ">WEIGHT", ">SHARE", "STATE", "MAC", ">PACKETS", ">BYTES"]);
+    let mut table = table(&[
+        "SERVICE",
+        "SCHEDULER",
+        "BACKEND",
+        ">WEIGHT",
+        ">SHARE",
+        "STATE",
+        "MAC",
+        ">FLOWS",
+        ">PACKETS",
+        ">BYTES",
+    ]);
     for service in services {
         let totals = [service.packets.to_string(), service.bytes.to_string()];
         let [packets, bytes] = totals;
@@ -80,6 +90,7 @@ fn services(services: &[Service]) -> String {
             dash(),
             dash(),
             dash(),
+            handover(service),
             dash(),
             dash(),
             packets,
@@ -95,19 +106,29 @@ fn services(services: &[Service]) -> String {
 /// With what decides, where that is not what the scheduler stands for.
 fn scheduler(service: &Service) -> String {
     match (service.scheduler, service.hash) {
-        (Scheduler::Maglev, FlowHash::FiveTuple) | (Scheduler::Sh, FlowHash::Source { prefix: None }) => {
-            service.scheduler.to_string()
-        }
+        (Scheduler::Sh, FlowHash::Source { prefix: None }) | (_, FlowHash::FiveTuple) => service.scheduler.to_string(),
         (scheduler, hash) => format!("{scheduler} {hash}"),
     }
 }
 
-fn backend_row(backend: &Backend) -> [String; 9] {
-    let state = match backend.state {
-        BackendState::Up if backend.weight == 0 => "no new flows",
-        BackendState::Up => "up",
-        BackendState::Resolving => "resolving",
-        BackendState::Unreachable => "unreachable",
+/// How far a change has been handed over.
+fn handover(service: &Service) -> String {
+    if service.slots_in_handover == 0 {
+        return String::new();
+    }
+    let share = f64::from(service.slots_in_handover) * 100.0 / f64::from(service.slots.max(1));
+    format!("hand-over of {share:.1} %")
+}
+
+fn backend_row(backend: &Backend) -> [String; 10] {
+    let state = match (backend.state, backend.drain_left_s) {
+        (BackendState::Up, _) if backend.weight == 0 => "no new flows".into(),
+        (BackendState::Up, _) => "up".into(),
+        (BackendState::Draining, Some(left)) => format!("draining, {} left", duration(left)),
+        (BackendState::Draining, None) => "draining".into(),
+        (BackendState::Drained, _) => "drained".into(),
+        (BackendState::Resolving, _) => "resolving".into(),
+        (BackendState::Unreachable, _) => "unreachable".into(),
     };
     let mac = backend.mac.map_or("-".into(), |mac| mac.to_string());
     [
@@ -116,8 +137,9 @@ fn backend_row(backend: &Backend) -> [String; 9] {
         backend.address.to_string(),
         backend.weight.to_string(),
         format!("{:.2} %", backend.share * 100.0),
-        state.into(),
+        state,
         if backend.mac_pinned { format!("{mac} pinned") } else { mac },
+        (backend.active_flows + backend.inactive_flows).to_string(),
         backend.packets.to_string(),
         backend.bytes.to_string(),
     ]
@@ -199,6 +221,8 @@ fn workers(workers: &[Worker]) -> String {
         ">FORWARDED",
         ">DROPPED",
         ">TO SLOW PATH",
+        ">FLOWS REMEMBERED",
+        ">NO ROOM",
         ">TURNS",
         ">BUSY TURNS",
         ">SNAPSHOT",
@@ -212,6 +236,8 @@ fn workers(workers: &[Worker]) -> String {
             worker.forwarded_packets.to_string(),
             worker.dropped_packets.to_string(),
             worker.punted_packets.to_string(),
+            format!("{} of {}", worker.remembered_flows, worker.room_for_flows),
+            worker.unremembered_packets.to_string(),
             worker.turns.to_string(),
             worker.busy_turns.to_string(),
             worker.generation.to_string(),
@@ -297,17 +323,18 @@ mod tests {
     #[test]
     fn a_service_list_has_a_line_for_each_backend() {
         let service: Service = serde_json::from_str(
-            r#"{"vip":"192.0.2.1","port":80,"protocol":"tcp","scheduler":"maglev","hash":"source/24","slots":65537,"packets":30,"bytes":1800,
+            r#"{"vip":"192.0.2.1","port":80,"protocol":"tcp","scheduler":"maglev","hash":"source/24","tracking":"exceptions",
+            "idle_timeout_s":900,"on_all_down":"drop","slots":65537,"slots_in_handover":16384,"packets":30,"bytes":1800,
             "backends":[{"address":"192.0.2.10","weight":3,"share":0.75,"state":"up","mac":"02:00:00:00:00:0a",
-            "mac_pinned":true,"packets":30,"bytes":1800},{"address":"192.0.2.11","weight":1,"share":0.25,
-            "state":"resolving","mac":null,"mac_pinned":false,"packets":0,"bytes":0}]}"#,
+            "mac_pinned":true,"active_flows":3,"inactive_flows":1,"packets":30,"bytes":1800},{"address":"192.0.2.11","weight":1,"share":0.25,
+            "state":"resolving","mac":null,"mac_pinned":false,"active_flows":0,"inactive_flows":0,"packets":0,"bytes":0}]}"#,
         )
         .unwrap();
         let text = services(&[service]);
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(words[1], ["192.0.2.1:80/tcp", "maglev", "source/24", "30", "1800"]);
-        assert_eq!(words[2], ["192.0.2.10", "3", "75.00", "%", "up", "02:00:00:00:00:0a", "pinned", "30", "1800"]);
-        assert_eq!(words[3], ["192.0.2.11", "1", "25.00", "%", "resolving", "-", "0", "0"]);
+        assert_eq!(words[1], ["192.0.2.1:80/tcp", "maglev", "source/24", "hand-over", "of", "25.0", "%", "30", "1800"]);
+        assert_eq!(words[2], ["192.0.2.10", "3", "75.00", "%", "up", "02:00:00:00:00:0a", "pinned", "4", "30", "1800"]);
+        assert_eq!(words[3], ["192.0.2.11", "1", "25.00", "%", "resolving", "-", "0", "0", "0"]);
         assert!(text.lines().all(|line| !line.ends_with(' ')));
     }
 }

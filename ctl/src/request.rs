@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{FlowHash, Mac, Scheduler, ServiceId};
+use crate::name::{FlowHash, Mac, OnAllDown, Scheduler, ServiceId, Tracking};
 
 /// One line to the daemon: a [`Request`] and the version of the API it is written in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,8 +42,12 @@ pub enum Request {
     BackendAdd(BackendAdd),
     /// Changes a backend's weight or MAC address.
     BackendEdit(BackendEdit),
+    /// Has a backend take no new flows, and keep the old ones.
+    BackendDrain(BackendDrain),
+    /// Has a backend that was drained take new flows again.
+    BackendEnable(BackendName),
     /// Removes a backend from a service.
-    BackendRemove(BackendRemove),
+    BackendRemove(BackendName),
 }
 
 impl Request {
@@ -61,6 +65,8 @@ impl Request {
             | Request::ServiceRemove(_)
             | Request::BackendAdd(_)
             | Request::BackendEdit(_)
+            | Request::BackendDrain(_)
+            | Request::BackendEnable(_)
             | Request::BackendRemove(_) => true,
         }
     }
@@ -78,9 +84,27 @@ pub struct ServiceAdd {
     /// What decides the backend of a flow; without it, the scheduler says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<FlowHash>,
+    /// Which flows are remembered; without it, the scheduler says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Tracking>,
+    /// For how many seconds a flow is remembered that nothing is heard of, and how long a change hands over. Without it,
+    /// 900 (TCP, SCTP) or 300 (UDP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<u32>,
+    /// What becomes of packets when all backends are down.
+    #[serde(default)]
+    pub on_all_down: OnAllDown,
     /// Its first backends.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
+}
+
+impl ServiceAdd {
+    /// With these backends, and for the rest, what is usual.
+    pub fn new(service: ServiceId, backends: Vec<BackendSpec>) -> Self {
+        let (scheduler, on_all_down) = (Scheduler::default(), OnAllDown::default());
+        ServiceAdd { service, scheduler, hash: None, tracking: None, idle_timeout_s: None, on_all_down, backends }
+    }
 }
 
 /// A backend as an operator asks for it.
@@ -168,10 +192,24 @@ impl<'de> Deserialize<'de> for MacChange {
     }
 }
 
-/// Which backend of which service goes.
+/// Which backend of which service is to be drained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BackendRemove {
+pub struct BackendDrain {
+    /// The service.
+    pub service: ServiceId,
+    /// The backend's address.
+    pub address: IpAddr,
+    /// After so many seconds, what is left of its flows goes elsewhere; 0: at once. Without it, it keeps them until they
+    /// end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<u32>,
+}
+
+/// A backend of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendName {
     /// The service.
     pub service: ServiceId,
     /// The backend's address.

@@ -4,8 +4,10 @@
 //! locked instruction, and no two workers write to one cache line. Readers sum over the workers and may be a few
 //! packets behind.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use crate::exit::{DropReason, PuntReason};
 
@@ -21,6 +23,12 @@ impl Counter {
     #[inline]
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Takes off; only the owning thread may.
+    #[inline]
+    pub fn sub(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
     }
 
     /// Replaces the value; only the owning thread may.
@@ -50,6 +58,10 @@ pub struct WorkerCounters {
     pub cycles: Counter,
     /// The snapshot it works with.
     pub generation: Counter,
+    /// Flows that it remembers now ([`crate::exceptions`]).
+    pub exceptions: Counter,
+    /// Flows that should have been remembered, but there was no room.
+    pub exceptions_full: Counter,
     /// By port.
     pub ports: Box<[PortCounters]>,
     /// By pair of service and backend, see [`TargetId`].
@@ -76,13 +88,18 @@ pub struct PortCounters {
     pub punts: [Counter; PuntReason::COUNT],
 }
 
-/// What one worker sent to a backend for a service.
+/// What one worker sent to a backend for a service, and which of its flows it remembers.
 #[derive(Debug, Default)]
+#[repr(align(32))] // never across two cache lines
 pub struct TargetCounters {
     /// Frames.
     pub packets: Counter,
     /// Bytes.
     pub bytes: Counter,
+    /// Flows that are remembered now and in use. Not a count of all flows, unless the service tracks all.
+    pub active: Counter,
+    /// Flows that are remembered now and are beginning or ending.
+    pub inactive: Counter,
 }
 
 impl WorkerCounters {
@@ -94,6 +111,8 @@ impl WorkerCounters {
             busy_cycles: Counter::default(),
             cycles: Counter::default(),
             generation: Counter::default(),
+            exceptions: Counter::default(),
+            exceptions_full: Counter::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
             targets: (0..MAX_TARGETS).map(|_| TargetCounters::default()).collect(),
         }
@@ -135,9 +154,14 @@ pub struct TargetIds {
 
 #[derive(Debug, Default)]
 struct Free {
-    returned: Vec<u32>,
+    /// The first was given back first.
+    returned: VecDeque<(Instant, u32)>,
     never_used: u32,
 }
+
+/// For so long, a place that was given back is nobody's: remembered flows name their backend by its place, and must not
+/// find somebody else there. Longer than a sweep through the tables of remembered flows takes.
+const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// The place where the workers count what they send to one backend of one service. It is given back when the last
 /// holder lets go of it: the model, and each snapshot that workers may still use.
@@ -155,11 +179,19 @@ impl TargetIds {
         Arc::new(TargetIds { workers, free: Mutex::default() })
     }
 
-    /// A place that nobody uses; `None` where all [`MAX_TARGETS`] are in use.
+    /// A place that nobody uses; `None` where all [`MAX_TARGETS`] are in use, or were a minute ago.
     pub fn take(self: &Arc<Self>) -> Option<TargetId> {
+        self.take_at(Instant::now())
+    }
+
+    fn take_at(self: &Arc<Self>, now: Instant) -> Option<TargetId> {
         let mut free = self.free.lock().expect("no holder of this lock panics");
-        let place = match free.returned.pop() {
-            Some(place) => place,
+        let rested = |(since, _): &&(Instant, u32)| now.saturating_duration_since(*since) >= QUARANTINE;
+        let place = match free.returned.front().filter(rested).copied() {
+            Some((_, place)) => {
+                free.returned.pop_front();
+                place
+            }
             None if (free.never_used as usize) < MAX_TARGETS => {
                 free.never_used += 1;
                 free.never_used - 1
@@ -167,6 +199,11 @@ impl TargetIds {
             None => return None,
         };
         Some(TargetId { place, before: self.sum(place), ids: Arc::downgrade(self) })
+    }
+
+    /// How many workers count.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     fn sum(&self, place: u32) -> Traffic {
@@ -186,6 +223,15 @@ impl TargetId {
         self.place
     }
 
+    /// How many flows the workers remember, active and inactive ones.
+    pub fn flows(&self) -> (u64, u64) {
+        let Some(ids) = self.ids.upgrade() else { return (0, 0) };
+        let targets = ids.workers.iter().map(|worker| &worker.targets[self.place as usize]);
+        targets.fold((0, 0), |(active, inactive), target| {
+            (active + target.active.read(), inactive + target.inactive.read())
+        })
+    }
+
     /// What all workers have sent since the place was handed out.
     pub fn traffic(&self) -> Traffic {
         let Some(ids) = self.ids.upgrade() else { return Traffic::default() };
@@ -200,7 +246,7 @@ impl TargetId {
 impl Drop for TargetId {
     fn drop(&mut self) {
         if let Some(ids) = self.ids.upgrade() {
-            ids.free.lock().expect("no holder of this lock panics").returned.push(self.place);
+            ids.free.lock().expect("no holder of this lock panics").returned.push_back((Instant::now(), self.place));
         }
     }
 }
@@ -219,7 +265,8 @@ mod tests {
         assert_eq!(first.traffic(), Traffic { packets: 5, bytes: 500 });
         let place = first.place();
         drop(first);
-        let second = ids.take().unwrap();
+        assert_ne!(ids.take().unwrap().place(), place, "somebody may still remember who was there");
+        let second = ids.take_at(Instant::now() + QUARANTINE).unwrap();
         assert_eq!(second.place(), place);
         assert_eq!(second.traffic(), Traffic::default());
     }
@@ -230,7 +277,7 @@ mod tests {
         let all: Vec<TargetId> = (0..MAX_TARGETS).map(|_| ids.take().unwrap()).collect();
         assert!(ids.take().is_none());
         drop(all);
-        assert!(ids.take().is_some());
+        assert!(ids.take_at(Instant::now() + QUARANTINE).is_some());
     }
 
     #[test]

@@ -15,13 +15,15 @@ use dataplane::config::Config;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
 use dataplane::dpdk::{
-    Device, Eal, EalOptions, Mbuf, Memory, Mempool, Port, PortSettings, QueuePair, RegisteredThread, tsc_hz,
+    Device, Eal, EalOptions, Mbuf, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair, RegisteredThread,
+    tsc_hz,
 };
-use dataplane::fragment::{self, Fragments};
+use dataplane::exceptions::Exceptions;
+use dataplane::fragment;
 use dataplane::memory;
 use dataplane::slow::neighbor::Neighbors;
 use dataplane::slow::{PortControl, SlowPath};
-use dataplane::worker::{Clock, Rings, Worker, WorkerPort};
+use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -65,6 +67,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let mut threads = Threads { stop: stop.clone(), workers: Vec::new(), slow_path: None };
     let (mut punts, mut outgoing) = (Vec::new(), Vec::new());
     let fragments = fragment::mesh(lcores.len());
+    let mut room_for_flows = 0;
     for (worker, (queues, fragments)) in queues.into_iter().zip(fragments).enumerate() {
         let (to_slow_path, from_worker) = rtrb::RingBuffer::new(RING);
         let (to_worker, from_slow_path) = rtrb::RingBuffer::new(RING);
@@ -77,8 +80,9 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
             ports: worker_ports.collect(),
             director: director.clone(),
             rings: Rings { punts: to_slow_path, outgoing: from_slow_path },
-            fragments,
+            memory: Memory { fragments, exceptions: Exceptions::new(config.director.room, worker) },
         };
+        room_for_flows = state.memory.exceptions.room();
         threads.workers.push(start_worker(state, eal.clone(), stop.clone())?);
     }
     // One worker's queues are enough for what the slow path sends.
@@ -97,6 +101,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         config_file: config_file.display().to_string(),
         dpdk: dataplane::dpdk::version(),
         hugepages,
+        room_for_flows,
     };
     let socket = server.run(Arc::new(facts)).context("The control socket's thread cannot be started")?;
     info!(
@@ -146,8 +151,8 @@ fn start_dpdk(config: &Config) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)>
     let mbufs = director.mbufs.unwrap_or_else(|| memory::mbufs(config.ports.len(), director.workers.len()));
     let memory = memory::choose(director.hugepages, Mempool::bytes(mbufs))?;
     match memory {
-        Memory::Huge => info!("packet memory: hugepages, {mbufs} buffers"),
-        Memory::Plain { mib } => {
+        PacketMemory::Huge => info!("packet memory: hugepages, {mbufs} buffers"),
+        PacketMemory::Plain { mib } => {
             info!("packet memory: {mib} MiB of plain pages, {mbufs} buffers; hugepages are faster")
         }
     }
@@ -164,7 +169,7 @@ fn start_dpdk(config: &Config) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)>
     };
     let eal = Eal::init(&options)?;
     let mempool = Mempool::create(&eal, "shunt", mbufs, -1)?;
-    Ok((eal, mempool, memory == Memory::Huge))
+    Ok((eal, mempool, memory == PacketMemory::Huge))
 }
 
 /// As no two daemons have one socket, no two have one prefix; and after a kill -9, the next one finds the same.
@@ -236,7 +241,7 @@ struct WorkerParts {
     ports: Vec<WorkerPort<QueuePair>>,
     director: Arc<Director>,
     rings: Rings<Mbuf>,
-    fragments: Fragments<Mbuf>,
+    memory: Memory<Mbuf>,
 }
 
 /// Starts a worker and waits until it polls, or cannot.
@@ -244,7 +249,7 @@ fn start_worker(parts: WorkerParts, eal: Arc<Eal>, stop: Arc<AtomicBool>) -> any
     let (id, lcore) = (parts.id, parts.lcore);
     let (ready, started) = std::sync::mpsc::channel();
     let body = move || {
-        let WorkerParts { id, lcore, ports, director, rings, fragments } = parts;
+        let WorkerParts { id, lcore, ports, director, rings, memory } = parts;
         if !core_affinity::set_for_current(core_affinity::CoreId { id: lcore }) {
             return drop(ready.send(Err(format!("it cannot be pinned to core {lcore}"))));
         }
@@ -253,8 +258,8 @@ fn start_worker(parts: WorkerParts, eal: Arc<Eal>, stop: Arc<AtomicBool>) -> any
             Err(problem) => return drop(ready.send(Err(format!("EAL does not register it: {problem}")))),
         };
         let counters = director.workers()[id].clone();
-        let clock = Clock { cycles_per_ms: tsc_hz() / 1_000 };
-        let mut worker = Worker::new(ports, director.reader(), counters, rings, fragments, clock);
+        let clock = Clock::new(tsc_hz());
+        let mut worker = Worker::new(ports, director.reader(), counters, rings, memory, clock);
         let _ = ready.send(Ok(()));
         while !stop.load(Ordering::Relaxed) {
             worker.turn();

@@ -3,8 +3,10 @@
 //! All changes go through [`Director`], from the API or from the slow path, one after the other: a new model or new
 //! MAC addresses are compiled to a snapshot and published, or nothing changes.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use ctl::Mac;
 use hashbrown::HashMap;
@@ -23,6 +25,7 @@ pub struct Director {
     /// Who changes the model: one at a time, and without holding up those who only look, or the slow path.
     changing: Mutex<()>,
     state: Mutex<State>,
+    started: Instant,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,14 @@ impl Director {
         let model = Arc::new(model);
         let first = compile(model.clone(), |_| None, &port_macs, 1);
         let state = State { model, macs: HashMap::new(), publisher: Publisher::new(first), generation: 1 };
-        Director { ids, workers, port_macs, changing: Mutex::new(()), state: Mutex::new(state) }
+        Director {
+            ids,
+            workers,
+            port_macs,
+            changing: Mutex::new(()),
+            state: Mutex::new(state),
+            started: Instant::now(),
+        }
     }
 
     /// Changes the model: all of it is done and published, or, on an error, none of it. Returns the number of the
@@ -47,6 +57,7 @@ impl Director {
     pub fn change<E>(&self, change: impl FnOnce(&mut Model, &Arc<TargetIds>) -> Result<(), E>) -> Result<u64, E> {
         let _turn = self.changing.lock().expect("whoever changes the model checks first, and does not panic");
         let mut model = Model::clone(&self.state().model);
+        model.now_ms = self.now_ms();
         // Tables are built here.
         change(&mut model, &self.ids)?;
         let mut state = self.state();
@@ -74,11 +85,37 @@ impl Director {
         if !model.awaits(resolved) {
             return false;
         }
-        let joined = self.change(|model, _| {
-            model.join(resolved);
+        self.change_surely(|model| model.join(resolved));
+        true
+    }
+
+    /// Says which backends cannot be reached: nothing goes there. The others can.
+    pub fn set_down(&self, down: &HashSet<IpAddr>) {
+        let model = self.state().model.clone();
+        if model.down_differs(down) {
+            self.change_surely(|model| model.set_down(down));
+        }
+    }
+
+    /// Ends hand-overs and drains whose time is over; to be called now and then.
+    pub fn expire(&self) {
+        let model = self.state().model.clone();
+        if model.next_deadline().is_some_and(|next| next <= self.now_ms()) {
+            self.change_surely(Model::expire);
+        }
+    }
+
+    fn change_surely(&self, change: impl FnOnce(&mut Model)) {
+        let changed = self.change(|model, _| {
+            change(model);
             Ok::<(), std::convert::Infallible>(())
         });
-        joined.is_ok()
+        changed.expect("nothing can be refused");
+    }
+
+    /// The time of changes, in ms since the start.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).expect("not in the age of the universe")
     }
 
     /// Frees the snapshots that nobody uses any more; to be called now and then.

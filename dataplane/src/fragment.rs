@@ -238,13 +238,14 @@ pub fn mesh<P>(workers: usize) -> Vec<Fragments<P>> {
 mod tests {
     use super::*;
     use crate::flow::Transport;
+    use crate::parse::Segment;
 
     fn flow(source: u32, ports: u32) -> Flow {
         Flow::V4 { source, destination: 0xc0a8_0065, transport: Transport { ports, protocol: 17 } }
     }
 
     fn fragment(identification: u32, first: bool) -> Fragment {
-        Fragment { identification, first }
+        Fragment { identification, first, segment: Segment::Data }
     }
 
     fn hasher() -> FlowHasher {

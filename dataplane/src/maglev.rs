@@ -72,7 +72,10 @@ pub fn slot(hash: u64, size: usize) -> usize {
 pub fn slot_counts(table: &[u16], backends: usize) -> Vec<u32> {
     let mut counts = vec![0; backends];
     for &backend in table {
-        counts[usize::from(backend)] += 1;
+        // A slot may be nobody's.
+        if let Some(count) = counts.get_mut(usize::from(backend)) {
+            *count += 1;
+        }
     }
     counts
 }

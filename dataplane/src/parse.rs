@@ -28,6 +28,7 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
 
 /// What the fast path knows of a packet after parsing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct Headers {
 pub enum Payload {
     /// TCP or UDP with both ports. Or an ICMP error about such a packet: then the flow is that of the packet it quotes,
     /// seen from the client, so that the error follows the flow.
-    Ports,
+    Ports(Segment),
     /// An ICMP or ICMPv6 echo request.
     Echo,
     /// A neighbor discovery message (ICMPv6 types 133 to 137).
@@ -63,6 +64,23 @@ pub struct Fragment {
     pub identification: u32,
     /// Whether it is the first, which has the ports.
     pub first: bool,
+    /// What it tells of its flow.
+    pub segment: Segment,
+}
+
+/// What a packet tells of its flow's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    /// It opens a connection (a SYN without ACK; an SCTP INIT).
+    Open,
+    /// It is part of the flow.
+    Data,
+    /// The client has no more to send (a FIN; an SCTP SHUTDOWN).
+    Fin,
+    /// The client breaks the connection off (a RST; an SCTP ABORT).
+    Rst,
+    /// It belongs to the flow and proves nothing of it: an ICMP error, which anybody can send, or a later fragment.
+    Related,
 }
 
 /// Our MAC address in the form that the parser compares with.
@@ -218,7 +236,10 @@ fn quoted_v4(vip: u32, icmp: &[u8]) -> Result<Headers, Exit> {
         return Err(DropReason::IcmpQuote.into());
     }
     let transport = quoted_transport(header[9], quote.get(header_len..))?;
-    Ok(Headers { flow: Flow::V4 { source: client, destination: vip, transport }, payload: Payload::Ports })
+    Ok(Headers {
+        flow: Flow::V4 { source: client, destination: vip, transport },
+        payload: Payload::Ports(Segment::Related),
+    })
 }
 
 /// The same for ICMPv6 (RFC 4443 §3), which quotes as much as fits.
@@ -239,7 +260,10 @@ fn quoted_v6(vip: u128, icmp: &[u8]) -> Result<Headers, Exit> {
         _ => return Err(DropReason::IcmpQuote.into()),
     };
     let transport = quoted_transport(protocol, payload.get(offset..))?;
-    Ok(Headers { flow: Flow::V6 { source: client, destination: vip, transport }, payload: Payload::Ports })
+    Ok(Headers {
+        flow: Flow::V6 { source: client, destination: vip, transport },
+        payload: Payload::Ports(Segment::Related),
+    })
 }
 
 /// The client's side of a quoted packet's ports.
@@ -322,14 +346,14 @@ fn fragmented(
     first: Option<&[u8]>,
     len: usize,
 ) -> Result<(Transport, Payload), Exit> {
-    let fragment = Fragment { identification, first: first.is_some() };
-    let transport = match first.map(|l4| transport(protocol, l4, len)) {
+    let (transport, segment) = match first.map(|l4| transport(protocol, l4, len)) {
         // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past somebody.
         Some(Err(_)) => return Err(DropReason::FragmentTiny.into()),
-        Some(Ok((transport, _))) => transport,
-        None => Transport::new(0, 0, protocol),
+        Some(Ok((transport, Payload::Ports(segment)))) => (transport, segment),
+        Some(Ok((transport, _))) => (transport, Segment::Data),
+        None => (Transport::new(0, 0, protocol), Segment::Related),
     };
-    Ok((transport, Payload::Fragment(fragment)))
+    Ok((transport, Payload::Fragment(Fragment { identification, first: first.is_some(), segment })))
 }
 
 /// Whether a protocol's header begins with two ports, and services may be of that protocol.
@@ -361,8 +385,34 @@ fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload)
     match l4 {
         [a, b, c, d, ..] if len >= ports_len => {
             let ports = u32::from_be_bytes([*a, *b, *c, *d]);
-            Ok((Transport { ports, protocol }, Payload::Ports))
+            Ok((Transport { ports, protocol }, Payload::Ports(segment(protocol, l4))))
         }
         _ => Err(DropReason::Truncated.into()),
+    }
+}
+
+/// RFC 9293 §3.1 for TCP's flags, RFC 9260 §3.2 for the type of SCTP's first chunk.
+#[inline]
+fn segment(protocol: u8, l4: &[u8]) -> Segment {
+    const TCP_FLAGS: usize = 13;
+    const SCTP_CHUNK: usize = 12;
+    const FIN: u8 = 0x01;
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+    match protocol {
+        TCP => match l4.get(TCP_FLAGS) {
+            Some(flags) if flags & RST != 0 => Segment::Rst,
+            Some(flags) if flags & FIN != 0 => Segment::Fin,
+            Some(flags) if flags & (SYN | ACK) == SYN => Segment::Open,
+            _ => Segment::Data,
+        },
+        SCTP => match l4.get(SCTP_CHUNK) {
+            Some(1) => Segment::Open,     // INIT
+            Some(7 | 8) => Segment::Fin,  // SHUTDOWN, SHUTDOWN ACK
+            Some(6 | 14) => Segment::Rst, // ABORT, SHUTDOWN COMPLETE
+            _ => Segment::Data,
+        },
+        _ => Segment::Data,
     }
 }

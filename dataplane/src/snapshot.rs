@@ -12,10 +12,10 @@ use ctl::{Mac, PortRange, ServiceId};
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use crate::exit::DropReason;
 use crate::flow::{Flow, FlowHasher, Transport};
 use crate::maglev;
 use crate::model::Model;
+use crate::schedule::{Cursor, NOBODY, Schedule};
 
 /// All that a worker needs to know.
 #[derive(Debug)]
@@ -30,32 +30,97 @@ pub struct Snapshot {
     pub services: Box<[ServiceEntry]>,
     /// The backends of all services, those of one service in a row.
     pub targets: Box<[Target]>,
+    /// By place ([`crate::counters::TargetId`]): where in `targets` the backend is that remembered flows know by it.
+    pub places: Box<[Place]>,
     /// The ports' own addresses, for the slow path.
     pub ports: Box<[LocalPort]>,
     /// What the snapshot was made from, for the slow path and for listings.
     pub model: Arc<Model>,
 }
 
-/// A service on the fast path.
+/// A service on the fast path. Its backends are numbered from 0, [`NOBODY`] is none of them.
 #[derive(Debug)]
 pub struct ServiceEntry {
-    /// Slots of the Maglev table: which of the service's backends.
+    /// Slots of the Maglev table: who gets a new flow. All are [`NOBODY`] where nobody takes new flows.
     pub table: Arc<[u16]>,
+    /// During a hand-over: who had the slot before, and still serves.
+    pub before: Option<Arc<[u16]>>,
     /// Where the service's backends begin in [`Snapshot::targets`].
     pub first_target: usize,
+    /// How many there are.
+    pub backends: usize,
     /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
     pub source_bits: Option<u8>,
+    /// Whether all flows are remembered.
+    pub tracks: bool,
+    /// Who gets a new flow.
+    pub schedule: Schedule,
+    /// By worker; none where the schedule needs none.
+    pub cursors: Arc<[Cursor]>,
 }
 
 impl ServiceEntry {
     /// The slot that a flow belongs to.
     #[inline]
-    pub fn slot(&self, flow: &Flow, hasher: &FlowHasher) -> Result<&u16, DropReason> {
-        let hash = match self.source_bits {
-            None => hasher.hash(flow),
-            Some(bits) => hasher.hash(&flow.source_only(bits)),
+    pub fn slot(&self, flow: &Flow, hasher: &FlowHasher) -> usize {
+        self.slot_and_hash(flow, hasher).0
+    }
+
+    /// The slot that a flow belongs to, and the hash of its 5-tuple if that was what the slot was found by.
+    #[inline]
+    pub fn slot_and_hash(&self, flow: &Flow, hasher: &FlowHasher) -> (usize, Option<u64>) {
+        let (hash, whole) = match self.source_bits {
+            None => (hasher.hash(flow), true),
+            Some(bits) => (hasher.hash(&flow.source_only(bits)), false),
         };
-        self.table.get(maglev::slot(hash, self.table.len())).ok_or(DropReason::NoBackend)
+        (maglev::slot(hash, self.table.len()), whole.then_some(hash))
+    }
+
+    /// Who has a slot.
+    #[inline]
+    pub fn now(&self, slot: usize) -> u16 {
+        self.table.get(slot).copied().unwrap_or(NOBODY)
+    }
+
+    /// Who had a slot before.
+    #[inline]
+    pub fn before(&self, slot: usize) -> u16 {
+        self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(NOBODY)
+    }
+
+    /// Whether the scheduler, and not the slot, decides where a new flow goes.
+    pub fn decides_by_flow(&self) -> bool {
+        !matches!(self.schedule, Schedule::Slot)
+    }
+}
+
+/// What a place stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// A backend that serves its old flows, in [`Snapshot::targets`].
+    pub target: u32,
+    /// The service's idle timeout.
+    pub idle_ticks: u16,
+}
+
+impl Place {
+    /// Stands for no backend, or for one that serves nobody.
+    pub const EMPTY: Place = Place { target: u32::MAX, idle_ticks: 0 };
+}
+
+impl Snapshot {
+    /// What a place stands for, if its backend serves.
+    #[inline]
+    pub fn place(&self, place: u32) -> Option<&Place> {
+        self.places.get(place as usize).filter(|place| **place != Place::EMPTY)
+    }
+
+    /// The number of the backend with this place, if it is one of the service's and serves.
+    #[inline]
+    pub fn serving(&self, place: u32, service: &ServiceEntry) -> Option<u16> {
+        let target = self.place(place)?.target as usize;
+        let number = target.checked_sub(service.first_target)?;
+        if number < service.backends { u16::try_from(number).ok() } else { None }
     }
 }
 

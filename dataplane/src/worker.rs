@@ -12,12 +12,13 @@ use rtrb::{Consumer, Producer};
 
 use crate::counters::{PortCounters, WorkerCounters};
 use crate::dpdk::{prefetch, tsc};
+use crate::exceptions::{Asked, Exceptions};
 use crate::exit::{DropReason, Exit, PuntReason};
-use crate::flow::Flow;
 use crate::fragment::{Fragments, Verdict};
 use crate::packet::{BURST, Burst, Packet, PacketIo};
-use crate::parse::{self, Headers, MacNumber, Payload};
-use crate::snapshot::{Local, Snapshot, SnapshotReader, Target};
+use crate::parse::{self, Headers, MacNumber, Payload, Segment};
+use crate::schedule::NOBODY;
+use crate::snapshot::{Local, ServiceEntry, Snapshot, SnapshotReader, Target};
 
 /// A frame for the slow path.
 #[derive(Debug)]
@@ -95,6 +96,7 @@ pub struct Worker<Io: PacketIo> {
     punts: Producer<Punt<Io::Packet>>,
     outgoing: Consumer<Outgoing<Io::Packet>>,
     fragments: Fragments<Io::Packet>,
+    exceptions: Exceptions,
     clock: Clock,
     /// TSC at the end of the last turn.
     last_turn: u64,
@@ -103,13 +105,26 @@ pub struct Worker<Io: PacketIo> {
 /// Milliseconds by the TSC.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// TSC cycles in a millisecond.
-    pub cycles_per_ms: u64,
+    /// Milliseconds in a TSC cycle, times 2^64: a multiplication in place of a division.
+    ms_in_cycle: u64,
+    ahead_ms: u64,
 }
 
 impl Clock {
-    fn now_ms(self) -> u64 {
-        tsc() / self.cycles_per_ms.max(1)
+    /// With so many TSC cycles in a second.
+    pub fn new(tsc_hz: u64) -> Self {
+        Clock { ms_in_cycle: u64::MAX / (tsc_hz / 1_000).max(1), ahead_ms: 0 }
+    }
+
+    /// One that stands still, at so many milliseconds: for tests.
+    pub fn stopped_at(now_ms: u64) -> Self {
+        Clock { ms_in_cycle: 0, ahead_ms: now_ms }
+    }
+
+    /// The time when the TSC is at `cycles`.
+    #[inline]
+    fn ms(self, cycles: u64) -> u64 {
+        ((u128::from(cycles) * u128::from(self.ms_in_cycle)) >> 64) as u64 + self.ahead_ms
     }
 }
 
@@ -121,6 +136,14 @@ pub struct Rings<P> {
     pub outgoing: Consumer<Outgoing<P>>,
 }
 
+/// What a worker remembers of packets that have passed.
+pub struct Memory<P> {
+    /// The ports of fragmented packets.
+    pub fragments: Fragments<P>,
+    /// Flows.
+    pub exceptions: Exceptions,
+}
+
 impl<Io: PacketIo> Worker<Io> {
     /// A worker on these ports. The counters must be its own.
     pub fn new(
@@ -128,10 +151,15 @@ impl<Io: PacketIo> Worker<Io> {
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
         Rings { punts, outgoing }: Rings<Io::Packet>,
-        fragments: Fragments<Io::Packet>,
+        Memory { fragments, exceptions }: Memory<Io::Packet>,
         clock: Clock,
     ) -> Self {
-        Worker { ports, snapshots, counters, punts, outgoing, fragments, clock, last_turn: tsc() }
+        Worker { ports, snapshots, counters, punts, outgoing, fragments, exceptions, clock, last_turn: tsc() }
+    }
+
+    /// Goes by another clock from now on: for tests.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     /// One turn: a burst from each port, and what the slow path wants sent.
@@ -140,14 +168,16 @@ impl<Io: PacketIo> Worker<Io> {
         let snapshot: &Snapshot = self.snapshots.load();
         let generation = snapshot.generation;
         let mut busy = false;
-        let (counters, clock) = (&*self.counters, self.clock);
+        let (counters, now_ms) = (&*self.counters, self.clock.ms(self.last_turn));
+        self.exceptions.advance(now_ms, snapshot, counters);
         let mut lane = Lane {
             snapshot,
             ports: &mut self.ports,
             counters,
             punts: &mut self.punts,
             fragments: &mut self.fragments,
-            clock,
+            exceptions: &mut self.exceptions,
+            now_ms,
         };
         for port in 0..lane.ports.len() {
             let mut burst = Burst::new();
@@ -211,33 +241,43 @@ struct Lane<'w, Io: PacketIo> {
     counters: &'w WorkerCounters,
     punts: &'w mut Producer<Punt<Io::Packet>>,
     fragments: &'w mut Fragments<Io::Packet>,
-    clock: Clock,
+    exceptions: &'w mut Exceptions,
+    /// When the turn began.
+    now_ms: u64,
+}
+
+/// The part of a service that a packet belongs to.
+#[derive(Clone, Copy)]
+struct Choice<'s> {
+    service: &'s ServiceEntry,
+    slot: usize,
+    /// The hash of the 5-tuple, if the exception table may have a say.
+    ask: Option<u64>,
 }
 
 impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Takes a burst that came in by a port from parsing to the transmit queues.
     #[inline]
     fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) {
-        let (snapshot, ours) = (self.snapshot, self.ports[from].mac);
+        let ours = self.ports[from].mac;
         burst.iter().for_each(Packet::prefetch);
         // Loops that push: collecting Results moves each of them through the stack once more.
         let mut parsed: Stage<Headers> = Stage::new();
         for packet in &burst {
             parsed.push(parse_stage(packet, ours));
         }
-        let mut slots: Stage<(&u16, usize)> = Stage::new();
-        for headers in &parsed {
-            slots.push(match headers {
-                Ok(Headers { payload: Payload::Fragment(of), flow }) => self.fragment(flow, *of),
-                Ok(headers) => service_stage(headers, snapshot),
+        let mut choices: Stage<Choice<'_>> = Stage::new();
+        for headers in &mut parsed {
+            choices.push(match headers {
+                Ok(headers) => self.service_stage(headers),
                 Err(exit) => Err(*exit),
             });
         }
         let mut targets: Stage<&Target> = Stage::new();
-        for slot in &slots {
-            targets.push(match slot {
-                Ok(slot) => Ok(target_stage(*slot, snapshot)),
-                Err(exit) => Err(*exit),
+        for (headers, choice) in parsed.iter().zip(&choices) {
+            targets.push(match (headers, choice) {
+                (Ok(headers), Ok(choice)) => self.target_stage(headers, *choice),
+                (_, Err(exit)) | (Err(exit), _) => Err(*exit),
             });
         }
 
@@ -255,18 +295,63 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         }
     }
 
-    /// A fragment gets the ports of its packet, and goes on as if it were whole; or it leaves for a while.
-    #[cold]
-    fn fragment(&mut self, flow: &Flow, of: parse::Fragment) -> Result<(&'w u16, usize), Exit> {
+    /// The service and the slot of a packet; has the slot fetched, and what the exception table may know.
+    #[inline]
+    fn service_stage(&mut self, headers: &mut Headers) -> Result<Choice<'w>, Exit> {
         let snapshot = self.snapshot;
-        let to_vip = snapshot.vips.local(flow.destination()) == Some(Local::Vip);
-        if !to_vip || !parse::has_ports(flow.transport().protocol) {
-            return Err(not_for_a_service(&Headers { flow: *flow, payload: Payload::Fragment(of) }, snapshot));
+        if !matches!(headers.payload, Payload::Ports(_)) {
+            *headers = self.with_ports(headers)?;
         }
-        match self.fragments.verdict(flow, of, &snapshot.hasher, self.clock.now_ms()) {
-            Verdict::Ports(ports) => {
-                service_stage(&Headers { flow: flow.with_ports(ports), payload: Payload::Ports }, snapshot)
-            }
+        let Some(service) = snapshot.vips.service(&headers.flow) else {
+            return Err(not_for_a_service(headers, snapshot));
+        };
+        let service = &snapshot.services[service];
+        let (slot, hash) = service.slot_and_hash(&headers.flow, &snapshot.hasher);
+        prefetch(&service.table[slot]);
+        let ask = self.exceptions.may_concern(service, || hash.unwrap_or_else(|| snapshot.hasher.hash(&headers.flow)));
+        if let Some(hash) = ask {
+            self.exceptions.prefetch(&headers.flow, hash);
+        }
+        Ok(Choice { service, slot, ask })
+    }
+
+    /// The backend that gets the packet; has its addresses fetched.
+    #[inline]
+    fn target_stage(&mut self, headers: &Headers, choice: Choice<'w>) -> Result<&'w Target, Exit> {
+        let Choice { service, slot, ask } = choice;
+        let backend = match ask {
+            Some(hash) => self.remembered(headers, choice, hash)?,
+            None => service.now(slot),
+        };
+        if backend == NOBODY {
+            return Err(DropReason::NoBackend.into());
+        }
+        let target = &self.snapshot.targets[service.first_target + usize::from(backend)];
+        prefetch(target);
+        Ok(target)
+    }
+
+    /// The backend of a flow that may not be its slot's.
+    fn remembered(&mut self, headers: &Headers, choice: Choice<'_>, hash: u64) -> Result<u16, DropReason> {
+        let Choice { service, slot, .. } = choice;
+        let segment = if let Payload::Ports(segment) = headers.payload { segment } else { Segment::Related };
+        let asked = Asked { flow: &headers.flow, hash, segment, service, slot };
+        self.exceptions.resolve(asked, self.snapshot, self.counters)
+    }
+
+    /// A fragment gets the ports of its packet, and goes on as if it were whole; or it leaves for a while. What else
+    /// has no ports is not for a service.
+    #[cold]
+    fn with_ports(&mut self, headers: &Headers) -> Result<Headers, Exit> {
+        let Headers { flow, payload: Payload::Fragment(of) } = headers else {
+            return Err(not_for_a_service(headers, self.snapshot));
+        };
+        let to_vip = self.snapshot.vips.local(flow.destination()) == Some(Local::Vip);
+        if !to_vip || !parse::has_ports(flow.transport().protocol) {
+            return Err(not_for_a_service(headers, self.snapshot));
+        }
+        match self.fragments.verdict(flow, *of, &self.snapshot.hasher, self.now_ms) {
+            Verdict::Ports(ports) => Ok(Headers { flow: flow.with_ports(ports), payload: Payload::Ports(of.segment) }),
             Verdict::Hold => Err(Exit::Hold),
             Verdict::Worker(worker) => Err(Exit::Pass(worker)),
         }
@@ -276,7 +361,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Says whether there were any.
     #[cold]
     fn waiting_fragments(&mut self) -> bool {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.now_ms;
         let mut any = false;
         loop {
             let mut burst = Burst::new();
@@ -305,7 +390,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
                 taken.map(|()| counters.punts[reason.index()].add(1)).map_err(|_| DropReason::PuntFull)
             }
             Exit::Hold => match parse_stage(&packet, self.ports[port].mac) {
-                Ok(headers) => self.fragments.hold(&headers, port, packet, self.clock.now_ms()),
+                Ok(headers) => self.fragments.hold(&headers, port, packet, self.now_ms),
                 Err(_) => Err(DropReason::FragmentOrphan),
             },
             Exit::Pass(worker) => self.fragments.pass(worker, port, packet),
@@ -335,29 +420,6 @@ fn parse_stage<P: Packet>(packet: &P, ours: MacNumber) -> Result<Headers, Exit> 
     parse::headers(packet.data(), packet.wire_len(), ours)
 }
 
-/// The service and the slot of a packet; has the slot fetched.
-#[inline]
-fn service_stage<'s>(headers: &Headers, snapshot: &'s Snapshot) -> Result<(&'s u16, usize), Exit> {
-    if headers.payload != Payload::Ports {
-        return Err(not_for_a_service(headers, snapshot));
-    }
-    let Some(service) = snapshot.vips.service(&headers.flow) else {
-        return Err(not_for_a_service(headers, snapshot));
-    };
-    let service = &snapshot.services[service];
-    let slot = service.slot(&headers.flow, &snapshot.hasher)?;
-    prefetch(slot);
-    Ok((slot, service.first_target))
-}
-
-/// The backend that has the slot; has its addresses fetched.
-#[inline]
-fn target_stage<'s>((slot, first_target): (&u16, usize), snapshot: &'s Snapshot) -> &'s Target {
-    let target = &snapshot.targets[first_target + usize::from(*slot)];
-    prefetch(target);
-    target
-}
-
 /// Addresses the frame to the backend. Nothing behind the Ethernet header's 12 bytes of addresses changes.
 #[inline]
 fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
@@ -383,7 +445,7 @@ fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
         (Some(Local::Own), _) => PuntReason::OwnAddress.into(),
         (Some(Local::Vip), Payload::Fragment(_)) => DropReason::FragmentNoPorts.into(),
         (Some(Local::Vip), Payload::Icmp) => DropReason::IcmpUnhandled.into(),
-        (Some(Local::Vip), Payload::Ports | Payload::Other) => DropReason::NoService.into(),
+        (Some(Local::Vip), Payload::Ports(_) | Payload::Other) => DropReason::NoService.into(),
         (None, _) if local(headers.flow.source()) == Some(Local::Vip) => DropReason::ReturnViaDirector.into(),
         (None, _) => DropReason::NotForUs.into(),
     }
@@ -396,6 +458,7 @@ mod tests {
 
     use super::*;
     use crate::counters::TargetIds;
+    use crate::exceptions::Room;
     use crate::model::Model;
     use crate::model::compile::compile;
     use crate::snapshot::Publisher;
@@ -404,9 +467,6 @@ mod tests {
     use crate::testing::model::{PORT_MAC, backend, backend_mac, model, service};
 
     const PING: &[u8] = b"ping";
-
-    /// A clock that stands still: what is held stays so.
-    const STOPPED: Clock = Clock { cycles_per_ms: u64::MAX };
 
     /// A worker on one port, and what is at the other ends of its queues and rings.
     struct Rig {
@@ -428,7 +488,11 @@ mod tests {
             let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
             let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
             let rings = Rings { punts, outgoing };
-            let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, Fragments::alone(), STOPPED);
+            let memory =
+                Memory { fragments: Fragments::alone(), exceptions: Exceptions::new(Room { v4: 64, v6: 48 }, 0) };
+            // What is held stays so.
+            let clock = Clock::stopped_at(0);
+            let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
             Rig { worker, wire, counters, publisher, punted, from_slow_path }
         }
 
@@ -481,9 +545,9 @@ mod tests {
 
         /// Enough for everything that is held to be given up.
         fn let_time_pass(&mut self) {
-            self.worker.clock = Clock { cycles_per_ms: 1 }; // a millisecond a cycle
+            self.worker.set_clock(Clock::stopped_at(1_000));
             self.worker.turn();
-            self.worker.clock = STOPPED;
+            self.worker.set_clock(Clock::stopped_at(0));
         }
 
         fn reasons(&self) -> Vec<(Exit, u64)> {

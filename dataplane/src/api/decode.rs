@@ -44,6 +44,8 @@ pub fn request(line: &[u8]) -> Result<Request, Refusal> {
         "service-remove" => field_by_field("arguments", arguments).map(Request::ServiceRemove),
         "backend-add" => field_by_field("arguments", arguments).map(Request::BackendAdd),
         "backend-edit" => field_by_field("arguments", arguments).map(Request::BackendEdit),
+        "backend-drain" => field_by_field("arguments", arguments).map(Request::BackendDrain),
+        "backend-enable" => field_by_field("arguments", arguments).map(Request::BackendEnable),
         "backend-remove" => field_by_field("arguments", arguments).map(Request::BackendRemove),
         _ => Err(Refusal { field: "command".into(), message: format!("There is no command `{command}`") }),
     }

@@ -38,6 +38,8 @@ pub struct Facts {
     pub dpdk: String,
     /// Whether packet memory is in hugepages.
     pub hugepages: bool,
+    /// How many flows a worker can remember.
+    pub room_for_flows: usize,
 }
 
 /// What does not change about a port, and how to ask for what does.
@@ -93,6 +95,8 @@ pub fn answer(facts: &Facts, request: Request) -> Outcome {
         Request::ServiceRemove(id) => services::remove(facts, &id).map(Answer::Done),
         Request::BackendAdd(add) => services::add_backend(facts, &add).map(Answer::Done),
         Request::BackendEdit(edit) => services::edit_backend(facts, &edit).map(Answer::Done),
+        Request::BackendDrain(drain) => services::drain_backend(facts, &drain).map(Answer::Done),
+        Request::BackendEnable(name) => services::enable_backend(facts, &name).map(Answer::Done),
         Request::BackendRemove(remove) => services::remove_backend(facts, &remove).map(Answer::Done),
     };
     answer.map_or_else(Outcome::Error, Outcome::Ok)

@@ -2,22 +2,22 @@
 
 use ctl::ServiceId;
 use ctl::answer::{self, BackendState, Done, NeighborState, Refusal};
-use ctl::request::{BackendAdd, BackendEdit, BackendRemove, MacChange, ServiceAdd};
+use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, MacChange, ServiceAdd};
 
 use super::Facts;
 use crate::counters::Traffic;
-use crate::model::{Backend, ModelError, Service};
+use crate::model::{Backend, Duty, ModelError, Service};
 use crate::slow::neighbor::Neighbors;
 
 pub(super) fn list(facts: &Facts) -> Vec<answer::Service> {
     let snapshot = facts.director.snapshot();
-    let neighbors = facts.neighbors();
-    snapshot.model.services.values().map(|listed| service(listed, &neighbors)).collect()
+    let (neighbors, now_ms) = (facts.neighbors(), facts.director.now_ms());
+    snapshot.model.services.values().map(|listed| service(listed, &neighbors, now_ms)).collect()
 }
 
 pub(super) fn show(facts: &Facts, id: &ServiceId) -> Result<answer::Service, Refusal> {
     let snapshot = facts.director.snapshot();
-    Ok(service(snapshot.model.service(id)?, &facts.neighbors()))
+    Ok(service(snapshot.model.service(id)?, &facts.neighbors(), facts.director.now_ms()))
 }
 
 pub(super) fn add(facts: &Facts, add: &ServiceAdd) -> Result<Done, Refusal> {
@@ -55,8 +55,26 @@ pub(super) fn edit_backend(facts: &Facts, edit: &BackendEdit) -> Result<Done, Re
     Ok(Done { message, generation })
 }
 
-pub(super) fn remove_backend(facts: &Facts, remove: &BackendRemove) -> Result<Done, Refusal> {
-    let BackendRemove { service, address } = remove;
+pub(super) fn drain_backend(facts: &Facts, drain: &BackendDrain) -> Result<Done, Refusal> {
+    let BackendDrain { service, address, deadline_s } = drain;
+    let deadline_ms = deadline_s.map(|seconds| u64::from(seconds) * 1_000);
+    let generation = facts.director.change(|model, _| model.drain_backend(service, *address, deadline_ms))?;
+    let fate = match deadline_s {
+        None => "its old ones stay until they end".into(),
+        Some(0) => "its old ones go elsewhere, too".into(),
+        Some(seconds) => format!("its old ones may stay for {seconds} s"),
+    };
+    Ok(Done { message: format!("Backend {address} of {service} gets no new flows; {fate}"), generation })
+}
+
+pub(super) fn enable_backend(facts: &Facts, name: &BackendName) -> Result<Done, Refusal> {
+    let BackendName { service, address } = name;
+    let generation = facts.director.change(|model, _| model.enable_backend(service, *address))?;
+    Ok(Done { message: format!("Backend {address} of {service} gets new flows"), generation })
+}
+
+pub(super) fn remove_backend(facts: &Facts, remove: &BackendName) -> Result<Done, Refusal> {
+    let BackendName { service, address } = remove;
     let generation = facts.director.change(|model, _| model.remove_backend(service, *address))?;
     Ok(Done { message: format!("Removed backend {address} from {service}"), generation })
 }
@@ -65,24 +83,38 @@ fn backends(count: usize) -> String {
     if count == 1 { "1 backend".into() } else { format!("{count} backends") }
 }
 
-fn service(service: &Service, neighbors: &Neighbors) -> answer::Service {
+fn service(service: &Service, neighbors: &Neighbors, now_ms: u64) -> answer::Service {
     let slots = service.table.len().max(1) as f64;
-    let listed = service.backends.iter().map(|listed| backend(listed, f64::from(listed.slots) / slots, neighbors));
+    let share = |listed: &Backend| f64::from(listed.slots) / slots;
+    let listed = service.backends.iter().map(|listed| backend(listed, share(listed), neighbors, now_ms));
     let backends: Vec<answer::Backend> = listed.collect();
     answer::Service {
         id: service.id,
         scheduler: service.scheduler,
         hash: service.hash,
-        slots: u32::try_from(service.table.len()).expect("tables are bounded"),
+        tracking: service.tracking,
+        idle_timeout_s: service.idle_ms / 1_000,
+        on_all_down: service.on_all_down,
+        slots: slot_count(service.table.len()),
+        slots_in_handover: slot_count(service.handover.as_ref().map_or(0, |handover| handover.slots())),
         packets: backends.iter().map(|backend| backend.packets).sum(),
         bytes: backends.iter().map(|backend| backend.bytes).sum(),
         backends,
     }
 }
 
-fn backend(backend: &Backend, share: f64, neighbors: &Neighbors) -> answer::Backend {
+fn slot_count(count: usize) -> u32 {
+    u32::try_from(count).expect("tables are bounded")
+}
+
+fn backend(backend: &Backend, share: f64, neighbors: &Neighbors, now_ms: u64) -> answer::Backend {
     let Traffic { packets, bytes } = backend.target.traffic();
+    let (active_flows, inactive_flows) = backend.target.flows();
     let (state, mac) = state(backend, neighbors);
+    let drain_left_s = match backend.duty {
+        Duty::Drain { until_ms: Some(until) } => Some(until.saturating_sub(now_ms).div_ceil(1_000)),
+        Duty::Drain { until_ms: None } | Duty::Serve | Duty::Drained => None,
+    };
     answer::Backend {
         address: backend.address,
         weight: backend.weight,
@@ -90,6 +122,9 @@ fn backend(backend: &Backend, share: f64, neighbors: &Neighbors) -> answer::Back
         state,
         mac,
         mac_pinned: backend.pinned.is_some(),
+        drain_left_s,
+        active_flows,
+        inactive_flows,
         packets,
         bytes,
     }
@@ -100,6 +135,8 @@ pub(super) fn state(backend: &Backend, neighbors: &Neighbors) -> (BackendState, 
     let neighbor = neighbors.get(backend.address);
     let mac = backend.pinned.or_else(|| neighbor.and_then(|neighbor| neighbor.mac));
     let state = match (mac, neighbor.map(|neighbor| neighbor.state)) {
+        _ if backend.duty == Duty::Drained => BackendState::Drained,
+        (Some(_), _) if backend.duty != Duty::Serve => BackendState::Draining,
         (Some(_), _) => BackendState::Up,
         (None, Some(NeighborState::Failed)) => BackendState::Unreachable,
         (None, _) => BackendState::Resolving,

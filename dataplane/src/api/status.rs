@@ -72,6 +72,13 @@ fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendSta
             warnings.push(format!("{packets} frames dropped as {name}: {meaning} {advice}"));
         }
     }
+    let unremembered: u64 = facts.director.workers().iter().map(|worker| worker.exceptions_full.read()).sum();
+    if unremembered > 0 {
+        warnings.push(format!(
+            "{unremembered} packets of flows that there was no room to remember: these flows may move when a hand-over \
+             ends; raise director.exceptions"
+        ));
+    }
     warnings
 }
 
@@ -97,6 +104,9 @@ pub(super) fn workers(facts: &Facts) -> Vec<answer::Worker> {
             forwarded_packets: worker.over_ports(|port| port.forwarded.read()),
             dropped_packets: worker.over_ports(PortCounters::dropped),
             punted_packets: worker.over_ports(PortCounters::punted),
+            remembered_flows: worker.exceptions.read(),
+            room_for_flows: facts.room_for_flows as u64,
+            unremembered_packets: worker.exceptions_full.read(),
             generation: worker.generation.read(),
         })
         .collect()

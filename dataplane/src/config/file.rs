@@ -39,6 +39,10 @@ pub(super) struct DirectorSection {
     pub(super) hugepages: Hugepages,
     /// Packet buffers of 2 KiB. Default: what ports and workers need.
     pub(super) mbufs: Option<u32>,
+    /// IPv4 flows that a worker can remember, 16 bytes each. Default: 1048576.
+    pub(super) exceptions: Option<usize>,
+    /// IPv6 flows that a worker can remember, 43 bytes each. Default: a quarter of `exceptions`.
+    pub(super) exceptions_ipv6: Option<usize>,
     /// More arguments for DPDK's EAL. Default: none.
     pub(super) eal_args: Vec<String>,
 }
@@ -67,10 +71,17 @@ pub(super) struct ServiceSection {
     pub(super) port: Option<PortNumber>,
     /// "tcp" or "udp". Default: "tcp".
     pub(super) protocol: Option<String>,
-    /// "maglev", or "sh": the same by the client's address. Default: "maglev".
+    /// "maglev"; "sh": the same by the client's address; or flow by flow "wrr", "rr", "wlc", "lc". Default: "maglev".
     pub(super) scheduler: Option<String>,
     /// "5tuple", "source" or "source/PREFIX": what decides the backend. Default: as the scheduler says.
     pub(super) hash: Option<String>,
+    /// "exceptions" or "all": which flows are remembered. Default: as the scheduler needs.
+    pub(super) tracking: Option<String>,
+    /// How long a flow is remembered that nothing is heard of, and how long a change hands over: "90s", "15m", "2h".
+    /// Default: "15m", for UDP "5m".
+    pub(super) idle_timeout: Option<String>,
+    /// "drop" or "all": what becomes of packets when all backends are down. Default: "drop".
+    pub(super) on_all_down: Option<String>,
     /// Not available yet; known, so that it can be refused with a reason.
     pub(super) check: Option<serde_json::Value>,
     /// Who answers.

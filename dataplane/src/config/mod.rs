@@ -11,11 +11,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ctl::request::{BackendSpec, ServiceAdd};
-use ctl::{FlowHash, Mac, Ports, Protocol, Scheduler, ServiceId};
+use ctl::{FlowHash, Mac, Ports, Protocol, Scheduler, ServiceId, Tracking};
 use ipnet::IpNet;
 
 use crate::counters::TargetIds;
 use crate::dpdk::{Device, Driver};
+use crate::exceptions::Room;
 use crate::maglev;
 use crate::model::{self, Model, ModelError};
 use file::{BackendSection, DirectorSection, File, PortNumber, PortSection, ServiceSection};
@@ -23,6 +24,9 @@ use source::Source;
 
 /// Keys the hashes where the configuration has no `hash_key`: fixed, so that a restart moves no flow.
 const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt-hash-key-0";
+
+/// IPv4 flows that a worker can remember: 16 MiB.
+const DEFAULT_EXCEPTIONS: usize = 1 << 20;
 
 /// What `shuntd` is to do, checked.
 #[derive(Debug, Clone)]
@@ -58,6 +62,8 @@ pub struct Director {
     pub hugepages: Hugepages,
     /// Packet buffers; `None`: as many as ports and workers need.
     pub mbufs: Option<u32>,
+    /// How many flows a worker can remember.
+    pub room: Room,
     /// More arguments for DPDK's EAL.
     pub eal_args: Vec<String>,
 }
@@ -164,7 +170,11 @@ fn place_of(service: &str, error: &ModelError) -> String {
     let field = match error {
         ModelError::InList { .. } => error.field(),
         ModelError::PortsOverlap { .. } => "port".into(),
-        ModelError::HashOfSh | ModelError::HashPrefix { .. } => "hash".into(),
+        ModelError::HashOfSh
+        | ModelError::HashPrefix { .. }
+        | ModelError::HashWithout(_)
+        | ModelError::MustTrack(_)
+        | ModelError::IdleTimeout(_) => error.field(),
         _ => "vip".into(),
     };
     format!("{service}.{field}")
@@ -210,8 +220,19 @@ impl Reader {
             socket_group: section.socket_group,
             hugepages: section.hugepages,
             mbufs: section.mbufs,
+            room: self.room(section.exceptions, section.exceptions_ipv6),
             eal_args: section.eal_args,
         }
+    }
+
+    fn room(&mut self, v4: Option<usize>, v6: Option<usize>) -> Room {
+        for (key, flows) in [("exceptions", v4), ("exceptions_ipv6", v6)] {
+            if flows.is_some_and(|flows| !(1_024..=1 << 28).contains(&flows)) {
+                self.source.problem(&format!("director.{key}"), "Use 1024 to 268435456, or leave it out");
+            }
+        }
+        let v4 = v4.unwrap_or(DEFAULT_EXCEPTIONS);
+        Room { v4, v6: v6.unwrap_or(v4 / 4) }
     }
 
     /// Defaults: core 0 for the slow path, core 1 for one worker; where there is but one core, both share it.
@@ -302,6 +323,9 @@ impl Reader {
         let scheduler = section.scheduler.as_deref().unwrap_or("maglev");
         let scheduler: Option<Scheduler> = self.named(key, "scheduler", scheduler);
         let hash: Option<FlowHash> = section.hash.and_then(|text| self.named(key, "hash", &text));
+        let tracking: Option<Tracking> = section.tracking.and_then(|text| self.named(key, "tracking", &text));
+        let idle_timeout_s = section.idle_timeout.and_then(|text| self.seconds(key, "idle_timeout", &text));
+        let on_all_down = section.on_all_down.and_then(|text| self.named(key, "on_all_down", &text));
         if section.check.is_some() {
             self.source
                 .problem(&format!("{key}.check"), "Health checks are not available in this release: take the key out");
@@ -321,8 +345,20 @@ impl Reader {
             service: ServiceId { vip: vip?, port: port?, protocol: protocol? },
             scheduler: scheduler?,
             hash,
+            tracking,
+            idle_timeout_s,
+            on_all_down: on_all_down.unwrap_or_default(),
             backends,
         })
+    }
+
+    /// A length of time, in whole seconds.
+    fn seconds(&mut self, section: &str, key: &str, text: &str) -> Option<u32> {
+        let seconds = humantime::parse_duration(text).ok().and_then(|time| u32::try_from(time.as_secs()).ok());
+        if seconds.is_none() {
+            self.source.problem(&format!("{section}.{key}"), format!("\"{text}\" is not a time: write 90s, 15m or 2h"));
+        }
+        seconds
     }
 
     fn service_port(&mut self, key: &str, port: &PortNumber) -> Option<Ports> {
@@ -507,7 +543,14 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("weight = 3", "weight = 65536", "65535"),
             ("weight = 3", "weight = -1", "services[0].backends[1].weight"),
             ("port = 80", "port = \"80,http\"", "a range (8000-8100)"),
-            ("scheduler = \"maglev\"", "scheduler = \"wlc\"", "not available in this release"),
+            ("scheduler = \"maglev\"", "scheduler = \"lblc\"", "use maglev, sh, wrr"),
+            ("scheduler = \"maglev\"", "scheduler = \"wlc\"\nhash = \"source\"", "services[0].hash"),
+            ("scheduler = \"maglev\"", "scheduler = \"wlc\"\ntracking = \"exceptions\"", "services[0].tracking"),
+            ("scheduler = \"maglev\"", "tracking = \"none\"", "use exceptions or all"),
+            ("scheduler = \"maglev\"", "idle_timeout = \"15\"", "write 90s, 15m or 2h"),
+            ("scheduler = \"maglev\"", "idle_timeout = \"3h\"", "services[0].idle_timeout"),
+            ("scheduler = \"maglev\"", "on_all_down = \"pray\"", "use drop or all"),
+            ("slow_path = 0", "exceptions = 7", "1024 to"),
             ("scheduler = \"maglev\"", "scheduler = \"sh\"\nhash = \"5tuple\"", "services[0].hash"),
             ("scheduler = \"maglev\"", "hash = \"source/33\"", "use 1 to 32"),
             ("scheduler = \"maglev\"", "hash = \"client\"", "source/PREFIX"),

@@ -172,7 +172,11 @@ fn from_text(values: &mut Value, key: &str) {
     let Some(text) = value.as_str().map(str::to_owned) else { return };
     let number = |text: &str| text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from);
     *value = match key {
-        "director.slow_path" | "director.maglev_table_size" | "director.mbufs" => number(&text),
+        "director.slow_path"
+        | "director.maglev_table_size"
+        | "director.mbufs"
+        | "director.exceptions"
+        | "director.exceptions_ipv6" => number(&text),
         "director.slow_path_poll" => text.parse::<bool>().map_or_else(|_| text.as_str().into(), Value::from),
         "director.workers" => text.split(',').map(number).collect(),
         "director.eal_args" => text.split(',').map(Value::from).collect(),

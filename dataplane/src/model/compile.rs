@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::{FlowHash, Mac};
+use ctl::{FlowHash, Mac, Tracking};
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{Model, Service, link_local};
+use crate::exceptions;
 use crate::flow::FlowHasher;
-use crate::snapshot::{LocalPort, ServiceEntry, Snapshot, Target, VipMap};
+use crate::snapshot::{LocalPort, Place, ServiceEntry, Snapshot, Target, VipMap};
 
 /// Makes a snapshot of a model. `resolve` knows the backends' MAC addresses, `port_macs` are the ports' own.
 pub fn compile(
@@ -23,13 +24,28 @@ pub fn compile(
     let mut vips = VipMap::default();
     let mut services = Vec::with_capacity(model.services.len());
     let mut targets = Vec::new();
+    let mut places = Vec::new();
     for (number, service) in (0..).zip(model.services.values()) {
         vips.insert_service(service.id, number);
         services.push(ServiceEntry {
             table: service.table.clone(),
+            before: service.handover.as_ref().map(|handover| handover.before.clone()),
             first_target: targets.len(),
+            backends: service.backends.len(),
             source_bits: source_bits(service),
+            tracks: service.tracking == Tracking::All,
+            schedule: service.schedule.clone(),
+            cursors: service.cursors.clone(),
         });
+        for (target, backend) in (targets.len()..).zip(&service.backends).filter(|(_, backend)| service.serves(backend))
+        {
+            let place = backend.target.place() as usize;
+            if places.len() <= place {
+                places.resize(place + 1, Place::EMPTY);
+            }
+            let target = u32::try_from(target).expect("below MAX_TARGETS");
+            places[place] = Place { target, idle_ticks: exceptions::idle_ticks(service.idle_ms) };
+        }
         targets.extend(service.backends.iter().map(|backend| {
             let mac = backend.pinned.or_else(|| resolve(backend.address));
             Target::new(mac, port_macs[backend.port], backend.port, backend.target.place())
@@ -46,6 +62,7 @@ pub fn compile(
         vips,
         services: services.into(),
         targets: targets.into(),
+        places: places.into(),
         ports,
         model,
     }

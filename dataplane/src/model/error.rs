@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use ctl::answer::Refusal;
-use ctl::{MAX_WEIGHT, Mac, Ports, ServiceId};
+use ctl::{MAX_WEIGHT, Mac, Ports, Scheduler, ServiceId};
 
 use crate::counters::MAX_TARGETS;
+use crate::exceptions::MAX_IDLE_MS;
 use crate::maglev::MAX_BACKENDS;
 
 use super::MAX_SERVICES;
@@ -46,6 +47,17 @@ pub enum ModelError {
     /// sh is hashing by the client's address.
     #[error("Scheduler sh goes by the client's address: leave the hash out, or use scheduler maglev for 5tuple")]
     HashOfSh,
+    /// There is no hash to go by.
+    #[error(
+        "Scheduler {0} decides flow by flow, not by a hash: use maglev or sh for persistence by the client's address"
+    )]
+    HashWithout(Scheduler),
+    /// What it decided would be forgotten.
+    #[error("Scheduler {0} decides flow by flow, so all flows must be remembered: leave tracking out, or use all")]
+    MustTrack(Scheduler),
+    /// No time at all, or too long.
+    #[error("An idle timeout of {0} s is out of range: use 1 to {max} s", max = MAX_IDLE_MS / 1_000)]
+    IdleTimeout(u32),
     /// More bits than the address has.
     #[error("A prefix of {prefix} bits is longer than the client's address: use 1 to {bits}")]
     HashPrefix {
@@ -152,7 +164,9 @@ impl ModelError {
             ModelError::NotUnicast(_) | ModelError::Mapped(_) | ModelError::LinkLocal(_) => "address",
             ModelError::PortsOverlap { .. } | ModelError::BackendPort { .. } => "port",
             ModelError::Weight(_) => "weight",
-            ModelError::HashOfSh | ModelError::HashPrefix { .. } => "hash",
+            ModelError::HashOfSh | ModelError::HashPrefix { .. } | ModelError::HashWithout(_) => "hash",
+            ModelError::MustTrack(_) => "tracking",
+            ModelError::IdleTimeout(_) => "idle_timeout",
             ModelError::MacNotUnicast(_) => "mac",
             ModelError::NothingToChange => "",
             ModelError::InList { index, error } => return format!("backends[{index}].{}", error.field()),

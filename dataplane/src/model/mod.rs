@@ -6,19 +6,23 @@
 
 pub mod compile;
 mod error;
+pub mod handover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
-use ctl::{FlowHash, MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
+use ctl::{FlowHash, MAX_WEIGHT, Mac, OnAllDown, Ports, Protocol, Scheduler, ServiceId, Tracking};
 use ipnet::IpNet;
 
 use crate::counters::{TargetId, TargetIds};
+use crate::exceptions::MAX_IDLE_MS;
 use crate::maglev::{self, Candidate};
+use crate::schedule::{Cursor, NOBODY, Schedule};
 
 pub use error::ModelError;
+use handover::{HandOver, Slots};
 
 /// The most services.
 pub const MAX_SERVICES: usize = 16_384;
@@ -34,6 +38,10 @@ pub struct Model {
     pub ports: Arc<[Port]>,
     /// The services by VIP, port and protocol.
     pub services: BTreeMap<ServiceId, Arc<Service>>,
+    /// The time of the change that is being made, in ms on any clock that does not go back.
+    pub now_ms: u64,
+    /// The table of a service in which nobody takes new flows.
+    nobody: Arc<[u16]>,
 }
 
 /// A port's part in the network.
@@ -54,10 +62,24 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// What decides the backend of a flow.
     pub hash: FlowHash,
+    /// Which flows are remembered.
+    pub tracking: Tracking,
+    /// For how long a flow is remembered that nothing is heard of, and how long a hand-over lasts.
+    pub idle_ms: u64,
+    /// What becomes of packets when all backends are down.
+    pub on_all_down: OnAllDown,
     /// In ascending order of their addresses.
     pub backends: Vec<Backend>,
-    /// The Maglev table over `backends`; empty where nobody has a weight.
+    /// The Maglev table over `backends`; all [`NOBODY`] where nobody takes new flows.
     pub table: Arc<[u16]>,
+    /// Who had its slots before.
+    pub handover: Option<Arc<HandOver>>,
+    /// Whether all backends that should have flows are down, and get them nevertheless.
+    forced: bool,
+    /// Who gets a new flow.
+    pub schedule: Schedule,
+    /// By worker: where it is in the schedule.
+    pub cursors: Arc<[Cursor]>,
 }
 
 /// A backend of one service.
@@ -78,12 +100,31 @@ pub struct Backend {
     /// Whether it takes part. A backend that is added to a running service does when its MAC address is known for the
     /// first time: before that, its share of the flows would be lost.
     pub joined: bool,
+    /// Whether it takes new flows, or is being drained.
+    pub duty: Duty,
+    /// Whether it cannot be reached, or fails its checks. Nothing goes there.
+    pub down: bool,
+}
+
+/// What the operator wants a backend to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Take new flows, by its weight.
+    Serve,
+    /// Take no new flows; keep the old ones until they end, or until then.
+    Drain {
+        /// In ms.
+        until_ms: Option<u64>,
+    },
+    /// Its drain's deadline has passed: nothing goes there.
+    Drained,
 }
 
 impl Model {
     /// Without services.
     pub fn new(hash_key: [u8; 16], table_size: u32, ports: Vec<Port>) -> Self {
-        Model { hash_key, table_size, ports: ports.into(), services: BTreeMap::new() }
+        let nobody = vec![NOBODY; table_size as usize].into();
+        Model { hash_key, table_size, ports: ports.into(), services: BTreeMap::new(), now_ms: 0, nobody }
     }
 
     /// The service of this name.
@@ -102,7 +143,23 @@ impl Model {
         }
         let mut errors: Vec<ModelError> = self.check_vip(id).err().into_iter().collect();
         let hash = flow_hash(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
-        let mut service = Service { id, scheduler: wanted.scheduler, hash, backends: Vec::new(), table: Arc::new([]) };
+        let tracking = tracking(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let idle_ms = idle_timeout(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let decides_by_flow = wanted.scheduler.decides_by_flow();
+        let mut service = Service {
+            id,
+            scheduler: wanted.scheduler,
+            hash,
+            tracking,
+            idle_ms,
+            on_all_down: wanted.on_all_down,
+            backends: Vec::new(),
+            table: self.nobody.clone(),
+            handover: None,
+            forced: false,
+            schedule: Schedule::Slot,
+            cursors: (0..if decides_by_flow { ids.workers() } else { 0 }).map(|_| Cursor::default()).collect(),
+        };
         for (index, backend) in wanted.backends.iter().enumerate() {
             if let Err(error) = self.insert_backend(&mut service, backend, ids) {
                 errors.push(ModelError::InList { index, error: Box::new(error) });
@@ -167,6 +224,68 @@ impl Model {
         Ok(())
     }
 
+    /// Has a backend take no new flows. Its old ones stay until they end, or for so long.
+    pub fn drain_backend(
+        &mut self,
+        id: &ServiceId,
+        address: IpAddr,
+        deadline_ms: Option<u64>,
+    ) -> Result<(), ModelError> {
+        let until_ms = deadline_ms.map(|deadline| self.now_ms.saturating_add(deadline));
+        let duty = if deadline_ms == Some(0) { Duty::Drained } else { Duty::Drain { until_ms } };
+        self.set_duty(id, address, duty)
+    }
+
+    /// Has a backend that was drained take new flows again.
+    pub fn enable_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
+        self.set_duty(id, address, Duty::Serve)
+    }
+
+    fn set_duty(&mut self, id: &ServiceId, address: IpAddr, duty: Duty) -> Result<(), ModelError> {
+        let mut service = Service::clone(self.service(id)?);
+        let place = service.place(address)?;
+        service.backends[place].duty = duty;
+        self.put(service);
+        Ok(())
+    }
+
+    /// Whether the backends that are down are others than these.
+    pub fn down_differs(&self, down: &HashSet<IpAddr>) -> bool {
+        self.services.values().any(|service| service.down_differs(down))
+    }
+
+    /// Says which backends are down; the others are up.
+    pub fn set_down(&mut self, down: &HashSet<IpAddr>) {
+        let changed = self.services.values().filter(|service| service.down_differs(down));
+        for service in changed.cloned().collect::<Vec<_>>() {
+            let mut service = Arc::unwrap_or_clone(service);
+            for backend in &mut service.backends {
+                backend.down = down.contains(&backend.address);
+            }
+            self.put(service);
+        }
+    }
+
+    /// When a hand-over or a drain's deadline passes next.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.services.values().filter_map(|service| service.next_deadline()).min()
+    }
+
+    /// Ends the hand-overs and drains whose deadlines have passed.
+    pub fn expire(&mut self) {
+        let now_ms = self.now_ms;
+        let due = self.services.values().filter(|service| service.next_deadline().is_some_and(|next| next <= now_ms));
+        for service in due.cloned().collect::<Vec<_>>() {
+            let mut service = Arc::unwrap_or_clone(service);
+            for backend in &mut service.backends {
+                if matches!(backend.duty, Duty::Drain { until_ms: Some(until) } if until <= now_ms) {
+                    backend.duty = Duty::Drained;
+                }
+            }
+            self.put(service);
+        }
+    }
+
     /// Whether somebody waits for one of these addresses to be resolved.
     pub fn awaits(&self, resolved: impl Fn(IpAddr) -> bool) -> bool {
         self.services.values().flat_map(|service| &service.backends).any(|b| !b.joined && resolved(b.address))
@@ -220,17 +339,18 @@ impl Model {
         addresses
     }
 
-    /// Puts a new or changed service in its place, with its table.
+    /// Puts a new or changed service in its place, with its table and what it hands over.
     fn put(&mut self, mut service: Service) {
-        let candidates: Vec<Candidate> = service.backends.iter().map(Backend::candidate).collect();
-        let unchanged = self
-            .services
-            .get(&service.id)
-            .filter(|old| old.backends.iter().map(Backend::candidate).eq(candidates.iter().copied()));
-        service.table = match unchanged {
+        let old = self.services.get(&service.id);
+        service.forced = service.is_forced();
+        let candidates = service.candidates();
+        service.table = match old.filter(|old| old.candidates() == candidates) {
             Some(old) => old.table.clone(),
+            None if candidates.iter().all(|candidate| candidate.weight == 0) => self.nobody.clone(),
             None => maglev::build(&self.hash_key, self.table_size, &candidates).into(),
         };
+        service.handover = old.and_then(|old| hand_over(old, &service, self.now_ms)).map(Arc::new);
+        service.schedule = schedule(service.scheduler, &candidates);
         let slots = maglev::slot_counts(&service.table, service.backends.len());
         for (backend, slots) in service.backends.iter_mut().zip(slots) {
             backend.slots = slots;
@@ -264,6 +384,8 @@ impl Model {
             target: Arc::new(ids.take().ok_or(ModelError::TooManyTargets)?),
             slots: 0,
             joined: true,
+            duty: Duty::Serve,
+            down: false,
         };
         service.backends.insert(place, backend);
         Ok(place)
@@ -318,12 +440,41 @@ impl Model {
 }
 
 impl Backend {
-    fn candidate(&self) -> Candidate {
-        Candidate { address: self.address, weight: if self.joined { self.weight } else { 0 } }
+    /// Whether the operator wants it to have new flows.
+    fn is_wanted(&self) -> bool {
+        self.joined && self.weight > 0 && self.duty == Duty::Serve
     }
 }
 
 impl Service {
+    fn is_forced(&self) -> bool {
+        let mut wanted = self.backends.iter().filter(|backend| backend.is_wanted()).peekable();
+        self.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|backend| backend.down)
+    }
+
+    /// Whether a backend may have packets of its old flows.
+    pub fn serves(&self, backend: &Backend) -> bool {
+        backend.duty != Duty::Drained && (!backend.down || self.forced)
+    }
+
+    /// Who takes new flows, by which weight.
+    fn candidates(&self) -> Vec<Candidate> {
+        let weight = |backend: &Backend| if backend.is_wanted() && self.serves(backend) { backend.weight } else { 0 };
+        self.backends.iter().map(|backend| Candidate { address: backend.address, weight: weight(backend) }).collect()
+    }
+
+    fn down_differs(&self, down: &HashSet<IpAddr>) -> bool {
+        self.backends.iter().any(|backend| backend.down != down.contains(&backend.address))
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let drains = self.backends.iter().filter_map(|backend| match backend.duty {
+            Duty::Drain { until_ms } => until_ms,
+            Duty::Serve | Duty::Drained => None,
+        });
+        drains.chain(self.handover.as_ref().map(|handover| handover.next_deadline())).min()
+    }
+
     /// Where a backend stands in `backends`.
     pub fn place(&self, address: IpAddr) -> Result<usize, ModelError> {
         self.backends
@@ -332,17 +483,66 @@ impl Service {
     }
 }
 
+/// What a changed service hands over: slots that have moved away from backends that serve.
+fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
+    if old.handover.is_none() && Arc::ptr_eq(&old.table, &new.table) {
+        return None;
+    }
+    // By its counters' place: one that was removed and came back is somebody new.
+    let number = |backend: &Backend| {
+        let same = |now: &usize| Arc::ptr_eq(&new.backends[*now].target, &backend.target);
+        let serving = new.place(backend.address).ok().filter(same).filter(|&now| new.serves(&new.backends[now]));
+        serving.map_or(NOBODY, |now| u16::try_from(now).expect("bounded by MAX_BACKENDS"))
+    };
+    let numbers: Vec<u16> = old.backends.iter().map(number).collect();
+    let slots = Slots { now: &old.table, handover: old.handover.as_deref() };
+    HandOver::begin(slots, &new.table, |backend| numbers[usize::from(backend)], now_ms, now_ms + new.idle_ms)
+}
+
+fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {
+    let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
+    match scheduler {
+        Scheduler::Maglev | Scheduler::Sh => Schedule::Slot,
+        Scheduler::Wrr => Schedule::weighted_round_robin(&weights),
+        Scheduler::Rr => Schedule::round_robin(&weights),
+        Scheduler::Wlc => Schedule::Fewest { weights: weights.into(), weighted: true },
+        Scheduler::Lc => Schedule::Fewest { weights: weights.into(), weighted: false },
+    }
+}
+
+/// Which flows are remembered: where the scheduler decides flow by flow, all.
+fn tracking(wanted: &ServiceAdd) -> Result<Tracking, ModelError> {
+    match wanted.tracking {
+        Some(Tracking::Exceptions) if wanted.scheduler.decides_by_flow() => {
+            Err(ModelError::MustTrack(wanted.scheduler))
+        }
+        Some(tracking) => Ok(tracking),
+        None if wanted.scheduler.decides_by_flow() => Ok(Tracking::All),
+        None => Ok(Tracking::Exceptions),
+    }
+}
+
+/// In ms; by default as LVS has it.
+fn idle_timeout(wanted: &ServiceAdd) -> Result<u64, ModelError> {
+    let default = if wanted.service.protocol == Protocol::Udp { 300 } else { 900 };
+    let seconds = wanted.idle_timeout_s.unwrap_or(default);
+    let milliseconds = u64::from(seconds) * 1_000;
+    if (1..=MAX_IDLE_MS).contains(&milliseconds) { Ok(milliseconds) } else { Err(ModelError::IdleTimeout(seconds)) }
+}
+
 /// What decides: what is asked for, if it goes together with scheduler and VIP, else what the scheduler stands for.
 fn flow_hash(wanted: &ServiceAdd) -> Result<FlowHash, ModelError> {
     let bits = if wanted.service.vip.is_ipv4() { 32 } else { 128 };
     match (wanted.scheduler, wanted.hash) {
-        (Scheduler::Maglev, None) => Ok(FlowHash::FiveTuple),
         (Scheduler::Sh, None) => Ok(FlowHash::Source { prefix: None }),
         (Scheduler::Sh, Some(FlowHash::FiveTuple)) => Err(ModelError::HashOfSh),
         (_, Some(FlowHash::Source { prefix: Some(prefix) })) if prefix > bits => {
             Err(ModelError::HashPrefix { prefix, bits })
         }
-        (_, Some(hash)) => Ok(hash),
+        (scheduler, Some(FlowHash::Source { .. })) if scheduler.decides_by_flow() => {
+            Err(ModelError::HashWithout(scheduler))
+        }
+        (_, hash) => Ok(hash.unwrap_or_default()),
     }
 }
 

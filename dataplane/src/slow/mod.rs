@@ -167,6 +167,7 @@ impl<S: FrameSource> SlowPath<S> {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
             self.announcer.links(self.ports.links(), now);
             drop(snapshot); // or it would be kept for another round
+            self.director.expire();
             self.director.reclaim();
         }
         busy
@@ -224,10 +225,14 @@ impl<S: FrameSource> SlowPath<S> {
     }
 
     fn publish_macs(&self) {
-        let changed = self.neighbors().take_changed_macs();
-        if let Some(macs) = changed {
+        let changed = {
+            let mut neighbors = self.neighbors();
+            neighbors.take_changed_macs().map(|macs| (macs, neighbors.failed()))
+        };
+        if let Some((macs, failed)) = changed {
             self.director.set_macs(macs);
             self.director.join_resolved();
+            self.director.set_down(&failed);
         }
     }
 

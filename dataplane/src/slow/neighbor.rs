@@ -7,7 +7,7 @@
 //! again soon, not before a hold-down is over, so that two stations that quarrel about an address do not make
 //! every flow flap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ pub struct Neighbors {
     table: BTreeMap<IpAddr, Neighbor>,
     /// When the first of them is due; `None`: unknown, look at all.
     next_due: Option<Instant>,
-    /// Whether a MAC address has changed since it was last asked.
+    /// Whether a MAC address has changed, or somebody was given up, since it was last asked.
     dirty: bool,
 }
 
@@ -157,7 +157,7 @@ impl Neighbors {
                 continue;
             }
             if neighbor.give_up_or_go_on(now) {
-                tracing::warn!(%address, "a backend does not answer for its address any more: nothing goes there");
+                tracing::warn!(%address, "a backend does not answer for its address: nothing goes there");
                 self.dirty = true;
             }
             frames.extend(probe(snapshot, address, neighbor));
@@ -168,10 +168,16 @@ impl Neighbors {
         frames
     }
 
-    /// All MAC addresses that were found, if any has changed since the last call.
+    /// All MAC addresses that were found, if any has changed, or somebody was given up, since the last call.
     pub fn take_changed_macs(&mut self) -> Option<HashMap<IpAddr, Mac>> {
         std::mem::take(&mut self.dirty)
             .then(|| self.table.iter().filter_map(|(&address, neighbor)| Some((address, neighbor.mac?))).collect())
+    }
+
+    /// Who was given up.
+    pub fn failed(&self) -> HashSet<IpAddr> {
+        let failed = self.table.iter().filter(|(_, neighbor)| neighbor.state == NeighborState::Failed);
+        failed.map(|(&address, _)| address).collect()
     }
 }
 
@@ -202,9 +208,9 @@ impl Neighbor {
         }
     }
 
-    /// Counts the probe that is due and sets the time of the next. Says whether a MAC address was given up.
+    /// Counts the probe that is due and sets the time of the next. Says whether it was given up.
     fn give_up_or_go_on(&mut self, now: Instant) -> bool {
-        let had_mac = self.mac.is_some();
+        let before = self.state;
         match self.state {
             NeighborState::Reachable => self.state = NeighborState::Probe,
             NeighborState::Probe if self.probes >= UNICAST_PROBES + BROADCAST_PROBES => {
@@ -216,7 +222,7 @@ impl Neighbor {
         }
         self.probes = self.probes.saturating_add(1);
         self.due = now + if self.state == NeighborState::Failed { RETRY_FAILED } else { RETRANSMIT };
-        had_mac && self.mac.is_none()
+        before != self.state && self.state == NeighborState::Failed
     }
 }
 

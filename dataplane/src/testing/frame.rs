@@ -222,6 +222,16 @@ impl Tcp {
         Tcp { control: TcpControl::Syn, ack: false, ..self }.ack()
     }
 
+    /// The client's last segment.
+    pub fn fin(self) -> Vec<u8> {
+        Tcp { control: TcpControl::Fin, ..self }.ack()
+    }
+
+    /// The segment that breaks a connection off.
+    pub fn rst(self) -> Vec<u8> {
+        Tcp { control: TcpControl::Rst, ..self }.ack()
+    }
+
     /// With payload.
     pub fn data(self, payload: &[u8]) -> Vec<u8> {
         Tcp { payload: payload.to_vec(), ..self }.ack()

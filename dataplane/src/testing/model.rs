@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use ctl::Mac;
 use ctl::request::{BackendSpec, ServiceAdd};
-use ctl::{Mac, Scheduler};
 
 use crate::counters::TargetIds;
 use crate::model::{Model, Port, compile::compile};
@@ -25,12 +25,8 @@ pub fn ids() -> Arc<TargetIds> {
 
 /// A request for a TCP service with these backends.
 pub fn service(id: &str, backends: &[(&str, u32)]) -> ServiceAdd {
-    ServiceAdd {
-        service: id.parse().expect("a service"),
-        scheduler: Scheduler::Maglev,
-        hash: None,
-        backends: backends.iter().map(|(address, weight)| backend(address, *weight)).collect(),
-    }
+    let backends = backends.iter().map(|(address, weight)| backend(address, *weight)).collect();
+    ServiceAdd::new(id.parse().expect("a service"), backends)
 }
 
 /// A request for a backend.

@@ -49,7 +49,7 @@ fn a_vip_that_appears_is_announced() {
     let (new, new6): (Ipv4Addr, Ipv6Addr) = ("192.168.0.102".parse().unwrap(), "fd00::102".parse().unwrap());
     let capture = Capture::start(&lab, "client");
     for vip in ["192.168.0.102", "fd00::102"] {
-        let add = ServiceAdd { service: service_id(vip), scheduler: Default::default(), hash: None, backends: vec![] };
+        let add = ServiceAdd::new(service_id(vip), vec![]);
         lab.ask(Request::ServiceAdd(add));
     }
     std::thread::sleep(std::time::Duration::from_millis(1_500));
@@ -86,12 +86,7 @@ fn a_backend_that_does_not_answer_gets_nothing_and_is_reported() {
     let backend =
         ctl::request::BackendSpec { address: "192.168.0.77".parse().unwrap(), port: None, weight: 1, mac: None };
     let service = service_id("192.168.0.103");
-    lab.ask(Request::ServiceAdd(ServiceAdd {
-        service,
-        scheduler: Default::default(),
-        hash: None,
-        backends: vec![backend],
-    }));
+    lab.ask(Request::ServiceAdd(ServiceAdd::new(service, vec![backend])));
     let url = "http://192.168.0.103/";
     assert_eq!(lab.try_on("client", &["curl", "-s", "--max-time", "2", url]), None);
     assert!(lab.counted("backend_mac_unknown") > 0);

@@ -15,12 +15,7 @@ fn add_udp_services(lab: &Lab) {
     for (vip, backend) in [(VIP.to_owned(), "192.168.0.3"), (format!("[{VIP6}]"), "fd00::3")] {
         let service = format!("{vip}:{PORT}/udp").parse().unwrap();
         let backend = BackendSpec { address: backend.parse().unwrap(), port: None, weight: 1, mac: None };
-        lab.ask(Request::ServiceAdd(ServiceAdd {
-            service,
-            scheduler: Default::default(),
-            hash: None,
-            backends: vec![backend],
-        }));
+        lab.ask(Request::ServiceAdd(ServiceAdd::new(service, vec![backend])));
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ctl::answer::{Answer, Drop as Reason, Neighbor, Status, Worker};
-use ctl::request::{BackendEdit, BackendRemove, Request};
+use ctl::request::{BackendEdit, BackendName, Request};
 use ctl::{Client, ClientError, Mac, ServiceId};
 use dataplane::dpdk::Driver;
 
@@ -355,7 +355,7 @@ impl Lab {
     }
 
     pub(crate) fn remove_backend(&self, vip: &str, backend: &str) {
-        self.ask(Request::BackendRemove(BackendRemove { service: service_id(vip), address: backend.parse().unwrap() }));
+        self.ask(Request::BackendRemove(BackendName { service: service_id(vip), address: backend.parse().unwrap() }));
     }
 
     /// So many HTTP requests of one curl, a connection each, all from different ports, the same in each run of a test;

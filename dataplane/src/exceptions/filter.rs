@@ -1,0 +1,75 @@
+//! Whether a flow can be remembered at all, told in one bit.
+//!
+//! A Bloom filter with one hash function. It forgets by being written anew: while one copy answers, the sweep that
+//! goes through the table marks what it keeps in another, and at its end the new one takes over.
+
+/// Bits of a copy: 128 KiB, which stays in the second-level cache.
+const BITS: u32 = 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Filter {
+    answering: Box<[u64]>,
+    growing: Box<[u64]>,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        let none = || vec![0; 1 << (BITS - 6)].into();
+        Filter { answering: none(), growing: none() }
+    }
+}
+
+impl Filter {
+    /// Whether a flow with this hash may have been marked. A "no" is certain.
+    #[inline]
+    pub(super) fn may_know(&self, hash: u64) -> bool {
+        let (word, bit) = place(hash);
+        self.answering[word] & bit != 0
+    }
+
+    /// Marks a new flow.
+    pub(super) fn mark(&mut self, hash: u64) {
+        let (word, bit) = place(hash);
+        self.answering[word] |= bit;
+        self.growing[word] |= bit;
+    }
+
+    /// Marks a flow that the sweep keeps.
+    pub(super) fn keep(&mut self, hash: u64) {
+        let (word, bit) = place(hash);
+        self.growing[word] |= bit;
+    }
+
+    /// At the end of a sweep: what was not marked or kept since the last one is forgotten.
+    pub(super) fn turn_over(&mut self) {
+        std::mem::swap(&mut self.answering, &mut self.growing);
+        self.growing.fill(0);
+    }
+}
+
+/// From bits of the hash that neither the table's buckets nor the slots depend on first.
+#[inline]
+fn place(hash: u64) -> (usize, u64) {
+    let bit = (hash >> 24) as usize & ((1 << BITS) - 1);
+    (bit >> 6, 1 << (bit & 63))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_seen_at_once_and_forgotten_after_a_sweep_that_does_not_keep_it() {
+        let (kept, gone) = (0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
+        let mut filter = Filter::default();
+        assert!(!filter.may_know(kept));
+        filter.mark(kept);
+        filter.mark(gone);
+        filter.turn_over();
+        assert!(filter.may_know(kept) && filter.may_know(gone), "marked in the course of the sweep that ended");
+        filter.keep(kept);
+        filter.turn_over();
+        assert!(filter.may_know(kept) && !filter.may_know(gone));
+    }
+}

@@ -1,0 +1,452 @@
+//! Remembered flows: those whose backend is, or may be, another than their slot says.
+//!
+//! Maglev's table tells the backend of nearly all flows, and nothing is remembered of them. Two things it cannot know:
+//! which flows were there before their slot moved to another backend (a *hand-over*: the slot has a `before`), and
+//! what a scheduler decided that decides flow by flow. Each worker has a table for these; who owns the slot, what
+//! kind of packet it is, and what the table knows decide where it goes:
+//!
+//! | packet | in the table | not in the table |
+//! |---|---|---|
+//! | a SYN | a repetition: as remembered; else as new | a new flow: `now`, remembered |
+//! | another | as remembered | an old flow: `before`, remembered; without a `before`, `now` |
+//! | an ICMP error, a later fragment | as remembered | `before`, else `now`; it proves nothing, and is not remembered |
+//!
+//! UDP has no SYN: every packet is "another", unless the scheduler decides flow by flow; then an unknown one is new.
+//! When the hand-over is over, the flows of the slot that lived are all here, and those are kept that `now` is wrong for.
+//!
+//! **Floods.** The table has a fixed size. An entry is on probation until a second packet of its flow comes. Nothing
+//! pushes out a confirmed entry before it idles out. A SYN takes a free or expired place only (probation expires after
+//! seconds); where there is none, it goes to `before`, because its next packet, unknown too, will go there. A packet of an
+//! old flow may also take the place of the oldest on probation. What finds no room is counted.
+
+mod filter;
+mod table;
+
+use crate::counters::{Counter, TargetCounters, WorkerCounters};
+use crate::exit::DropReason;
+use crate::flow::Flow;
+use crate::parse::Segment;
+use crate::schedule::NOBODY;
+use crate::snapshot::{ServiceEntry, Snapshot};
+use filter::Filter;
+pub use table::TICK_MS;
+use table::{Bucket, Meta, Phase, Position, Table, V4Bucket, V6Bucket, Wire, v6_key};
+
+/// After so many ticks without a second packet, an entry on probation gives way to anybody.
+const PROBATION: u32 = 2;
+/// Ticks for which a connection is remembered of which there was nothing but a SYN (60 s, as LVS's SYN_RECV).
+const OPENING: u32 = 15;
+/// Ticks for which a connection is remembered after the client's FIN (120 s, as LVS's FIN_WAIT).
+const CLOSING: u32 = 30;
+/// Ticks for which a connection is remembered after the client's RST (at least 10 s, as LVS's CLOSE).
+const CLOSED: u32 = 4;
+/// A connection that was heard of so few ticks ago is alive, and a SYN for it a late repetition or a forgery.
+const LIVELY: u32 = 1;
+
+/// How long a sweep through the whole table takes.
+const SWEEP_MS: u64 = 16_000;
+/// Buckets swept in one turn of the worker, at most.
+const SWEEP_STEP: u64 = 256;
+
+/// The longest idle timeout: ages are counted modulo 2,048 ticks, and a sweep must come by in time.
+pub const MAX_IDLE_MS: u64 = 2 * 60 * 60 * 1_000;
+
+/// An idle timeout in ticks, at least the time asked for.
+pub fn idle_ticks(idle_ms: u64) -> u16 {
+    let ticks = idle_ms.min(MAX_IDLE_MS).div_ceil(TICK_MS) + 1;
+    u16::try_from(ticks).expect("MAX_IDLE_MS is a few thousand ticks")
+}
+
+/// How many flows the tables have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// IPv4 flows, 16 bytes each.
+    pub v4: usize,
+    /// IPv6 flows, 43 bytes each.
+    pub v6: usize,
+}
+
+/// What is asked about a packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its flow.
+    pub flow: &'a Flow,
+    /// The hash of its 5-tuple, whatever the service hashes by.
+    pub hash: u64,
+    /// What it tells of its flow.
+    pub segment: Segment,
+    /// The service it is for.
+    pub service: &'a ServiceEntry,
+    /// Its slot of the service's table.
+    pub slot: usize,
+}
+
+/// One worker's remembered flows.
+#[derive(Debug)]
+pub struct Exceptions {
+    v4: Table<V4Bucket>,
+    v6: Table<V6Bucket>,
+    books: Books,
+    /// Buckets swept since the start.
+    swept: u64,
+    worker: usize,
+}
+
+/// What is kept along with the tables.
+#[derive(Debug, Default)]
+struct Books {
+    /// Tells whether a flow of a service may be remembered whose flows are not all remembered.
+    filter: Filter,
+    used: usize,
+    tick: u32,
+}
+
+impl Exceptions {
+    /// For the worker of this number. All memory is taken, and touched, here.
+    pub fn new(room: Room, worker: usize) -> Self {
+        Exceptions { v4: Table::new(room.v4), v6: Table::new(room.v6), books: Books::default(), swept: 0, worker }
+    }
+
+    /// Flows that there is room for.
+    pub fn room(&self) -> usize {
+        self.v4.room() + self.v6.room()
+    }
+
+    /// The hash of a flow's 5-tuple, if a packet of that flow is to be asked about; if not, its slot's `now` has it.
+    #[inline]
+    pub fn may_concern(&self, service: &ServiceEntry, hash: impl FnOnce() -> u64) -> Option<u64> {
+        if service.tracks || service.before.is_some() {
+            return Some(hash());
+        }
+        if self.books.used == 0 {
+            return None;
+        }
+        Some(hash()).filter(|&hash| self.books.filter.may_know(hash))
+    }
+
+    /// Has what [`Exceptions::resolve`] will look at fetched.
+    #[inline]
+    pub fn prefetch(&self, flow: &Flow, hash: u64) {
+        match flow {
+            Flow::V4 { .. } => self.v4.prefetch(hash),
+            Flow::V6 { .. } => self.v6.prefetch(hash),
+        }
+    }
+
+    /// Which of the service's backends gets the packet.
+    pub fn resolve(
+        &mut self,
+        asked: Asked<'_>,
+        snapshot: &Snapshot,
+        counters: &WorkerCounters,
+    ) -> Result<u16, DropReason> {
+        let Asked { service, slot, hash, .. } = asked;
+        // In a service with a hand-over, too, most slots have none.
+        if !service.tracks && service.before(slot) == NOBODY && !self.books.filter.may_know(hash) {
+            return Ok(service.now(slot));
+        }
+        let context = Context { asked, snapshot, counters, worker: self.worker };
+        match *asked.flow {
+            Flow::V4 { source, destination, transport } => {
+                context.resolve(&mut self.v4, [source, destination, transport.ports], &mut self.books)
+            }
+            Flow::V6 { source, destination, transport } => {
+                context.resolve(&mut self.v6, v6_key(source, destination, transport.ports), &mut self.books)
+            }
+        }
+    }
+
+    /// Takes note of the time, and forgets some of what need not be remembered any more. To be called each turn.
+    #[inline]
+    pub fn advance(&mut self, now_ms: u64, snapshot: &Snapshot, counters: &WorkerCounters) {
+        #[expect(clippy::cast_possible_truncation, reason = "ticks are counted modulo a power of two")]
+        let tick = (now_ms / TICK_MS) as u32;
+        self.books.tick = tick;
+        counters.exceptions.set(self.books.used as u64);
+        let buckets = (self.v4.buckets() + self.v6.buckets()) as u64;
+        let due = now_ms * buckets / SWEEP_MS;
+        if self.books.used == 0 {
+            self.swept = due;
+        } else if due > self.swept {
+            self.swept = self.swept.max(due.saturating_sub(buckets));
+            self.sweep((due - self.swept).min(SWEEP_STEP), snapshot, counters);
+        }
+    }
+
+    #[cold]
+    fn sweep(&mut self, step: u64, snapshot: &Snapshot, counters: &WorkerCounters) {
+        let (v4, v6) = (self.v4.buckets() as u64, self.v6.buckets() as u64);
+        for number in self.swept..self.swept + step {
+            let bucket = number % (v4 + v6);
+            #[expect(clippy::cast_possible_truncation, reason = "a bucket's number is an index")]
+            if bucket < v4 {
+                sweep_bucket(&mut self.v4, bucket as usize, &mut self.books, snapshot, counters);
+            } else {
+                sweep_bucket(&mut self.v6, (bucket - v4) as usize, &mut self.books, snapshot, counters);
+            }
+            if bucket + 1 == v4 + v6 {
+                self.books.filter.turn_over();
+            }
+        }
+        self.swept += step;
+    }
+}
+
+/// One packet and all that its fate depends on, except the table.
+struct Context<'a> {
+    asked: Asked<'a>,
+    snapshot: &'a Snapshot,
+    counters: &'a WorkerCounters,
+    worker: usize,
+}
+
+/// An entry whose backend still serves.
+#[derive(Clone, Copy)]
+struct Remembered {
+    position: Position,
+    meta: Meta,
+    backend: u16,
+}
+
+impl Context<'_> {
+    fn resolve<B: Bucket>(&self, table: &mut Table<B>, key: B::Key, books: &mut Books) -> Result<u16, DropReason> {
+        let protocol = Wire::of(self.asked.flow.transport().protocol);
+        let known = table.find(&key, protocol, self.asked.hash);
+        let remembered = known.and_then(|(position, meta)| {
+            let backend = self.snapshot.serving(meta.place(), self.asked.service)?;
+            Some(Remembered { position, meta, backend })
+        });
+        let mut ledger =
+            Ledger { table, books, key, protocol, position: known.map(|(position, _)| position), context: self };
+        match (self.asked.segment, remembered) {
+            (Segment::Related, Some(remembered)) => Ok(remembered.backend),
+            (Segment::Related, None) => self.unless_told(),
+            (Segment::Open, Some(remembered)) if ledger.is_repetition(remembered.meta) => {
+                if remembered.meta.phase() == Phase::Opening {
+                    ledger.hear(remembered, Phase::Opening);
+                }
+                Ok(remembered.backend)
+            }
+            (Segment::Open, _) => self.new_flow(&mut ledger, Phase::Opening),
+            (segment, Some(remembered)) => {
+                ledger.hear(remembered, next(remembered.meta.phase(), segment));
+                Ok(remembered.backend)
+            }
+            (_, None) if protocol == Wire::Udp && self.asked.service.decides_by_flow() => {
+                self.new_flow(&mut ledger, Phase::Heard)
+            }
+            (segment, None) => self.old_flow(&mut ledger, segment),
+        }
+    }
+
+    fn now(&self) -> u16 {
+        self.asked.service.now(self.asked.slot)
+    }
+
+    fn before(&self) -> u16 {
+        self.asked.service.before(self.asked.slot)
+    }
+
+    /// Whether a flow that goes to this backend must be remembered.
+    fn must_remember(&self, backend: u16) -> bool {
+        self.asked.service.tracks || self.before() != NOBODY || backend != self.now()
+    }
+
+    /// Where a packet goes that nothing is known about.
+    fn unless_told(&self) -> Result<u16, DropReason> {
+        let backend = if self.before() != NOBODY { self.before() } else { self.now() };
+        if backend == NOBODY { Err(DropReason::NoBackend) } else { Ok(backend) }
+    }
+
+    fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> Result<u16, DropReason> {
+        let service = self.asked.service;
+        let of = |backend: usize| self.target_counters(backend);
+        let backend = service.schedule.new_flow(self.now(), service.cursors.get(self.worker), of);
+        if backend == NOBODY {
+            return Err(DropReason::NoBackend);
+        }
+        if !self.must_remember(backend) {
+            ledger.forget();
+            return Ok(backend);
+        }
+        if ledger.remember(backend, phase) { Ok(backend) } else { self.unless_told() }
+    }
+
+    fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> Result<u16, DropReason> {
+        let backend = self.unless_told()?;
+        if segment == Segment::Rst || !self.must_remember(backend) {
+            ledger.forget();
+        } else {
+            ledger.remember(backend, Phase::Heard);
+        }
+        Ok(backend)
+    }
+
+    fn target_counters(&self, backend: usize) -> &TargetCounters {
+        let target = &self.snapshot.targets[self.asked.service.first_target + backend];
+        &self.counters.targets[target.counter as usize]
+    }
+}
+
+/// What a further packet makes of a flow. FIN and RST shorten its time; but if the client goes on after a RST, that was
+/// a forgery.
+fn next(phase: Phase, segment: Segment) -> Phase {
+    match (phase, segment) {
+        (_, Segment::Rst) => Phase::Closed,
+        (_, Segment::Fin) | (Phase::Closing, _) => Phase::Closing,
+        _ => Phase::Open,
+    }
+}
+
+/// The place that a flow has or gets.
+struct Ledger<'a, B: Bucket> {
+    table: &'a mut Table<B>,
+    books: &'a mut Books,
+    key: B::Key,
+    protocol: Wire,
+    /// Where its key stands, whether its backend still serves or not: no key stands there twice.
+    position: Option<Position>,
+    context: &'a Context<'a>,
+}
+
+impl<B: Bucket> Ledger<'_, B> {
+    /// Whether a SYN is no new connection: the client has not heard from the backend yet, or the connection is alive.
+    fn is_repetition(&self, meta: Meta) -> bool {
+        match meta.phase() {
+            Phase::Opening => true,
+            Phase::Heard | Phase::Open => meta.age(self.books.tick) <= LIVELY,
+            Phase::Closing | Phase::Closed => false,
+        }
+    }
+
+    /// Notes that there was a packet, or forgets the flow where the slot knows as much.
+    fn hear(&mut self, remembered: Remembered, phase: Phase) {
+        let Remembered { position, meta, backend } = remembered;
+        if !self.context.must_remember(backend) {
+            return self.forget();
+        }
+        let heard = meta.heard(phase, self.books.tick);
+        if heard != meta {
+            self.table.update(position, heard);
+            self.books.settle(meta, Some(heard), &self.context.counters.targets);
+        }
+    }
+
+    /// Remembers the flow's backend. Says whether there was room.
+    fn remember(&mut self, backend: u16, phase: Phase) -> bool {
+        let Context { asked, snapshot, counters, .. } = self.context;
+        let tick = self.books.tick;
+        let rank = |meta: Meta| rank(meta, phase, tick, snapshot);
+        let Some(position) = self.position.or_else(|| self.table.room_for(asked.hash, rank)) else {
+            counters.exceptions_full.add(1);
+            return false;
+        };
+        let place = snapshot.targets[asked.service.first_target + usize::from(backend)].counter;
+        let meta = Meta::new(place, self.protocol, phase, tick);
+        let old = self.table.write(position, self.key, meta);
+        self.books.settle(old, Some(meta), &counters.targets);
+        if !asked.service.tracks {
+            self.books.filter.mark(asked.hash);
+        }
+        true
+    }
+
+    /// Frees the flow's place, if it has one.
+    fn forget(&mut self) {
+        if let Some(position) = self.position.take() {
+            let old = self.table.free(position);
+            self.books.settle(old, None, &self.context.counters.targets);
+        }
+    }
+}
+
+impl Books {
+    /// Keeps the numbers of flows right when one entry takes another's place.
+    fn settle(&mut self, old: Meta, new: Option<Meta>, targets: &[TargetCounters]) {
+        let of = |meta: Meta| -> &Counter {
+            let target = &targets[meta.place() as usize];
+            if meta.phase().is_active() { &target.active } else { &target.inactive }
+        };
+        if !old.is_free() {
+            of(old).sub(1);
+            self.used -= 1;
+        }
+        if let Some(new) = new {
+            of(new).add(1);
+            self.used += 1;
+        }
+    }
+}
+
+/// Whether an entry is worth nothing any more: its backend does not serve, or it was not heard of for too long.
+fn is_outlived(meta: Meta, tick: u32, snapshot: &Snapshot) -> bool {
+    let Some(place) = snapshot.place(meta.place()) else { return true };
+    let idle = u32::from(place.idle_ticks);
+    let limit = match meta.phase() {
+        Phase::Opening => OPENING.min(idle),
+        Phase::Heard | Phase::Open => idle,
+        Phase::Closing => CLOSING.min(idle),
+        Phase::Closed => CLOSED.min(idle),
+    };
+    meta.age(tick) > limit
+}
+
+/// How readily an entry gives way to a newcomer: the lower, the sooner. A newcomer in the phase `Opening` is a new flow, one
+/// in `Heard` an old flow (or a datagram, which tells nothing of its flow's age).
+fn rank(meta: Meta, newcomer: Phase, tick: u32, snapshot: &Snapshot) -> Option<u32> {
+    let age = meta.age(tick);
+    let oldest_first = |class: u32| Some(class << 16 | (u32::from(u16::MAX) - age));
+    match meta.phase() {
+        _ if is_outlived(meta, tick, snapshot) => Some(1),
+        // A SYN that was never followed up is worth less than a flow that speaks seldom.
+        Phase::Opening if age >= PROBATION => oldest_first(2),
+        Phase::Heard if age >= PROBATION => oldest_first(3),
+        phase if phase.is_probation() && newcomer == Phase::Heard => oldest_first(4),
+        _ => None,
+    }
+}
+
+/// Frees what need not be remembered, and marks the rest in the filter.
+fn sweep_bucket<B: Bucket>(
+    table: &mut Table<B>,
+    bucket: usize,
+    books: &mut Books,
+    snapshot: &Snapshot,
+    counters: &WorkerCounters,
+) {
+    let mut worthless = arrayvec::ArrayVec::<Position, 4>::new();
+    for (position, flow, meta) in table.flows(bucket) {
+        match fate(&flow, meta, books.tick, snapshot) {
+            Fate::Forget => worthless.push(position),
+            Fate::Keep => {}
+            Fate::Mark => books.filter.keep(snapshot.hasher.hash(&flow)),
+        }
+    }
+    for position in worthless {
+        let old = table.free(position);
+        books.settle(old, None, &counters.targets);
+    }
+}
+
+/// What the sweep does with an entry.
+enum Fate {
+    Forget,
+    /// All flows of its service are remembered, and looked for without asking the filter.
+    Keep,
+    /// The filter must know it.
+    Mark,
+}
+
+fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
+    let service = snapshot.vips.service(flow).map(|number| &snapshot.services[number]);
+    let Some(service) = service.filter(|_| !is_outlived(meta, tick, snapshot)) else { return Fate::Forget };
+    let Some(backend) = snapshot.serving(meta.place(), service) else { return Fate::Forget };
+    let slot = service.slot(flow, &snapshot.hasher);
+    if service.tracks {
+        Fate::Keep
+    } else if service.before(slot) != NOBODY || service.now(slot) != backend {
+        Fate::Mark
+    } else {
+        Fate::Forget
+    }
+}

@@ -1,0 +1,402 @@
+//! Random changes and packets, through the model, the snapshots and a worker, against an oracle that is slow and simple: it
+//! remembers every flow. No flow that may stay ever moves.
+//!
+//! A flow may stay as long as its backend serves without a break (it is there, not down, and its drain's deadline has not
+//! passed) and the flow is never silent for longer than the service's idle timeout.
+
+#![expect(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::request::{BackendEdit, ServiceAdd};
+use ctl::{OnAllDown, Protocol, Scheduler, Tracking};
+use dataplane::counters::{TargetIds, WorkerCounters};
+use dataplane::exceptions::{Exceptions, Room};
+use dataplane::fragment::Fragments;
+use dataplane::model::Model;
+use dataplane::model::compile::compile;
+use dataplane::snapshot::Publisher;
+use dataplane::testing::frame::eth;
+use dataplane::testing::memory::MemoryIo;
+use dataplane::testing::model::{PORT_MAC, backend, backend_mac, model};
+use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
+use proptest::prelude::*;
+
+const IDLE_S: u32 = 300;
+const IDLE_MS: u64 = IDLE_S as u64 * 1_000;
+/// After a FIN, flows are remembered for two minutes.
+const FIN_MS: u64 = 120_000;
+/// Flows of which nothing but the SYN was seen are remembered for one.
+const SYN_MS: u64 = 60_000;
+
+/// What may happen. Backends and flows are named by numbers, modulo how many there are.
+#[derive(Debug, Clone)]
+enum Event {
+    Add { backend: u8, weight: u32 },
+    Remove { backend: u8 },
+    Weigh { backend: u8, weight: u32 },
+    Drain { backend: u8, deadline_s: Option<u32> },
+    Enable { backend: u8 },
+    Down { backends: u8 },
+    Pass { seconds: u16 },
+    Open { packets: u8 },
+    Speak { flow: u16 },
+    SpeakAll,
+    Finish { flow: u16 },
+    Reset { flow: u16 },
+    Reopen { flow: u16 },
+    RepeatSyn { flow: u16 },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    use Event::*;
+    let backend = || 0u8..6;
+    prop_oneof![
+        2 => (backend(), 0u32..4).prop_map(|(backend, weight)| Add { backend, weight }),
+        1 => backend().prop_map(|backend| Remove { backend }),
+        2 => (backend(), 0u32..5).prop_map(|(backend, weight)| Weigh { backend, weight }),
+        1 => (backend(), prop::option::of(0u32..400)).prop_map(|(backend, deadline_s)| Drain { backend, deadline_s }),
+        1 => backend().prop_map(|backend| Enable { backend }),
+        1 => (0u8..64, 0u8..64).prop_map(|(a, b)| Down { backends: a & b }),
+        4 => (1u16..200).prop_map(|seconds| Pass { seconds }),
+        6 => (1u8..4).prop_map(|packets| Open { packets }),
+        6 => any::<u16>().prop_map(|flow| Speak { flow }),
+        3 => Just(SpeakAll),
+        1 => any::<u16>().prop_map(|flow| Finish { flow }),
+        1 => any::<u16>().prop_map(|flow| Reset { flow }),
+        1 => any::<u16>().prop_map(|flow| Reopen { flow }),
+        1 => any::<u16>().prop_map(|flow| RepeatSyn { flow }),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Open,
+    Data,
+    Fin,
+    Rst,
+}
+
+/// A flow as the oracle remembers it.
+#[derive(Debug, Clone)]
+struct Flow {
+    port: u16,
+    /// Where it lives, the last byte of the address; `None`: it has no home that it may claim.
+    home: Option<u8>,
+    heard_ms: u64,
+    /// How long it may be silent.
+    patience_ms: u64,
+    /// Nothing but SYNs so far, the first of them in this snapshot. After a change, another SYN may go elsewhere: nobody
+    /// remembers the SYNs of slots that nothing has happened to.
+    opening: Option<u64>,
+}
+
+/// A backend as the oracle sees it.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    weight: u32,
+    draining: bool,
+    drained_at_ms: Option<u64>,
+    down: bool,
+}
+
+struct World {
+    wanted: ServiceAdd,
+    model: Model,
+    ids: Arc<TargetIds>,
+    publisher: Publisher,
+    worker: Worker<MemoryIo>,
+    wire: MemoryIo,
+    counters: Arc<WorkerCounters>,
+    now_ms: u64,
+    generation: u64,
+    known: BTreeMap<u8, Known>,
+    flows: Vec<Flow>,
+}
+
+impl World {
+    fn new(wanted: ServiceAdd) -> Self {
+        let counters = Arc::new(WorkerCounters::new(1));
+        let ids = TargetIds::new(vec![counters.clone()]);
+        let mut model = model();
+        model.add_service(&wanted, &ids).unwrap();
+        let publisher = Publisher::new(compile(Arc::new(model.clone()), |a| Some(backend_mac(a)), &[PORT_MAC], 1));
+        let wire = MemoryIo::default();
+        let rings = Rings { punts: rtrb::RingBuffer::new(4).0, outgoing: rtrb::RingBuffer::new(4).1 };
+        let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, 0);
+        let memory = Memory { fragments: Fragments::alone(), exceptions };
+        let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
+        let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, Clock::stopped_at(0));
+        World {
+            wanted,
+            model,
+            ids,
+            publisher,
+            worker,
+            wire,
+            counters,
+            now_ms: 0,
+            generation: 1,
+            known: BTreeMap::new(),
+            flows: Vec::new(),
+        }
+    }
+
+    fn is_udp(&self) -> bool {
+        self.wanted.service.protocol == Protocol::Udp
+    }
+
+    fn address(&self, number: u8) -> IpAddr {
+        let text = if self.wanted.service.vip.is_ipv4() { "192.168.0." } else { "fd00::" };
+        let last =
+            if self.wanted.service.vip.is_ipv4() { format!("{}", 10 + number) } else { format!("{:x}", 10 + number) };
+        format!("{text}{last}").parse().unwrap()
+    }
+
+    /// All that are wanted are down, and the service does not drop then.
+    fn forced(&self) -> bool {
+        let mut wanted = self.known.values().filter(|known| known.weight > 0 && !known.draining).peekable();
+        self.wanted.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|known| known.down)
+    }
+
+    fn serves(&self, number: u8) -> bool {
+        let forced = self.forced();
+        let open = |known: &Known| known.drained_at_ms.is_none_or(|at| at > self.now_ms) && (!known.down || forced);
+        self.known.get(&number).is_some_and(open)
+    }
+
+    fn takes_new_flows(&self, number: u8) -> bool {
+        self.serves(number) && self.known.get(&number).is_some_and(|known| known.weight > 0 && !known.draining)
+    }
+
+    fn publish(&mut self) {
+        self.generation += 1;
+        self.model.join(|_| true);
+        let model = Arc::new(self.model.clone());
+        self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT_MAC], self.generation));
+        let homeless: HashSet<u8> = (0..6).filter(|&number| !self.serves(number)).collect();
+        for flow in &mut self.flows {
+            flow.home = flow.home.filter(|home| !homeless.contains(home));
+        }
+    }
+
+    /// Lets time pass in small steps, as the director sees to deadlines twice a second.
+    fn pass(&mut self, ms: u64) {
+        let until = self.now_ms + ms;
+        while self.now_ms < until {
+            self.now_ms = (self.now_ms + 500).min(until);
+            self.model.now_ms = self.now_ms;
+            if self.model.next_deadline().is_some_and(|next| next <= self.now_ms) {
+                self.model.expire();
+                self.publish();
+            }
+            self.worker.set_clock(Clock::stopped_at(self.now_ms));
+            self.worker.turn();
+        }
+    }
+
+    /// Sends a packet of a flow. Returns which backend got it.
+    fn send(&mut self, port: u16, kind: Kind) -> Option<u8> {
+        let service = self.wanted.service;
+        let to = service.port.single().unwrap();
+        let ip = match service.vip {
+            IpAddr::V4(vip) => eth().ipv4("10.0.0.1", &vip.to_string()),
+            IpAddr::V6(vip) => eth().ipv6("2001:db8::1", &vip.to_string()),
+        };
+        let frame = match (self.is_udp(), kind) {
+            (true, _) => ip.udp(port, to, b"x"),
+            (false, Kind::Open) => ip.tcp(port, to).syn(),
+            (false, Kind::Data) => ip.tcp(port, to).data(b"x"),
+            (false, Kind::Fin) => ip.tcp(port, to).fin(),
+            (false, Kind::Rst) => ip.tcp(port, to).rst(),
+        };
+        self.wire.0.borrow_mut().rx.push_back(frame.into());
+        self.worker.turn();
+        let sent = self.wire.0.borrow_mut().tx.pop();
+        sent.map(|packet| packet.bytes[5] - 10)
+    }
+
+    /// A new flow from a port: it must go to somebody who takes new flows, and nowhere only if there is nobody.
+    fn open(&mut self, place: usize) {
+        let port = self.flows[place].port;
+        let backend = self.send(port, Kind::Open);
+        match backend {
+            // A datagram does not tell whether its flow is new.
+            Some(number) if self.is_udp() => assert!(self.serves(number), "{number} does not serve"),
+            Some(number) => assert!(self.takes_new_flows(number), "{number} takes no new flows"),
+            None => assert!(!(0..6).any(|number| self.takes_new_flows(number)), "somebody would have taken it"),
+        }
+        let (heard_ms, patience_ms) = (self.now_ms, if self.is_udp() { IDLE_MS } else { SYN_MS });
+        let opening = Some(self.generation).filter(|_| !self.is_udp());
+        self.flows[place] = Flow { port, home: backend, heard_ms, patience_ms, opening };
+    }
+
+    /// A packet of an old flow: it must go home, if the flow may still claim one.
+    fn speak(&mut self, place: usize, kind: Kind) {
+        let flow = self.flows[place].clone();
+        let backend = self.send(flow.port, kind);
+        let claims = flow.home.filter(|_| self.now_ms - flow.heard_ms <= flow.patience_ms);
+        if let Some(home) = claims {
+            assert_eq!(backend, Some(home), "flow {} moved from home at {} ms: {flow:?}", flow.port, self.now_ms);
+        }
+        if let Some(number) = backend {
+            assert!(self.serves(number), "{number} does not serve");
+        }
+        let flow = &mut self.flows[place];
+        flow.opening = flow.opening.filter(|_| kind == Kind::Open);
+        flow.heard_ms = self.now_ms;
+        flow.patience_ms = match kind {
+            Kind::Open => SYN_MS,
+            Kind::Fin => FIN_MS,
+            _ => flow.patience_ms.max(if flow.patience_ms == FIN_MS { FIN_MS } else { IDLE_MS }),
+        };
+        // One that had no claim lives where it was sent; one that was broken off, nowhere.
+        flow.home = if kind == Kind::Rst { None } else { claims.or(if flow.home.is_some() { backend } else { None }) };
+    }
+
+    fn flow(&self, number: u16) -> Option<usize> {
+        if self.flows.is_empty() { None } else { Some(usize::from(number) % self.flows.len()) }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Model)) {
+        self.model.now_ms = self.now_ms;
+        change(&mut self.model);
+        self.publish();
+    }
+
+    fn happen(&mut self, event: &Event) {
+        let id = self.wanted.service;
+        match *event {
+            Event::Add { backend: number, weight } if !self.known.contains_key(&number) => {
+                self.known.insert(number, Known { weight, draining: false, drained_at_ms: None, down: false });
+                let (spec, ids) = (backend(&self.address(number).to_string(), weight), self.ids.clone());
+                self.change(|model| model.add_backend(&id, &spec, &ids).unwrap());
+            }
+            Event::Remove { backend } if self.known.remove(&backend).is_some() => {
+                let address = self.address(backend);
+                self.change(|model| model.remove_backend(&id, address).unwrap());
+            }
+            Event::Weigh { backend, weight } if self.known.contains_key(&backend) => {
+                self.known.get_mut(&backend).unwrap().weight = weight;
+                let edit = BackendEdit { service: id, address: self.address(backend), weight: Some(weight), mac: None };
+                self.change(|model| model.edit_backend(&edit).unwrap());
+            }
+            Event::Drain { backend, deadline_s } if self.known.contains_key(&backend) => {
+                let deadline_ms = deadline_s.map(|seconds| u64::from(seconds) * 1_000);
+                let known = self.known.get_mut(&backend).unwrap();
+                known.draining = true;
+                known.drained_at_ms = deadline_ms.map(|deadline| self.now_ms + deadline);
+                let address = self.address(backend);
+                self.change(|model| model.drain_backend(&id, address, deadline_ms).unwrap());
+            }
+            Event::Enable { backend } if self.known.contains_key(&backend) => {
+                let known = self.known.get_mut(&backend).unwrap();
+                (known.draining, known.drained_at_ms) = (false, None);
+                let address = self.address(backend);
+                self.change(|model| model.enable_backend(&id, address).unwrap());
+            }
+            Event::Down { backends } => {
+                for (number, known) in &mut self.known {
+                    known.down = backends & 1 << number != 0;
+                }
+                let down: HashSet<IpAddr> =
+                    (0..6).filter(|number| backends & 1 << number != 0).map(|number| self.address(number)).collect();
+                self.change(|model| model.set_down(&down));
+            }
+            Event::Pass { seconds } => self.pass(u64::from(seconds) * 1_000),
+            Event::Open { packets } => {
+                let port = 1_024 + u16::try_from(self.flows.len()).unwrap();
+                self.flows.push(Flow { port, home: None, heard_ms: 0, patience_ms: 0, opening: None });
+                let place = self.flows.len() - 1;
+                self.open(place);
+                (1..packets).for_each(|_| self.speak(place, Kind::Data));
+            }
+            Event::Speak { flow } => {
+                if let Some(place) = self.flow(flow) {
+                    self.speak(place, Kind::Data);
+                }
+            }
+            Event::SpeakAll => (0..self.flows.len()).for_each(|place| self.speak(place, Kind::Data)),
+            Event::Finish { flow } => {
+                if let Some(place) = self.flow(flow) {
+                    self.speak(place, Kind::Fin);
+                }
+            }
+            Event::Reset { flow } => {
+                if let Some(place) = self.flow(flow) {
+                    self.speak(place, Kind::Rst);
+                }
+            }
+            // The client uses a port again after it has broken the old connection off.
+            Event::Reopen { flow } => {
+                if let Some(place) = self.flow(flow) {
+                    self.speak(place, Kind::Rst);
+                    self.open(place);
+                }
+            }
+            Event::RepeatSyn { flow } => {
+                let now = Some(self.generation);
+                match self.flow(flow) {
+                    Some(place) if self.flows[place].opening == now => self.speak(place, Kind::Open),
+                    Some(place) if self.flows[place].opening.is_some() => {
+                        self.flows[place].home = None;
+                        let port = self.flows[place].port;
+                        let home = self.send(port, Kind::Open);
+                        assert!(home.is_none_or(|number| self.serves(number)));
+                        self.flows[place] =
+                            Flow { port, home, heard_ms: self.now_ms, patience_ms: SYN_MS, opening: now };
+                    }
+                    _ => {}
+                }
+            }
+            Event::Add { .. }
+            | Event::Remove { .. }
+            | Event::Weigh { .. }
+            | Event::Drain { .. }
+            | Event::Enable { .. } => {}
+        }
+    }
+}
+
+/// A service of each kind.
+fn service() -> impl Strategy<Value = ServiceAdd> {
+    use Scheduler::*;
+    let vip = prop_oneof![Just("192.168.0.101:80/tcp"), Just("192.168.0.101:53/udp"), Just("[fd00::101]:80/tcp")];
+    let scheduler = prop_oneof![
+        4 => Just((Maglev, Tracking::Exceptions)),
+        1 => Just((Maglev, Tracking::All)),
+        1 => Just((Sh, Tracking::Exceptions)),
+        1 => prop::sample::select(vec![Wrr, Rr, Wlc, Lc]).prop_map(|scheduler| (scheduler, Tracking::All)),
+    ];
+    let on_all_down = prop_oneof![Just(OnAllDown::Drop), Just(OnAllDown::All)];
+    (vip, scheduler, on_all_down).prop_map(|(vip, (scheduler, tracking), on_all_down)| ServiceAdd {
+        scheduler,
+        tracking: Some(tracking),
+        idle_timeout_s: Some(IDLE_S),
+        on_all_down,
+        ..ServiceAdd::new(vip.parse().unwrap(), vec![])
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_flow_that_may_stay_ever_moves(service in service(), events in prop::collection::vec(event(), 1..80)) {
+        let mut world = World::new(service);
+        for number in 0..3 {
+            world.happen(&Event::Add { backend: number, weight: 1 });
+        }
+        for event in &events {
+            world.happen(event);
+        }
+        // What is remembered is forgotten in the end, and the numbers come out even.
+        world.pass(3 * IDLE_MS);
+        prop_assert_eq!(world.counters.exceptions.read(), 0);
+        let counted = world.counters.targets.iter().take(64).map(|target| (target.active.read(), target.inactive.read()));
+        prop_assert!(counted.into_iter().all(|flows| flows == (0, 0)));
+        prop_assert_eq!(world.counters.exceptions_full.read(), 0);
+    }
+}
