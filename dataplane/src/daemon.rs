@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use ctl::Mac;
 use dataplane::api::server::Server;
 use dataplane::api::{Facts, PortFacts, PortLive};
+use dataplane::bucket::TokenBucket;
 use dataplane::config::Config;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
@@ -78,6 +79,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
             director: director.clone(),
             rings: Rings { punts: to_slow_path, outgoing: from_slow_path },
             fragments,
+            echo: TokenBucket::new(config.director.echo_rate, lcores.len()),
         };
         threads.workers.push(start_worker(state, eal.clone(), stop.clone())?);
     }
@@ -237,6 +239,7 @@ struct WorkerParts {
     director: Arc<Director>,
     rings: Rings<Mbuf>,
     fragments: Fragments<Mbuf>,
+    echo: TokenBucket,
 }
 
 /// Starts a worker and waits until it polls, or cannot.
@@ -244,7 +247,7 @@ fn start_worker(parts: WorkerParts, eal: Arc<Eal>, stop: Arc<AtomicBool>) -> any
     let (id, lcore) = (parts.id, parts.lcore);
     let (ready, started) = std::sync::mpsc::channel();
     let body = move || {
-        let WorkerParts { id, lcore, ports, director, rings, fragments } = parts;
+        let WorkerParts { id, lcore, ports, director, rings, fragments, echo } = parts;
         if !core_affinity::set_for_current(core_affinity::CoreId { id: lcore }) {
             return drop(ready.send(Err(format!("it cannot be pinned to core {lcore}"))));
         }
@@ -254,7 +257,7 @@ fn start_worker(parts: WorkerParts, eal: Arc<Eal>, stop: Arc<AtomicBool>) -> any
         };
         let counters = director.workers()[id].clone();
         let clock = Clock { cycles_per_ms: tsc_hz() / 1_000 };
-        let mut worker = Worker::new(ports, director.reader(), counters, rings, fragments, clock);
+        let mut worker = Worker::new(ports, director.reader(), counters, rings, fragments, echo, clock);
         let _ = ready.send(Ok(()));
         while !stop.load(Ordering::Relaxed) {
             worker.turn();

@@ -116,6 +116,8 @@ reasons! {
             "The link is saturated, or the device too slow: see `shuntctl port list`.";
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",
             "Look for an ARP or ping flood: see the punt reasons.";
+        EchoLimited = "echo_limited": "A ping to a VIP or to an address of ours, above the rate that is answered.",
+            "Look for who floods it with pings; director.echo_rate sets the limit.";
     }
 }
 

@@ -21,6 +21,7 @@
 //! Only [`dpdk`] knows DPDK. All else works on slices and on [`packet`]'s traits, and is tested in [plain memory](testing).
 
 pub mod api;
+pub mod bucket;
 pub mod config;
 pub mod counters;
 pub mod director;

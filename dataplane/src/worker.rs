@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use ctl::Mac;
 use rtrb::{Consumer, Producer};
 
+use crate::bucket::TokenBucket;
 use crate::counters::{PortCounters, WorkerCounters};
 use crate::dpdk::{prefetch, tsc};
 use crate::exit::{DropReason, Exit, PuntReason};
@@ -95,6 +96,7 @@ pub struct Worker<Io: PacketIo> {
     punts: Producer<Punt<Io::Packet>>,
     outgoing: Consumer<Outgoing<Io::Packet>>,
     fragments: Fragments<Io::Packet>,
+    echo: TokenBucket,
     clock: Clock,
     /// TSC at the end of the last turn.
     last_turn: u64,
@@ -122,16 +124,17 @@ pub struct Rings<P> {
 }
 
 impl<Io: PacketIo> Worker<Io> {
-    /// A worker on these ports. The counters must be its own.
+    /// A worker on these ports. The counters must be its own. `echo` bounds the pings that it gives to the slow path.
     pub fn new(
         ports: Vec<WorkerPort<Io>>,
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
         Rings { punts, outgoing }: Rings<Io::Packet>,
         fragments: Fragments<Io::Packet>,
+        echo: TokenBucket,
         clock: Clock,
     ) -> Self {
-        Worker { ports, snapshots, counters, punts, outgoing, fragments, clock, last_turn: tsc() }
+        Worker { ports, snapshots, counters, punts, outgoing, fragments, echo, clock, last_turn: tsc() }
     }
 
     /// One turn: a burst from each port, and what the slow path wants sent.
@@ -147,6 +150,7 @@ impl<Io: PacketIo> Worker<Io> {
             counters,
             punts: &mut self.punts,
             fragments: &mut self.fragments,
+            echo: &mut self.echo,
             clock,
         };
         for port in 0..lane.ports.len() {
@@ -211,6 +215,7 @@ struct Lane<'w, Io: PacketIo> {
     counters: &'w WorkerCounters,
     punts: &'w mut Producer<Punt<Io::Packet>>,
     fragments: &'w mut Fragments<Io::Packet>,
+    echo: &'w mut TokenBucket,
     clock: Clock,
 }
 
@@ -298,7 +303,9 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         let counters = &self.counters.ports[port];
         let left = match exit {
             Exit::Drop(reason) => Err(reason),
-            // A flood of pings must not keep ARP out: the upper half of the ring is for what keeps the director alive.
+            // Before the ring, so that a flood of pings does not reach the slow path.
+            Exit::Punt(PuntReason::Echo) if !self.echo.take(self.clock.now_ms()) => Err(DropReason::EchoLimited),
+            // Nor may what is left of it keep ARP out: the upper half of the ring is for what keeps the director alive.
             Exit::Punt(PuntReason::Echo | PuntReason::OwnAddress) if crowded(self.punts) => Err(DropReason::PuntFull),
             Exit::Punt(reason) => {
                 let taken = self.punts.push(Punt { port, reason, packet });
@@ -405,6 +412,8 @@ mod tests {
 
     const PING: &[u8] = b"ping";
 
+    const ECHO_RATE: u32 = 100;
+
     /// A clock that stands still: what is held stays so.
     const STOPPED: Clock = Clock { cycles_per_ms: u64::MAX };
 
@@ -428,7 +437,8 @@ mod tests {
             let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
             let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
             let rings = Rings { punts, outgoing };
-            let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, Fragments::alone(), STOPPED);
+            let (fragments, echo) = (Fragments::alone(), TokenBucket::new(ECHO_RATE, 1));
+            let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, fragments, echo, STOPPED);
             Rig { worker, wire, counters, publisher, punted, from_slow_path }
         }
 
@@ -738,6 +748,25 @@ mod tests {
         assert_eq!(port.punts[PuntReason::Arp.index()].read(), 2);
         assert_eq!(port.drops[DropReason::PuntFull.index()].read(), 4 + 1);
         assert_eq!(rig.punted.pop().map(|punt| (punt.port, punt.reason)).unwrap(), (0, PuntReason::Echo));
+    }
+
+    #[test]
+    fn pings_above_the_rate_are_dropped_before_the_ring() {
+        let mut rig = Rig::example();
+        rig.worker.punts = rtrb::RingBuffer::new(1_024).0;
+        let pings = |rig: &mut Rig| {
+            for address in ["192.168.0.101", "192.168.0.2"] {
+                rig.receive(vec![eth().ipv4("10.0.0.1", address).echo(PING); 80]);
+            }
+            let port = &rig.counters.ports[0];
+            (port.punts[PuntReason::Echo.index()].read(), port.drops[DropReason::EchoLimited.index()].read())
+        };
+        assert_eq!(pings(&mut rig), (100, 60));
+        rig.receive([eth().payload(0x0806, &[0; 28])]);
+        assert_eq!(rig.counters.ports[0].punts[PuntReason::Arp.index()].read(), 1, "nobody else is limited");
+        rig.let_time_pass();
+        rig.worker.echo = TokenBucket::new(0, 1);
+        assert_eq!(pings(&mut rig), (100, 60 + 160), "a rate of 0 answers none");
     }
 
     #[test]
