@@ -128,8 +128,20 @@ pub struct Service {
     pub packets: u64,
     /// Bytes of these frames, Ethernet header included.
     pub bytes: u64,
+    /// Frames to it that were dropped, by the reasons that occurred.
+    #[serde(default)]
+    pub drops: Vec<ReasonCount>,
     /// Its backends, by address.
     pub backends: Vec<Backend>,
+}
+
+/// So many for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The reason's name, as in the metrics.
+    pub reason: String,
+    /// Frames.
+    pub packets: u64,
 }
 
 /// A backend of a service.
@@ -275,6 +287,15 @@ pub struct Drop {
     pub packets: u64,
     /// How many on each port that had any.
     pub ports: Vec<PortCount>,
+    /// How many each worker had that had any.
+    #[serde(default)]
+    pub workers: Vec<WorkerCount>,
+    /// The services whose packets they were, where that is known: those with the most, the most first.
+    #[serde(default)]
+    pub services: Vec<ServiceCount>,
+    /// How many more services there were.
+    #[serde(default)]
+    pub more_services: usize,
     /// What the reason means, a sentence.
     pub meaning: String,
     /// What to do about it, a sentence.
@@ -289,6 +310,24 @@ pub enum Fate {
     Drop,
     /// It is given to the slow path, which answers or learns from it.
     Punt,
+}
+
+/// So many of one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerCount {
+    /// The worker's number.
+    pub worker: usize,
+    /// Frames.
+    pub packets: u64,
+}
+
+/// So many of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCount {
+    /// The service.
+    pub service: ServiceId,
+    /// Frames, since it was added.
+    pub packets: u64,
 }
 
 /// So many on one port.

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Worker(WorkerCommand),
     /// Why frames were not forwarded, what that means, and what to do.
+    ///
+    /// By reason, with the ports where there are several, and the services that were hit, the ten with the most
+    /// frames. `shuntctl service show` has all reasons of one service.
     Drops(DropsArgs),
 }
 
@@ -162,6 +165,10 @@ pub(crate) struct DropsArgs {
     /// Show the reasons that have not occurred, too.
     #[arg(short, long)]
     pub(crate) all: bool,
+
+    /// Show how many each worker had.
+    #[arg(short, long)]
+    pub(crate) worker: bool,
 }
 
 impl Command {

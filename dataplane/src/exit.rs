@@ -8,6 +8,8 @@
 pub enum Exit {
     /// It is freed.
     Drop(DropReason),
+    /// It is freed, and counted for the service, too, whose place for that ([`crate::counters::ServicePlace`]) this is.
+    DropOf(DropReason, u32),
     /// It is given to the slow path.
     Punt(PuntReason),
     /// It is held until the first fragment of its packet comes.

@@ -12,7 +12,7 @@ use ctl::{Mac, PortRange, ServiceId};
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use crate::exit::DropReason;
+use crate::exit::{DropReason, Exit};
 use crate::flow::{Flow, FlowHasher, Transport};
 use crate::maglev;
 use crate::model::Model;
@@ -43,6 +43,8 @@ pub struct ServiceEntry {
     pub table: Arc<[u16]>,
     /// Where the service's backends begin in [`Snapshot::targets`].
     pub first_target: usize,
+    /// Where what is dropped of its packets is counted ([`crate::counters::ServicePlace`]).
+    pub counter: u32,
     /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
     pub source_bits: Option<u8>,
 }
@@ -50,12 +52,12 @@ pub struct ServiceEntry {
 impl ServiceEntry {
     /// The slot that a flow belongs to.
     #[inline]
-    pub fn slot(&self, flow: &Flow, hasher: &FlowHasher) -> Result<&u16, DropReason> {
+    pub fn slot(&self, flow: &Flow, hasher: &FlowHasher) -> Result<&u16, Exit> {
         let hash = match self.source_bits {
             None => hasher.hash(flow),
             Some(bits) => hasher.hash(&flow.source_only(bits)),
         };
-        self.table.get(maglev::slot(hash, self.table.len())).ok_or(DropReason::NoBackend)
+        self.table.get(maglev::slot(hash, self.table.len())).ok_or(Exit::DropOf(DropReason::NoBackend, self.counter))
     }
 }
 
@@ -71,6 +73,8 @@ pub struct Target {
     pub known: bool,
     /// Where the frame is counted ([`crate::counters::TargetId`]).
     pub counter: u32,
+    /// Where it is counted for the service if it is dropped ([`crate::counters::ServicePlace`]).
+    pub service: u32,
 }
 
 impl Target {
@@ -80,7 +84,7 @@ impl Target {
         macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
         macs[6..].copy_from_slice(&port_mac.0);
         let port = u16::try_from(port).expect("DPDK numbers ports with 16 bits");
-        Target { macs, port, known: mac.is_some(), counter }
+        Target { macs, port, known: mac.is_some(), counter, service: 0 }
     }
 
     /// The backend's MAC address, zeros where it is not known.

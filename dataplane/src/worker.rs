@@ -303,6 +303,10 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         let counters = &self.counters.ports[port];
         let left = match exit {
             Exit::Drop(reason) => Err(reason),
+            Exit::DropOf(reason, service) => {
+                self.counters.services[service as usize].drops[reason.index()].add(1);
+                Err(reason)
+            }
             // Before the ring, so that a flood of pings does not reach the slow path.
             Exit::Punt(PuntReason::Echo) if !self.echo.take(self.clock.now_ms()) => Err(DropReason::EchoLimited),
             // Nor may what is left of it keep ARP out: the upper half of the ring is for what keeps the director alive.
@@ -369,11 +373,11 @@ fn target_stage<'s>((slot, first_target): (&u16, usize), snapshot: &'s Snapshot)
 #[inline]
 fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
     if !target.known {
-        return Err(DropReason::BackendMacUnknown.into());
+        return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
     }
     let macs = packet.data_mut().first_chunk_mut::<12>().expect("a parsed frame has an Ethernet header");
     if macs[6..] == *target.mac() {
-        return Err(DropReason::Loop.into());
+        return Err(Exit::DropOf(DropReason::Loop, target.service));
     }
     *macs = target.macs;
     Ok(target)
@@ -791,6 +795,26 @@ mod tests {
         assert_eq!((counted.packets.read(), counted.bytes.read()), (40, 40 * bytes));
         assert_eq!(rig.counters.ports[0].rx_packets.read(), 40);
         assert_eq!(rig.counters.busy_turns.read(), 2);
+    }
+
+    #[test]
+    fn what_is_dropped_of_a_service_is_counted_there_too() {
+        let mut rig = Rig::example();
+        let to = |port| {
+            eth().from(backend_mac("192.168.0.3".parse().unwrap())).ipv4("10.0.0.1", "192.168.0.101").tcp(1, port)
+        };
+        rig.receive([to(80).syn(), to(81).syn(), to(81).syn(), to(82).syn(), to(8080).syn()]);
+        let snapshot = rig.publisher.current();
+        let drops = |id: &str, reason: DropReason| {
+            let place = snapshot.model.services[&id.parse().unwrap()].counter.place();
+            let drops = &rig.counters.services[place as usize].drops;
+            let others: u64 = DropReason::ALL.iter().filter(|&&r| r != reason).map(|r| drops[r.index()].read()).sum();
+            (drops[reason.index()].read(), others)
+        };
+        assert_eq!(drops("192.168.0.101:80", DropReason::Loop), (1, 0));
+        assert_eq!(drops("192.168.0.101:81", DropReason::NoBackend), (2, 0));
+        assert_eq!(drops("192.168.0.101:82", DropReason::BackendMacUnknown), (1, 0));
+        assert_eq!(rig.counters.ports[0].dropped(), 5, "the port has them all, and the one without a service");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use ctl::request::{BackendAdd, BackendEdit, BackendRemove, MacChange, ServiceAdd
 
 use super::Facts;
 use crate::counters::Traffic;
+use crate::exit::DropReason;
 use crate::model::{Backend, ModelError, Service};
 use crate::slow::neighbor::Neighbors;
 
@@ -76,8 +77,13 @@ fn service(service: &Service, neighbors: &Neighbors) -> answer::Service {
         slots: u32::try_from(service.table.len()).expect("tables are bounded"),
         packets: backends.iter().map(|backend| backend.packets).sum(),
         bytes: backends.iter().map(|backend| backend.bytes).sum(),
+        drops: service.counter.drops().into_iter().map(reason_count).collect(),
         backends,
     }
+}
+
+fn reason_count((reason, packets): (DropReason, u64)) -> answer::ReasonCount {
+    answer::ReasonCount { reason: reason.name().into(), packets }
 }
 
 fn backend(backend: &Backend, share: f64, neighbors: &Neighbors) -> answer::Backend {

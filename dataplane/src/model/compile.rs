@@ -28,11 +28,13 @@ pub fn compile(
         services.push(ServiceEntry {
             table: service.table.clone(),
             first_target: targets.len(),
+            counter: service.counter.place(),
             source_bits: source_bits(service),
         });
         targets.extend(service.backends.iter().map(|backend| {
             let mac = backend.pinned.or_else(|| resolve(backend.address));
-            Target::new(mac, port_macs[backend.port], backend.port, backend.target.place())
+            let target = Target::new(mac, port_macs[backend.port], backend.port, backend.target.place());
+            Target { service: service.counter.place(), ..target }
         }));
     }
     for port in &ports {

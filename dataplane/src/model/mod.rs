@@ -15,7 +15,7 @@ use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 use ctl::{FlowHash, MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
 use ipnet::IpNet;
 
-use crate::counters::{TargetId, TargetIds};
+use crate::counters::{ServicePlace, TargetId, TargetIds};
 use crate::maglev::{self, Candidate};
 
 pub use error::ModelError;
@@ -58,6 +58,8 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// The Maglev table over `backends`; empty where nobody has a weight.
     pub table: Arc<[u16]>,
+    /// Where what is dropped of its packets is counted.
+    pub counter: Arc<ServicePlace>,
 }
 
 /// A backend of one service.
@@ -102,7 +104,9 @@ impl Model {
         }
         let mut errors: Vec<ModelError> = self.check_vip(id).err().into_iter().collect();
         let hash = flow_hash(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
-        let mut service = Service { id, scheduler: wanted.scheduler, hash, backends: Vec::new(), table: Arc::new([]) };
+        let counter = ids.take_service().ok_or_else(|| vec![ModelError::TooManyServices])?.into();
+        let (backends, table) = (Vec::new(), Arc::new([]));
+        let mut service = Service { id, scheduler: wanted.scheduler, hash, backends, table, counter };
         for (index, backend) in wanted.backends.iter().enumerate() {
             if let Err(error) = self.insert_backend(&mut service, backend, ids) {
                 errors.push(ModelError::InList { index, error: Box::new(error) });
