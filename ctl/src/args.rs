@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use ctl::request::{BackendAdd, BackendEdit, BackendRemove, BackendSpec, MacChange, Request, ServiceAdd};
+use ctl::request::{BackendAdd, BackendEdit, BackendRemove, BackendSpec, EventQuery, MacChange, Request, ServiceAdd};
 use ctl::{DEFAULT_SOCKET, FlowHash, Mac, NameError, Scheduler, ServiceId, parse_backend};
 
 /// Drives a running shuntd.
@@ -53,6 +53,13 @@ pub(crate) enum Command {
     /// By reason, with the ports where there are several, and the services that were hit, the ten with the most
     /// frames. `shuntctl service show` has all reasons of one service.
     Drops(DropsArgs),
+    /// What has happened: changes, backends found and lost, mistakes in the network.
+    ///
+    /// shuntd keeps the last 1024 in memory and writes all to its log. What packets cause is written down once in ten
+    /// seconds for each backend or port, with the number of those left out.
+    ///
+    /// Example: shuntctl events --follow
+    Events(EventsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -171,6 +178,17 @@ pub(crate) struct DropsArgs {
     pub(crate) worker: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens, until Ctrl-C; with --json, an event a line.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// How many of the latest.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
 impl Command {
     /// The request that carries the command out.
     pub(crate) fn request(&self) -> Request {
@@ -182,6 +200,9 @@ impl Command {
             Command::Port(PortCommand::List) => Request::PortList,
             Command::Worker(WorkerCommand::List) => Request::WorkerList,
             Command::Drops(_) => Request::Drops,
+            Command::Events(EventsArgs { limit, .. }) => {
+                Request::Events(EventQuery { since: None, limit: Some(*limit) })
+            }
         }
     }
 }
@@ -285,6 +306,9 @@ mod tests {
         };
         assert_eq!((add.backend.weight, add.backend.port), (7, Some(80)));
         assert_eq!(request("shuntctl port list --json").unwrap(), Request::PortList);
+        let latest = |limit| Request::Events(EventQuery { since: None, limit: Some(limit) });
+        assert_eq!(request("shuntctl events -f").unwrap(), latest(100));
+        assert_eq!(request("shuntctl events --limit 7").unwrap(), latest(7));
     }
 
     #[test]

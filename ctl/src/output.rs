@@ -5,7 +5,8 @@ use std::fmt::Write;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use ctl::answer::{
-    Answer, Backend, BackendState, Count, Drop, Fate, Neighbor, NeighborState, Port, Service, Status, Worker,
+    Answer, Backend, BackendState, Count, Drop, Event, EventCount, Fate, Neighbor, NeighborState, Port, Service,
+    Status, Worker,
 };
 
 use ctl::{FlowHash, Scheduler};
@@ -26,7 +27,13 @@ pub(crate) fn text(command: &Command, answer: &Answer) -> String {
             Command::Drops(args) => drops(answer, args.all, args.worker),
             _ => drops(answer, false, false),
         },
+        Answer::Events(answer) => events(answer),
     }
+}
+
+/// A line for each, oldest first.
+fn events(events: &[Event]) -> String {
+    if events.is_empty() { "No events\n".into() } else { events.iter().map(|event| format!("{event}\n")).collect() }
 }
 
 /// An answer as JSON: what was asked for, without the envelope.
@@ -52,6 +59,7 @@ fn status(status: &Status) -> String {
         ("received", format!("{} frames", status.rx_packets)),
         ("forwarded", format!("{} frames", status.forwarded_packets)),
         ("dropped", format!("{} frames (shuntctl drops)", status.dropped_packets)),
+        ("events", event_count(status.events)),
     ];
     let mut text = String::new();
     for (name, value) in rows {
@@ -65,6 +73,13 @@ fn status(status: &Status) -> String {
         line(&mut text, format_args!("{name:<14} {warning}"));
     }
     text
+}
+
+fn event_count(EventCount { warn, error }: EventCount) -> String {
+    match (warn, error) {
+        (0, 0) => "no warnings or errors in the last hour".into(),
+        (warn, error) => format!("warnings: {warn}, errors: {error} in the last hour (shuntctl events)"),
+    }
 }
 
 fn services(services: &[Service]) -> String {

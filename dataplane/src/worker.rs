@@ -18,6 +18,7 @@ use crate::flow::Flow;
 use crate::fragment::{Fragments, Verdict};
 use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload};
+use crate::sample::Sample;
 use crate::snapshot::{Local, Snapshot, SnapshotReader, Target};
 
 /// A frame for the slow path.
@@ -95,6 +96,7 @@ pub struct Worker<Io: PacketIo> {
     counters: Arc<WorkerCounters>,
     punts: Producer<Punt<Io::Packet>>,
     outgoing: Consumer<Outgoing<Io::Packet>>,
+    samples: Producer<Sample>,
     fragments: Fragments<Io::Packet>,
     echo: TokenBucket,
     clock: Clock,
@@ -121,6 +123,8 @@ pub struct Rings<P> {
     pub punts: Producer<Punt<P>>,
     /// What the slow path wants sent.
     pub outgoing: Consumer<Outgoing<P>>,
+    /// Examples of what was dropped, for events.
+    pub samples: Producer<Sample>,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -129,12 +133,13 @@ impl<Io: PacketIo> Worker<Io> {
         ports: Vec<WorkerPort<Io>>,
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
-        Rings { punts, outgoing }: Rings<Io::Packet>,
+        Rings { punts, outgoing, samples }: Rings<Io::Packet>,
         fragments: Fragments<Io::Packet>,
         echo: TokenBucket,
         clock: Clock,
     ) -> Self {
-        Worker { ports, snapshots, counters, punts, outgoing, fragments, echo, clock, last_turn: tsc() }
+        let last_turn = tsc();
+        Worker { ports, snapshots, counters, punts, outgoing, samples, fragments, echo, clock, last_turn }
     }
 
     /// One turn: a burst from each port, and what the slow path wants sent.
@@ -149,6 +154,7 @@ impl<Io: PacketIo> Worker<Io> {
             ports: &mut self.ports,
             counters,
             punts: &mut self.punts,
+            samples: &mut self.samples,
             fragments: &mut self.fragments,
             echo: &mut self.echo,
             clock,
@@ -214,6 +220,7 @@ struct Lane<'w, Io: PacketIo> {
     ports: &'w mut [WorkerPort<Io>],
     counters: &'w WorkerCounters,
     punts: &'w mut Producer<Punt<Io::Packet>>,
+    samples: &'w mut Producer<Sample>,
     fragments: &'w mut Fragments<Io::Packet>,
     echo: &'w mut TokenBucket,
     clock: Clock,
@@ -301,6 +308,11 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     #[cold]
     fn leave(&mut self, exit: Exit, packet: Io::Packet, port: usize) {
         let counters = &self.counters.ports[port];
+        if let Exit::Drop(reason) | Exit::DropOf(reason, _) = exit
+            && Sample::wanted(reason)
+        {
+            self.show(reason, &packet, port);
+        }
         let left = match exit {
             Exit::Drop(reason) => Err(reason),
             Exit::DropOf(reason, service) => {
@@ -323,6 +335,16 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         };
         if let Err(reason) = left {
             counters.drops[reason.index()].add(1);
+        }
+    }
+
+    /// Shows the slow path what was dropped, if it has room for an example.
+    fn show(&mut self, reason: DropReason, packet: &Io::Packet, port: usize) {
+        if !self.samples.is_full()
+            && let Ok(headers) = parse_stage(packet, self.ports[port].mac)
+            && let Some(sample) = Sample::new(reason, port, packet.data(), &headers.flow)
+        {
+            let _ = self.samples.push(sample);
         }
     }
 
@@ -428,6 +450,7 @@ mod tests {
         counters: Arc<WorkerCounters>,
         publisher: Publisher,
         punted: Consumer<Punt<MemoryPacket>>,
+        samples: Consumer<Sample>,
         from_slow_path: Producer<Outgoing<MemoryPacket>>,
     }
 
@@ -440,10 +463,11 @@ mod tests {
             let (punts, punted) = rtrb::RingBuffer::new(4);
             let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
             let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
-            let rings = Rings { punts, outgoing };
+            let (to_events, samples) = rtrb::RingBuffer::new(4);
+            let rings = Rings { punts, outgoing, samples: to_events };
             let (fragments, echo) = (Fragments::alone(), TokenBucket::new(ECHO_RATE, 1));
             let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, fragments, echo, STOPPED);
-            Rig { worker, wire, counters, publisher, punted, from_slow_path }
+            Rig { worker, wire, counters, publisher, punted, samples, from_slow_path }
         }
 
         /// Services on a VIP of each family, one without backends, one whose backend has no MAC address.
@@ -815,6 +839,31 @@ mod tests {
         assert_eq!(drops("192.168.0.101:81", DropReason::NoBackend), (2, 0));
         assert_eq!(drops("192.168.0.101:82", DropReason::BackendMacUnknown), (1, 0));
         assert_eq!(rig.counters.ports[0].dropped(), 5, "the port has them all, and the one without a service");
+    }
+
+    #[test]
+    fn a_few_of_the_frames_that_tell_of_a_mistake_are_shown() {
+        let mut rig = Rig::example();
+        let backend = backend_mac("192.168.0.3".parse().unwrap());
+        let from = || eth().from(backend);
+        rig.receive([
+            from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(),
+            from().ipv6("fd00::101", "2001:db8::1").tcp(80, 1).ack(),
+            from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 81).syn(),
+        ]);
+        let mut shown = || -> Vec<Sample> { std::iter::from_fn(|| rig.samples.pop().ok()).collect() };
+        let sample = |reason, source: &str, destination: &str| {
+            let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+            Sample { reason, port: 0, from: backend, source, destination }
+        };
+        let expected = [
+            sample(DropReason::Loop, "10.0.0.1", "192.168.0.101"),
+            sample(DropReason::ReturnViaDirector, "fd00::101", "2001:db8::1"),
+        ];
+        assert_eq!(shown(), expected, "and not that there is no backend: no station has done that");
+        rig.receive(vec![from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(); 100]);
+        assert_eq!(rig.counters.ports[0].drops[DropReason::Loop.index()].read(), 101, "all are counted");
+        assert_eq!(std::iter::from_fn(|| rig.samples.pop().ok()).count(), 4, "as many as there is room for");
     }
 
     #[test]

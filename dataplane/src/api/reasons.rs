@@ -70,3 +70,20 @@ fn by_service(facts: &Facts) -> Vec<Vec<ServiceCount>> {
     }
     reasons
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_with_the_most_drops_are_named() {
+        let count = |number: u64| ServiceCount {
+            service: format!("192.168.0.101:{number}").parse().unwrap(),
+            packets: if number == 7 { 1_000 } else { number },
+        };
+        let row = row("no_backend", Fate::Drop, ["", ""], (Vec::new(), Vec::new()), (1..=12).map(count).collect());
+        let packets: Vec<u64> = row.services.iter().map(|service| service.packets).collect();
+        assert_eq!(packets, [1_000, 12, 11, 10, 9, 8, 6, 5, 4, 3]);
+        assert_eq!(row.more_services, 2);
+    }
+}
