@@ -1,5 +1,6 @@
 //! What `shuntd` answers.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ pub enum Answer {
     Workers(Vec<Worker>),
     /// To `drops`.
     Drops(Vec<Drop>),
+    /// To `events`, the oldest first.
+    Events(Vec<Event>),
 }
 
 /// A change has been made and published to the workers.
@@ -101,6 +104,18 @@ pub struct Status {
     pub dropped_packets: u64,
     /// What needs the operator's attention, a sentence each.
     pub warnings: Vec<String>,
+    /// Events of the last hour that an operator should look at.
+    #[serde(default)]
+    pub events: EventCount,
+}
+
+/// How many events were bad ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCount {
+    /// Of severity `warn`.
+    pub warn: usize,
+    /// Of severity `error`.
+    pub error: usize,
 }
 
 /// So many, of which so many are well.
@@ -136,8 +151,20 @@ pub struct Service {
     pub packets: u64,
     /// Bytes of these frames, Ethernet header included.
     pub bytes: u64,
+    /// Frames to it that were dropped, by the reasons that occurred.
+    #[serde(default)]
+    pub drops: Vec<ReasonCount>,
     /// Its backends, by address.
     pub backends: Vec<Backend>,
+}
+
+/// So many for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The reason's name, as in the metrics.
+    pub reason: String,
+    /// Frames.
+    pub packets: u64,
 }
 
 /// A backend of a service.
@@ -300,6 +327,15 @@ pub struct Drop {
     pub packets: u64,
     /// How many on each port that had any.
     pub ports: Vec<PortCount>,
+    /// How many each worker had that had any.
+    #[serde(default)]
+    pub workers: Vec<WorkerCount>,
+    /// The services whose packets they were, where that is known: those with the most, the most first.
+    #[serde(default)]
+    pub services: Vec<ServiceCount>,
+    /// How many more services there were.
+    #[serde(default)]
+    pub more_services: usize,
     /// What the reason means, a sentence.
     pub meaning: String,
     /// What to do about it, a sentence.
@@ -316,6 +352,24 @@ pub enum Fate {
     Punt,
 }
 
+/// So many of one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerCount {
+    /// The worker's number.
+    pub worker: usize,
+    /// Frames.
+    pub packets: u64,
+}
+
+/// So many of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCount {
+    /// The service.
+    pub service: ServiceId,
+    /// Frames, since it was added.
+    pub packets: u64,
+}
+
 /// So many on one port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCount {
@@ -325,9 +379,111 @@ pub struct PortCount {
     pub packets: u64,
 }
 
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts the events since the daemon started, from 1.
+    pub sequence: u64,
+    /// When, in UTC, as RFC 3339 writes it: `2026-01-31T12:00:00.000Z`.
+    pub time: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What kind of event it is, `kebab-case`; docs/operations.md lists them.
+    pub kind: String,
+    /// What it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// What happened and what to do, a sentence.
+    pub message: String,
+    /// How many events of this kind about the same were left out since the last one, because there were too many.
+    #[serde(default)]
+    pub suppressed: u64,
+}
+
+impl Event {
+    /// The message, and how many were left out.
+    pub fn sentence(&self) -> String {
+        match self.suppressed {
+            0 => self.message.clone(),
+            more => format!("{} ({more} more like this were left out)", self.message),
+        }
+    }
+}
+
+/// A line of a listing.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (severity, sentence) = (self.severity.name(), self.sentence());
+        write!(f, "{}  {severity:<5}  {:<20}  {sentence}", self.time, self.kind)
+    }
+}
+
+/// What an event is about, as far as that is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Subject {
+    /// The service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceId>,
+    /// The VIP, where the service is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip: Option<IpAddr>,
+    /// The backend's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<IpAddr>,
+    /// The director's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// A station's MAC address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+/// How bad an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// A change of state, as it should be.
+    Info,
+    /// Odd, but handled: have a look.
+    Warn,
+    /// Clients notice.
+    Error,
+}
+
+impl Severity {
+    /// The name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warn => "warn",
+            Severity::Error => "error",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_json_object_and_one_line() {
+        let subject = Subject { backend: Some("192.0.2.3".parse().unwrap()), ..Subject::default() };
+        let event = Event {
+            sequence: 7,
+            time: "2026-01-31T12:00:00.000Z".into(),
+            severity: Severity::Warn,
+            kind: "loop".into(),
+            subject,
+            message: "It goes round.".into(),
+            suppressed: 3,
+        };
+        let json = serde_json::to_string(&event).unwrap();
+        assert!(json.contains(r#""kind":"loop","backend":"192.0.2.3","message""#), "{json}");
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+        let line =
+            "2026-01-31T12:00:00.000Z  warn   loop                  It goes round. (3 more like this were left out)";
+        assert_eq!(event.to_string(), line);
+    }
 
     #[test]
     fn outcomes_are_told_apart_by_their_key() {

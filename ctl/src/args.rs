@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, MacChange, Request, ServiceAdd};
+use ctl::request::{
+    BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, EventQuery, MacChange, Request, ServiceAdd,
+};
 use ctl::{DEFAULT_SOCKET, FlowHash, Mac, NameError, OnAllDown, Scheduler, ServiceId, Tracking, parse_backend};
 
 /// Drives a running shuntd.
@@ -49,7 +51,17 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Worker(WorkerCommand),
     /// Why frames were not forwarded, what that means, and what to do.
+    ///
+    /// By reason, with the ports where there are several, and the services that were hit, the ten with the most
+    /// frames. `shuntctl service show` has all reasons of one service.
     Drops(DropsArgs),
+    /// What has happened: changes, backends found and lost, mistakes in the network.
+    ///
+    /// shuntd keeps the last 1024 in memory and writes all to its log. What packets cause is written down once in ten
+    /// seconds for each backend or port, with the number of those left out.
+    ///
+    /// Example: shuntctl events --follow
+    Events(EventsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -194,6 +206,21 @@ pub(crate) struct DropsArgs {
     /// Show the reasons that have not occurred, too.
     #[arg(short, long)]
     pub(crate) all: bool,
+
+    /// Show how many each worker had.
+    #[arg(short, long)]
+    pub(crate) worker: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens, until Ctrl-C; with --json, an event a line.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// How many of the latest.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
 }
 
 impl Command {
@@ -207,6 +234,9 @@ impl Command {
             Command::Port(PortCommand::List) => Request::PortList,
             Command::Worker(WorkerCommand::List) => Request::WorkerList,
             Command::Drops(_) => Request::Drops,
+            Command::Events(EventsArgs { limit, .. }) => {
+                Request::Events(EventQuery { since: None, limit: Some(*limit) })
+            }
         }
     }
 }
@@ -338,6 +368,9 @@ mod tests {
             panic!("not a backend-drain")
         };
         assert_eq!(drain.deadline_s, Some(600));
+        let latest = |limit| Request::Events(EventQuery { since: None, limit: Some(limit) });
+        assert_eq!(request("shuntctl events -f").unwrap(), latest(100));
+        assert_eq!(request("shuntctl events --limit 7").unwrap(), latest(7));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod args;
 mod exit_code;
+mod follow;
 mod output;
 
 use std::io::Write;
@@ -10,11 +11,20 @@ use std::process::ExitCode;
 use clap::Parser;
 use ctl::{Client, ClientError};
 
-use args::Cli;
+use args::{Cli, Command};
 use exit_code::Exit;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Events(events) = &cli.command
+        && events.follow
+    {
+        return match follow::events(&cli, events) {
+            Ok(exit) => exit,
+            Err(error) => fail(&error, cli.json),
+        }
+        .into();
+    }
     let answer = Client::connect(&cli.socket).and_then(|mut client| client.ask(cli.command.request()));
     let exit = match answer {
         Ok(answer) => match if cli.json { output::json(&answer) } else { Ok(output::text(&cli.command, &answer)) } {

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use ctl::answer::{
-    Answer, Backend, BackendState, Count, Drop, Fate, Neighbor, NeighborState, Port, Service, Status, Worker,
+    Answer, Backend, BackendState, Count, Drop, Event, EventCount, Fate, Neighbor, NeighborState, Port, Service,
+    Status, Worker,
 };
 
 use ctl::{FlowHash, Scheduler};
@@ -18,12 +19,21 @@ pub(crate) fn text(command: &Command, answer: &Answer) -> String {
         Answer::Done(done) => format!("{}\n", done.message),
         Answer::Status(answer) => status(answer),
         Answer::Services(answer) => services(answer),
-        Answer::Service(answer) => services(std::slice::from_ref(answer)),
+        Answer::Service(answer) => services(std::slice::from_ref(answer)) + &service_drops(answer),
         Answer::Neighbors(answer) => neighbors(answer),
         Answer::Ports(answer) => ports(answer),
         Answer::Workers(answer) => workers(answer),
-        Answer::Drops(answer) => drops(answer, matches!(command, Command::Drops(args) if args.all)),
+        Answer::Drops(answer) => match command {
+            Command::Drops(args) => drops(answer, args.all, args.worker),
+            _ => drops(answer, false, false),
+        },
+        Answer::Events(answer) => events(answer),
     }
+}
+
+/// A line for each, oldest first.
+fn events(events: &[Event]) -> String {
+    if events.is_empty() { "No events\n".into() } else { events.iter().map(|event| format!("{event}\n")).collect() }
 }
 
 /// An answer as JSON: what was asked for, without the envelope.
@@ -49,6 +59,7 @@ fn status(status: &Status) -> String {
         ("received", format!("{} frames", status.rx_packets)),
         ("forwarded", format!("{} frames", status.forwarded_packets)),
         ("dropped", format!("{} frames (shuntctl drops)", status.dropped_packets)),
+        ("events", event_count(status.events)),
     ];
     let mut text = String::new();
     for (name, value) in rows {
@@ -62,6 +73,13 @@ fn status(status: &Status) -> String {
         line(&mut text, format_args!("{name:<14} {warning}"));
     }
     text
+}
+
+fn event_count(EventCount { warn, error }: EventCount) -> String {
+    match (warn, error) {
+        (0, 0) => "no warnings or errors in the last hour".into(),
+        (warn, error) => format!("warnings: {warn}, errors: {error} in the last hour (shuntctl events)"),
+    }
 }
 
 fn services(services: &[Service]) -> String {
@@ -246,7 +264,7 @@ fn workers(workers: &[Worker]) -> String {
     finish(&table)
 }
 
-fn drops(reasons: &[Drop], all: bool) -> String {
+fn drops(reasons: &[Drop], all: bool, by_worker: bool) -> String {
     let shown: Vec<&Drop> = reasons.iter().filter(|reason| all || reason.packets > 0).collect();
     if shown.is_empty() {
         return "Nothing dropped, nothing given to the slow path\n".into();
@@ -263,12 +281,39 @@ fn drops(reasons: &[Drop], all: bool) -> String {
                 reason.ports.iter().map(|count| format!("{} on {}", count.packets, count.port)).collect();
             let ports = if ports.len() > 1 { format!(" ({})", ports.join(", ")) } else { String::new() };
             line(&mut text, format_args!("{:>14}  {:<20} {}{ports}", reason.packets, reason.reason, reason.meaning));
+            let mut more = |sentence: String| line(&mut text, format_args!("{:>14}  {:<20} {sentence}", "", ""));
             if fate == Fate::Drop {
-                line(&mut text, format_args!("{:>14}  {:<20} → {}", "", "", reason.advice));
+                more(format!("→ {}", reason.advice));
+            }
+            if by_worker && reason.packets > 0 {
+                more(workers_of(reason));
+            }
+            if !reason.services.is_empty() {
+                more(format!("of services: {}", services_of(reason)));
             }
         }
     }
     text
+}
+
+fn workers_of(reason: &Drop) -> String {
+    let workers = reason.workers.iter().map(|count| format!("worker {}: {}", count.worker, count.packets));
+    workers.collect::<Vec<_>>().join(", ")
+}
+
+fn services_of(reason: &Drop) -> String {
+    let services = reason.services.iter().map(|count| format!("{} of {}", count.packets, count.service));
+    let more = Some(format!("… and {} more services", reason.more_services)).filter(|_| reason.more_services > 0);
+    services.chain(more).collect::<Vec<_>>().join(", ")
+}
+
+/// What was dropped of a service's packets.
+fn service_drops(service: &Service) -> String {
+    if service.drops.is_empty() {
+        return String::new();
+    }
+    let drops = service.drops.iter().map(|count| format!("{} {}", count.packets, count.reason));
+    format!("Dropped: {} (what that means: shuntctl drops)\n", drops.collect::<Vec<_>>().join(", "))
 }
 
 /// A table without lines. A header that begins with ">" makes its column right-aligned.
@@ -336,5 +381,21 @@ mod tests {
         assert_eq!(words[2], ["192.0.2.10", "3", "75.00", "%", "up", "02:00:00:00:00:0a", "pinned", "4", "30", "1800"]);
         assert_eq!(words[3], ["192.0.2.11", "1", "25.00", "%", "resolving", "-", "0", "0", "0"]);
         assert!(text.lines().all(|line| !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn drops_name_workers_and_services() {
+        let reasons: Vec<Drop> = serde_json::from_str(
+            r#"[{"reason":"no_backend","fate":"drop","packets":12,"ports":[{"port":"lan0","packets":12}],
+            "workers":[{"worker":0,"packets":5},{"worker":2,"packets":7}],
+            "services":[{"service":{"vip":"192.0.2.1","port":80},"packets":8},
+            {"service":{"vip":"192.0.2.2","port":53,"protocol":"udp"},"packets":3}],"more_services":1,
+            "meaning":"None.","advice":"Add one."}]"#,
+        )
+        .unwrap();
+        let text = drops(&reasons, false, true);
+        assert!(text.contains("worker 0: 5, worker 2: 7\n"), "{text}");
+        assert!(text.contains("8 of 192.0.2.1:80/tcp, 3 of 192.0.2.2:53/udp, … and 1 more services\n"), "{text}");
+        assert!(!drops(&reasons, false, false).contains("worker 0"));
     }
 }

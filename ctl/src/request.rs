@@ -34,6 +34,8 @@ pub enum Request {
     WorkerList,
     /// Why frames were dropped or given to the slow path, and how many.
     Drops,
+    /// What has happened of late.
+    Events(EventQuery),
     /// A new service, with or without backends.
     ServiceAdd(ServiceAdd),
     /// Removes a service and its backends.
@@ -60,7 +62,8 @@ impl Request {
             | Request::NeighborList
             | Request::PortList
             | Request::WorkerList
-            | Request::Drops => false,
+            | Request::Drops
+            | Request::Events(_) => false,
             Request::ServiceAdd(_)
             | Request::ServiceRemove(_)
             | Request::BackendAdd(_)
@@ -70,6 +73,18 @@ impl Request {
             | Request::BackendRemove(_) => true,
         }
     }
+}
+
+/// Which events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventQuery {
+    /// Only those with a greater sequence number: who has read up to one event asks with its number for what comes next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// At most so many: of those behind `since` the first, without `since` the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
 }
 
 /// A new service.

@@ -6,13 +6,18 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use crate::exit::{DropReason, PuntReason};
+use crate::model::MAX_SERVICES;
 
 /// The most pairs of service and backend, over all services.
 pub const MAX_TARGETS: usize = 1 << 17;
+
+/// The most places for the counters of services. Some more than there may be services, because a removed service's place
+/// is free only when no worker uses it any more.
+pub const MAX_SERVICE_PLACES: usize = MAX_SERVICES + 1_024;
 
 /// A number that one thread adds to and any may read.
 #[derive(Debug, Default)]
@@ -66,6 +71,8 @@ pub struct WorkerCounters {
     pub ports: Box<[PortCounters]>,
     /// By pair of service and backend, see [`TargetId`].
     pub targets: Box<[TargetCounters]>,
+    /// By service, see [`ServicePlace`].
+    pub services: Box<[ServiceCounters]>,
 }
 
 /// What one worker counts of one port. Frames that enter here and their fate; frames that leave here.
@@ -102,6 +109,13 @@ pub struct TargetCounters {
     pub inactive: Counter,
 }
 
+/// What one worker dropped of a service's packets.
+#[derive(Debug, Default)]
+pub struct ServiceCounters {
+    /// Frames, by reason; they are among their port's, too.
+    pub drops: [Counter; DropReason::COUNT],
+}
+
 impl WorkerCounters {
     /// All zero, for this many ports.
     pub fn new(ports: usize) -> Self {
@@ -115,6 +129,7 @@ impl WorkerCounters {
             exceptions_full: Counter::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
             targets: (0..MAX_TARGETS).map(|_| TargetCounters::default()).collect(),
+            services: (0..MAX_SERVICE_PLACES).map(|_| ServiceCounters::default()).collect(),
         }
     }
 
@@ -145,13 +160,15 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// Hands out the places of [`WorkerCounters::targets`].
+/// Hands out the places of [`WorkerCounters::targets`] and of [`WorkerCounters::services`].
 #[derive(Debug)]
 pub struct TargetIds {
     workers: Vec<Arc<WorkerCounters>>,
-    free: Mutex<Free>,
+    targets: Mutex<Free>,
+    services: Mutex<Free>,
 }
 
+/// The places of one kind that nobody uses.
 #[derive(Debug, Default)]
 struct Free {
     /// The first was given back first.
@@ -163,6 +180,23 @@ struct Free {
 /// find somebody else there. Longer than a sweep through the tables of remembered flows takes.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
+impl Free {
+    fn take(&mut self, most: usize, now: Instant) -> Option<u32> {
+        let rested = |(since, _): &&(Instant, u32)| now.saturating_duration_since(*since) >= QUARANTINE;
+        if let Some((_, place)) = self.returned.front().filter(rested).copied() {
+            self.returned.pop_front();
+            return Some(place);
+        }
+        let place = Some(self.never_used).filter(|&place| (place as usize) < most)?;
+        self.never_used += 1;
+        Some(place)
+    }
+
+    fn give_back(&mut self, place: u32) {
+        self.returned.push_back((Instant::now(), place));
+    }
+}
+
 /// The place where the workers count what they send to one backend of one service. It is given back when the last
 /// holder lets go of it: the model, and each snapshot that workers may still use.
 #[derive(Debug)]
@@ -173,10 +207,22 @@ pub struct TargetId {
     ids: Weak<TargetIds>,
 }
 
+/// The place where the workers count what they drop of one service's packets; given back as a [`TargetId`] is.
+#[derive(Debug)]
+pub struct ServicePlace {
+    place: u32,
+    /// What stood there when the place was handed out.
+    before: ServiceDrops,
+    ids: Weak<TargetIds>,
+}
+
+/// Frames dropped, by [`DropReason`].
+type ServiceDrops = [u64; DropReason::COUNT];
+
 impl TargetIds {
     /// With the counters of all workers.
     pub fn new(workers: Vec<Arc<WorkerCounters>>) -> Arc<Self> {
-        Arc::new(TargetIds { workers, free: Mutex::default() })
+        Arc::new(TargetIds { workers, targets: Mutex::default(), services: Mutex::default() })
     }
 
     /// A place that nobody uses; `None` where all [`MAX_TARGETS`] are in use, or were a minute ago.
@@ -185,20 +231,18 @@ impl TargetIds {
     }
 
     fn take_at(self: &Arc<Self>, now: Instant) -> Option<TargetId> {
-        let mut free = self.free.lock().expect("no holder of this lock panics");
-        let rested = |(since, _): &&(Instant, u32)| now.saturating_duration_since(*since) >= QUARANTINE;
-        let place = match free.returned.front().filter(rested).copied() {
-            Some((_, place)) => {
-                free.returned.pop_front();
-                place
-            }
-            None if (free.never_used as usize) < MAX_TARGETS => {
-                free.never_used += 1;
-                free.never_used - 1
-            }
-            None => return None,
-        };
+        let place = lock(&self.targets).take(MAX_TARGETS, now)?;
         Some(TargetId { place, before: self.sum(place), ids: Arc::downgrade(self) })
+    }
+
+    /// A place for a service; `None` where all [`MAX_SERVICE_PLACES`] are in use, or were a minute ago.
+    pub fn take_service(self: &Arc<Self>) -> Option<ServicePlace> {
+        self.take_service_at(Instant::now())
+    }
+
+    fn take_service_at(self: &Arc<Self>, now: Instant) -> Option<ServicePlace> {
+        let place = lock(&self.services).take(MAX_SERVICE_PLACES, now)?;
+        Some(ServicePlace { place, before: self.drops(place), ids: Arc::downgrade(self) })
     }
 
     /// How many workers count.
@@ -215,6 +259,20 @@ impl TargetIds {
         }
         sum
     }
+
+    fn drops(&self, place: u32) -> ServiceDrops {
+        let mut sums = [0; DropReason::COUNT];
+        for worker in &self.workers {
+            for (sum, count) in sums.iter_mut().zip(&worker.services[place as usize].drops) {
+                *sum = u64::wrapping_add(*sum, count.read());
+            }
+        }
+        sums
+    }
+}
+
+fn lock(free: &Mutex<Free>) -> MutexGuard<'_, Free> {
+    free.lock().expect("no holder of this lock panics")
 }
 
 impl TargetId {
@@ -246,7 +304,30 @@ impl TargetId {
 impl Drop for TargetId {
     fn drop(&mut self) {
         if let Some(ids) = self.ids.upgrade() {
-            ids.free.lock().expect("no holder of this lock panics").returned.push_back((Instant::now(), self.place));
+            lock(&ids.targets).give_back(self.place);
+        }
+    }
+}
+
+impl ServicePlace {
+    /// The place in [`WorkerCounters::services`].
+    pub fn place(&self) -> u32 {
+        self.place
+    }
+
+    /// What all workers have dropped since the place was handed out: the reasons that occurred, and how often.
+    pub fn drops(&self) -> Vec<(DropReason, u64)> {
+        let Some(ids) = self.ids.upgrade() else { return Vec::new() };
+        let now = ids.drops(self.place);
+        let since = DropReason::ALL.iter().zip(now.into_iter().zip(self.before));
+        since.map(|(&reason, (now, before))| (reason, now.wrapping_sub(before))).filter(|(_, new)| *new > 0).collect()
+    }
+}
+
+impl Drop for ServicePlace {
+    fn drop(&mut self) {
+        if let Some(ids) = self.ids.upgrade() {
+            lock(&ids.services).give_back(self.place);
         }
     }
 }
@@ -278,6 +359,28 @@ mod tests {
         assert!(ids.take().is_none());
         drop(all);
         assert!(ids.take_at(Instant::now() + QUARANTINE).is_some());
+    }
+
+    #[test]
+    fn a_service_s_drops_count_from_zero_too() {
+        let workers = [(); 2].map(|()| Arc::new(WorkerCounters::new(1)));
+        let ids = TargetIds::new(workers.to_vec());
+        let count = |place: &ServicePlace, worker: usize, reason: DropReason, count| {
+            workers[worker].services[place.place() as usize].drops[reason.index()].add(count);
+        };
+        let first = ids.take_service().unwrap();
+        count(&first, 0, DropReason::NoBackend, 3);
+        count(&first, 1, DropReason::NoBackend, 4);
+        count(&first, 1, DropReason::Loop, 1);
+        assert_eq!(first.drops(), [(DropReason::NoBackend, 7), (DropReason::Loop, 1)]);
+        let place = first.place();
+        let other = ids.take_service().unwrap();
+        assert_ne!(other.place(), place);
+        drop(first);
+        let second = ids.take_service_at(Instant::now() + QUARANTINE).unwrap();
+        assert_eq!((second.place(), second.drops()), (place, vec![]));
+        count(&second, 0, DropReason::Loop, 2);
+        assert_eq!(second.drops(), [(DropReason::Loop, 2)]);
     }
 
     #[test]

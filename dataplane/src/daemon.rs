@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ctl::Mac;
+use ctl::answer::Subject;
 use dataplane::api::server::Server;
 use dataplane::api::{Facts, PortFacts, PortLive};
+use dataplane::bucket::TokenBucket;
 use dataplane::config::Config;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
@@ -18,10 +20,13 @@ use dataplane::dpdk::{
     Device, Eal, EalOptions, Mbuf, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair, RegisteredThread,
     tsc_hz,
 };
+use dataplane::events::{EventLog, Kind};
 use dataplane::exceptions::Exceptions;
 use dataplane::fragment;
 use dataplane::memory;
+use dataplane::sample::SAMPLES;
 use dataplane::slow::neighbor::Neighbors;
+use dataplane::slow::report::Reporter;
 use dataplane::slow::{PortControl, SlowPath};
 use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -65,13 +70,16 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
 
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Threads { stop: stop.clone(), workers: Vec::new(), slow_path: None };
-    let (mut punts, mut outgoing) = (Vec::new(), Vec::new());
+    let (mut punts, mut outgoing, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+    let events = Arc::new(EventLog::default());
     let fragments = fragment::mesh(lcores.len());
     let mut room_for_flows = 0;
     for (worker, (queues, fragments)) in queues.into_iter().zip(fragments).enumerate() {
         let (to_slow_path, from_worker) = rtrb::RingBuffer::new(RING);
         let (to_worker, from_slow_path) = rtrb::RingBuffer::new(RING);
+        let (to_events, of_worker) = rtrb::RingBuffer::new(SAMPLES);
         punts.push(from_worker);
+        samples.push(of_worker);
         outgoing.push(to_worker);
         let worker_ports = queues.into_iter().zip(&*ports).map(|(queue, port)| WorkerPort::new(queue, port.mac()));
         let state = WorkerParts {
@@ -79,22 +87,29 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
             lcore: lcores[worker],
             ports: worker_ports.collect(),
             director: director.clone(),
-            rings: Rings { punts: to_slow_path, outgoing: from_slow_path },
-            memory: Memory { fragments, exceptions: Exceptions::new(config.director.room, worker) },
+            rings: Rings { punts: to_slow_path, outgoing: from_slow_path, samples: to_events },
+            memory: Memory {
+                fragments,
+                exceptions: Exceptions::new(config.director.room, worker),
+                echo: TokenBucket::new(config.director.echo_rate, lcores.len()),
+            },
         };
         room_for_flows = state.memory.exceptions.room();
         threads.workers.push(start_worker(state, eal.clone(), stop.clone())?);
     }
+    events.write(Kind::Started, Subject::default(), Instant::now(), || in_short(config));
     // One worker's queues are enough for what the slow path sends.
     let outgoing = outgoing.swap_remove(0);
     let control = Box::new(OpenPortControl(ports.clone()));
-    let slow_path = SlowPath::new(director.clone(), neighbors.clone(), mempool, punts, outgoing, control);
+    let reporter = Reporter::new(events.clone(), samples);
+    let slow_path = SlowPath::new(director.clone(), neighbors.clone(), mempool, punts, outgoing, control, reporter);
     threads.slow_path = Some(start_slow_path(slow_path, config.director.slow_path_poll, stop)?);
 
     keep_off_workers(&allowed, lcores);
     let facts = Facts {
         director: director.clone(),
         neighbors,
+        events,
         ports: (0..ports.len()).map(|number| port_facts(&config.ports[number].name, &ports, number)).collect(),
         lcores: lcores.clone(),
         started,
@@ -104,17 +119,21 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         room_for_flows,
     };
     let socket = server.run(Arc::new(facts)).context("The control socket's thread cannot be started")?;
-    info!(
-        services = config.services.len(),
-        socket = %config.director.socket.display(),
-        "forwarding on cores {lcores:?}, slow path on core {}",
-        config.director.slow_path
-    );
+    info!(socket = %config.director.socket.display(), "the control socket is served");
     let outcome = wait(&mut signals, &threads);
     drop(socket);
     threads.end();
     info!("stopped");
     outcome
+}
+
+/// What the daemon does, for its first event.
+fn in_short(config: &Config) -> String {
+    let Config { director, ports, services, .. } = config;
+    let (version, services, ports) = (env!("CARGO_PKG_VERSION"), services.len(), ports.len());
+    let (workers, slow_path) = (&director.workers, director.slow_path);
+    let what = format!("services: {services}, ports: {ports}");
+    format!("shuntd {version} forwards on cores {workers:?}, slow path on core {slow_path}; {what}")
 }
 
 /// The ports as the slow path controls them.

@@ -8,6 +8,8 @@
 pub enum Exit {
     /// It is freed.
     Drop(DropReason),
+    /// It is freed, and counted for the service, too, whose place for that ([`crate::counters::ServicePlace`]) this is.
+    DropOf(DropReason, u32),
     /// It is given to the slow path.
     Punt(PuntReason),
     /// It is held until the first fragment of its packet comes.
@@ -116,6 +118,8 @@ reasons! {
             "The link is saturated, or the device too slow: see `shuntctl port list`.";
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",
             "Look for an ARP or ping flood: see the punt reasons.";
+        EchoLimited = "echo_limited": "A ping to a VIP or to an address of ours, above the rate that is answered.",
+            "Look for who floods it with pings; director.echo_rate sets the limit.";
     }
 }
 

@@ -14,6 +14,9 @@
 //! What is not for a service (ARP, neighbor discovery, ping) crosses a ring to the [`slow`] path, on a core of its own,
 //! which answers, and which keeps the backends' MAC addresses fresh.
 //!
+//! What the operator should hear of goes to the log of [`events`]; of a frame that tells of a mistake in the network, a
+//! worker shows the slow path a [`sample`].
+//!
 //! State flows the other way: a request to the [`api`], or a MAC address that the slow path has found, changes the
 //! [`director`]'s state; the [`model`] of what the operator wants is compiled to an immutable snapshot; each worker
 //! takes it at the top of its next turn.
@@ -21,10 +24,12 @@
 //! Only [`dpdk`] knows DPDK. All else works on slices and on [`packet`]'s traits, and is tested in [plain memory](testing).
 
 pub mod api;
+pub mod bucket;
 pub mod config;
 pub mod counters;
 pub mod director;
 pub mod dpdk;
+pub mod events;
 pub mod exceptions;
 pub mod exit;
 pub mod flow;
@@ -34,6 +39,7 @@ pub mod memory;
 pub mod model;
 pub mod packet;
 pub mod parse;
+pub mod sample;
 pub mod schedule;
 pub mod slow;
 pub mod snapshot;

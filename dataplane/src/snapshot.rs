@@ -49,6 +49,8 @@ pub struct ServiceEntry {
     pub first_target: usize,
     /// How many there are.
     pub backends: usize,
+    /// Where what is dropped of its packets is counted ([`crate::counters::ServicePlace`]).
+    pub counter: u32,
     /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
     pub source_bits: Option<u8>,
     /// Whether all flows are remembered.
@@ -136,6 +138,8 @@ pub struct Target {
     pub known: bool,
     /// Where the frame is counted ([`crate::counters::TargetId`]).
     pub counter: u32,
+    /// Where it is counted for the service if it is dropped ([`crate::counters::ServicePlace`]).
+    pub service: u32,
 }
 
 impl Target {
@@ -145,7 +149,7 @@ impl Target {
         macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
         macs[6..].copy_from_slice(&port_mac.0);
         let port = u16::try_from(port).expect("DPDK numbers ports with 16 bits");
-        Target { macs, port, known: mac.is_some(), counter }
+        Target { macs, port, known: mac.is_some(), counter, service: 0 }
     }
 
     /// The backend's MAC address, zeros where it is not known.

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use ctl::Mac;
 use rtrb::{Consumer, Producer};
 
+use crate::bucket::TokenBucket;
 use crate::counters::{PortCounters, WorkerCounters};
 use crate::dpdk::{prefetch, tsc};
 use crate::exceptions::{Asked, Exceptions};
@@ -17,6 +18,7 @@ use crate::exit::{DropReason, Exit, PuntReason};
 use crate::fragment::{Fragments, Verdict};
 use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
+use crate::sample::Sample;
 use crate::schedule::NOBODY;
 use crate::snapshot::{Local, ServiceEntry, Snapshot, SnapshotReader, Target};
 
@@ -95,8 +97,10 @@ pub struct Worker<Io: PacketIo> {
     counters: Arc<WorkerCounters>,
     punts: Producer<Punt<Io::Packet>>,
     outgoing: Consumer<Outgoing<Io::Packet>>,
+    samples: Producer<Sample>,
     fragments: Fragments<Io::Packet>,
     exceptions: Exceptions,
+    echo: TokenBucket,
     clock: Clock,
     /// TSC at the end of the last turn.
     last_turn: u64,
@@ -134,6 +138,8 @@ pub struct Rings<P> {
     pub punts: Producer<Punt<P>>,
     /// What the slow path wants sent.
     pub outgoing: Consumer<Outgoing<P>>,
+    /// Examples of what was dropped, for events.
+    pub samples: Producer<Sample>,
 }
 
 /// What a worker remembers of packets that have passed.
@@ -142,19 +148,22 @@ pub struct Memory<P> {
     pub fragments: Fragments<P>,
     /// Flows.
     pub exceptions: Exceptions,
+    /// How many pings it may still give to the slow path.
+    pub echo: TokenBucket,
 }
 
 impl<Io: PacketIo> Worker<Io> {
-    /// A worker on these ports. The counters must be its own.
+    /// A worker on these ports. The counters must be its own. `echo` bounds the pings that it gives to the slow path.
     pub fn new(
         ports: Vec<WorkerPort<Io>>,
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
-        Rings { punts, outgoing }: Rings<Io::Packet>,
-        Memory { fragments, exceptions }: Memory<Io::Packet>,
+        Rings { punts, outgoing, samples }: Rings<Io::Packet>,
+        Memory { fragments, exceptions, echo }: Memory<Io::Packet>,
         clock: Clock,
     ) -> Self {
-        Worker { ports, snapshots, counters, punts, outgoing, fragments, exceptions, clock, last_turn: tsc() }
+        let last_turn = tsc();
+        Worker { ports, snapshots, counters, punts, outgoing, samples, fragments, exceptions, echo, clock, last_turn }
     }
 
     /// Goes by another clock from now on: for tests.
@@ -175,8 +184,10 @@ impl<Io: PacketIo> Worker<Io> {
             ports: &mut self.ports,
             counters,
             punts: &mut self.punts,
+            samples: &mut self.samples,
             fragments: &mut self.fragments,
             exceptions: &mut self.exceptions,
+            echo: &mut self.echo,
             now_ms,
         };
         for port in 0..lane.ports.len() {
@@ -240,8 +251,10 @@ struct Lane<'w, Io: PacketIo> {
     ports: &'w mut [WorkerPort<Io>],
     counters: &'w WorkerCounters,
     punts: &'w mut Producer<Punt<Io::Packet>>,
+    samples: &'w mut Producer<Sample>,
     fragments: &'w mut Fragments<Io::Packet>,
     exceptions: &'w mut Exceptions,
+    echo: &'w mut TokenBucket,
     /// When the turn began.
     now_ms: u64,
 }
@@ -320,11 +333,11 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     fn target_stage(&mut self, headers: &Headers, choice: Choice<'w>) -> Result<&'w Target, Exit> {
         let Choice { service, slot, ask } = choice;
         let backend = match ask {
-            Some(hash) => self.remembered(headers, choice, hash)?,
+            Some(hash) => self.remembered(headers, choice, hash),
             None => service.now(slot),
         };
         if backend == NOBODY {
-            return Err(DropReason::NoBackend.into());
+            return Err(Exit::DropOf(DropReason::NoBackend, service.counter));
         }
         let target = &self.snapshot.targets[service.first_target + usize::from(backend)];
         prefetch(target);
@@ -332,7 +345,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     }
 
     /// The backend of a flow that may not be its slot's.
-    fn remembered(&mut self, headers: &Headers, choice: Choice<'_>, hash: u64) -> Result<u16, DropReason> {
+    fn remembered(&mut self, headers: &Headers, choice: Choice<'_>, hash: u64) -> u16 {
         let Choice { service, slot, .. } = choice;
         let segment = if let Payload::Ports(segment) = headers.payload { segment } else { Segment::Related };
         let asked = Asked { flow: &headers.flow, hash, segment, service, slot };
@@ -381,9 +394,20 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     #[cold]
     fn leave(&mut self, exit: Exit, packet: Io::Packet, port: usize) {
         let counters = &self.counters.ports[port];
+        if let Exit::Drop(reason) | Exit::DropOf(reason, _) = exit
+            && Sample::wanted(reason)
+        {
+            self.show(reason, &packet, port);
+        }
         let left = match exit {
             Exit::Drop(reason) => Err(reason),
-            // A flood of pings must not keep ARP out: the upper half of the ring is for what keeps the director alive.
+            Exit::DropOf(reason, service) => {
+                self.counters.services[service as usize].drops[reason.index()].add(1);
+                Err(reason)
+            }
+            // Before the ring, so that a flood of pings does not reach the slow path.
+            Exit::Punt(PuntReason::Echo) if !self.echo.take(self.now_ms) => Err(DropReason::EchoLimited),
+            // Nor may what is left of it keep ARP out: the upper half of the ring is for what keeps the director alive.
             Exit::Punt(PuntReason::Echo | PuntReason::OwnAddress) if crowded(self.punts) => Err(DropReason::PuntFull),
             Exit::Punt(reason) => {
                 let taken = self.punts.push(Punt { port, reason, packet });
@@ -397,6 +421,16 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         };
         if let Err(reason) = left {
             counters.drops[reason.index()].add(1);
+        }
+    }
+
+    /// Shows the slow path what was dropped, if it has room for an example.
+    fn show(&mut self, reason: DropReason, packet: &Io::Packet, port: usize) {
+        if !self.samples.is_full()
+            && let Ok(headers) = parse_stage(packet, self.ports[port].mac)
+            && let Some(sample) = Sample::new(reason, port, packet.data(), &headers.flow)
+        {
+            let _ = self.samples.push(sample);
         }
     }
 
@@ -424,11 +458,11 @@ fn parse_stage<P: Packet>(packet: &P, ours: MacNumber) -> Result<Headers, Exit> 
 #[inline]
 fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
     if !target.known {
-        return Err(DropReason::BackendMacUnknown.into());
+        return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
     }
     let macs = packet.data_mut().first_chunk_mut::<12>().expect("a parsed frame has an Ethernet header");
     if macs[6..] == *target.mac() {
-        return Err(DropReason::Loop.into());
+        return Err(Exit::DropOf(DropReason::Loop, target.service));
     }
     *macs = target.macs;
     Ok(target)
@@ -468,6 +502,8 @@ mod tests {
 
     const PING: &[u8] = b"ping";
 
+    const ECHO_RATE: u32 = 100;
+
     /// A worker on one port, and what is at the other ends of its queues and rings.
     struct Rig {
         worker: Worker<MemoryIo>,
@@ -475,6 +511,7 @@ mod tests {
         counters: Arc<WorkerCounters>,
         publisher: Publisher,
         punted: Consumer<Punt<MemoryPacket>>,
+        samples: Consumer<Sample>,
         from_slow_path: Producer<Outgoing<MemoryPacket>>,
     }
 
@@ -487,13 +524,14 @@ mod tests {
             let (punts, punted) = rtrb::RingBuffer::new(4);
             let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
             let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
-            let rings = Rings { punts, outgoing };
-            let memory =
-                Memory { fragments: Fragments::alone(), exceptions: Exceptions::new(Room { v4: 64, v6: 48 }, 0) };
+            let (to_events, samples) = rtrb::RingBuffer::new(4);
+            let rings = Rings { punts, outgoing, samples: to_events };
+            let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, 0);
+            let memory = Memory { fragments: Fragments::alone(), exceptions, echo: TokenBucket::new(ECHO_RATE, 1) };
             // What is held stays so.
             let clock = Clock::stopped_at(0);
             let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
-            Rig { worker, wire, counters, publisher, punted, from_slow_path }
+            Rig { worker, wire, counters, publisher, punted, samples, from_slow_path }
         }
 
         /// Services on a VIP of each family, one without backends, one whose backend has no MAC address.
@@ -805,6 +843,25 @@ mod tests {
     }
 
     #[test]
+    fn pings_above_the_rate_are_dropped_before_the_ring() {
+        let mut rig = Rig::example();
+        rig.worker.punts = rtrb::RingBuffer::new(1_024).0;
+        let pings = |rig: &mut Rig| {
+            for address in ["192.168.0.101", "192.168.0.2"] {
+                rig.receive(vec![eth().ipv4("10.0.0.1", address).echo(PING); 80]);
+            }
+            let port = &rig.counters.ports[0];
+            (port.punts[PuntReason::Echo.index()].read(), port.drops[DropReason::EchoLimited.index()].read())
+        };
+        assert_eq!(pings(&mut rig), (100, 60));
+        rig.receive([eth().payload(0x0806, &[0; 28])]);
+        assert_eq!(rig.counters.ports[0].punts[PuntReason::Arp.index()].read(), 1, "nobody else is limited");
+        rig.let_time_pass();
+        rig.worker.echo = TokenBucket::new(0, 1);
+        assert_eq!(pings(&mut rig), (100, 60 + 160), "a rate of 0 answers none");
+    }
+
+    #[test]
     fn the_slow_paths_frames_are_sent_as_they_are() {
         let mut rig = Rig::example();
         rig.from_slow_path.push(Outgoing { port: 0, packet: vec![7; 60].into() }).unwrap();
@@ -826,6 +883,51 @@ mod tests {
         assert_eq!((counted.packets.read(), counted.bytes.read()), (40, 40 * bytes));
         assert_eq!(rig.counters.ports[0].rx_packets.read(), 40);
         assert_eq!(rig.counters.busy_turns.read(), 2);
+    }
+
+    #[test]
+    fn what_is_dropped_of_a_service_is_counted_there_too() {
+        let mut rig = Rig::example();
+        let to = |port| {
+            eth().from(backend_mac("192.168.0.3".parse().unwrap())).ipv4("10.0.0.1", "192.168.0.101").tcp(1, port)
+        };
+        rig.receive([to(80).syn(), to(81).syn(), to(81).syn(), to(82).syn(), to(8080).syn()]);
+        let snapshot = rig.publisher.current();
+        let drops = |id: &str, reason: DropReason| {
+            let place = snapshot.model.services[&id.parse().unwrap()].counter.place();
+            let drops = &rig.counters.services[place as usize].drops;
+            let others: u64 = DropReason::ALL.iter().filter(|&&r| r != reason).map(|r| drops[r.index()].read()).sum();
+            (drops[reason.index()].read(), others)
+        };
+        assert_eq!(drops("192.168.0.101:80", DropReason::Loop), (1, 0));
+        assert_eq!(drops("192.168.0.101:81", DropReason::NoBackend), (2, 0));
+        assert_eq!(drops("192.168.0.101:82", DropReason::BackendMacUnknown), (1, 0));
+        assert_eq!(rig.counters.ports[0].dropped(), 5, "the port has them all, and the one without a service");
+    }
+
+    #[test]
+    fn a_few_of_the_frames_that_tell_of_a_mistake_are_shown() {
+        let mut rig = Rig::example();
+        let backend = backend_mac("192.168.0.3".parse().unwrap());
+        let from = || eth().from(backend);
+        rig.receive([
+            from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(),
+            from().ipv6("fd00::101", "2001:db8::1").tcp(80, 1).ack(),
+            from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 81).syn(),
+        ]);
+        let mut shown = || -> Vec<Sample> { std::iter::from_fn(|| rig.samples.pop().ok()).collect() };
+        let sample = |reason, source: &str, destination: &str| {
+            let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+            Sample { reason, port: 0, from: backend, source, destination }
+        };
+        let expected = [
+            sample(DropReason::Loop, "10.0.0.1", "192.168.0.101"),
+            sample(DropReason::ReturnViaDirector, "fd00::101", "2001:db8::1"),
+        ];
+        assert_eq!(shown(), expected, "and not that there is no backend: no station has done that");
+        rig.receive(vec![from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(); 100]);
+        assert_eq!(rig.counters.ports[0].drops[DropReason::Loop.index()].read(), 101, "all are counted");
+        assert_eq!(std::iter::from_fn(|| rig.samples.pop().ok()).count(), 4, "as many as there is room for");
     }
 
     #[test]

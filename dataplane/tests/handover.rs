@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ctl::request::{BackendEdit, ServiceAdd};
 use ctl::{OnAllDown, Protocol, Scheduler, Tracking};
+use dataplane::bucket::TokenBucket;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::exceptions::{Exceptions, Room};
 use dataplane::fragment::Fragments;
@@ -124,9 +125,11 @@ impl World {
         model.add_service(&wanted, &ids).unwrap();
         let publisher = Publisher::new(compile(Arc::new(model.clone()), |a| Some(backend_mac(a)), &[PORT_MAC], 1));
         let wire = MemoryIo::default();
-        let rings = Rings { punts: rtrb::RingBuffer::new(4).0, outgoing: rtrb::RingBuffer::new(4).1 };
+        let (punts, outgoing, samples) =
+            (rtrb::RingBuffer::new(4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
+        let rings = Rings { punts, outgoing, samples };
         let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, 0);
-        let memory = Memory { fragments: Fragments::alone(), exceptions };
+        let memory = Memory { fragments: Fragments::alone(), exceptions, echo: TokenBucket::new(1, 1) };
         let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, Clock::stopped_at(0));
         World {

@@ -1,7 +1,7 @@
 //! From a line to a request, with errors that name the field.
 
 use ctl::answer::Refusal;
-use ctl::request::Request;
+use ctl::request::{EventQuery, Request};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -39,6 +39,8 @@ pub fn request(line: &[u8]) -> Result<Request, Refusal> {
         "port-list" => plain(Request::PortList),
         "worker-list" => plain(Request::WorkerList),
         "drops" => plain(Request::Drops),
+        "events" if arguments.is_null() => Ok(Request::Events(EventQuery::default())),
+        "events" => field_by_field("arguments", arguments).map(Request::Events),
         "service-show" => field_by_field("arguments", arguments).map(Request::ServiceShow),
         "service-add" => field_by_field("arguments", arguments).map(Request::ServiceAdd),
         "service-remove" => field_by_field("arguments", arguments).map(Request::ServiceRemove),
@@ -83,6 +85,8 @@ mod tests {
             Request::PortList,
             Request::WorkerList,
             Request::Drops,
+            Request::Events(EventQuery::default()),
+            Request::Events(EventQuery { since: Some(7), limit: Some(1) }),
         ];
         for wanted in requests {
             let line = serde_json::to_vec(&ctl::request::Envelope { version: 1, request: wanted.clone() }).unwrap();
@@ -90,6 +94,8 @@ mod tests {
         }
         let line = br#"{"version":1,"command":"backend-remove","arguments":{"service":{"vip":"fd00::1","port":80},"address":"fd00::3"}}"#;
         assert!(matches!(request(line), Ok(Request::BackendRemove(_))));
+        let line = br#"{"version":1,"command":"events"}"#;
+        assert_eq!(request(line), Ok(Request::Events(EventQuery::default())));
     }
 
     #[test]
@@ -109,6 +115,7 @@ mod tests {
                 "arguments.vip",
                 "invalid IP address",
             ),
+            (r#"{"version":1,"command":"events","arguments":{"since":-1}}"#, "arguments.since", "invalid value"),
             (
                 r#"{"version":1,"command":"backend-edit","arguments":{"service":{"vip":"1.2.3.4","port":80},"address":"1.2.3.5","weight":-1}}"#,
                 "arguments.weight",

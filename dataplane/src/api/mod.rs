@@ -18,6 +18,7 @@ use ctl::answer::{Answer, Outcome, Refusal};
 use ctl::request::Request;
 
 use crate::director::Director;
+use crate::events::EventLog;
 use crate::slow::neighbor::Neighbors;
 
 /// All that answers are made of.
@@ -26,6 +27,8 @@ pub struct Facts {
     pub director: Arc<Director>,
     /// The backends' MAC addresses.
     pub neighbors: Arc<Mutex<Neighbors>>,
+    /// What has happened.
+    pub events: Arc<EventLog>,
     /// The ports, in the order of the configuration.
     pub ports: Vec<PortFacts>,
     /// The workers' cores.
@@ -89,6 +92,7 @@ pub fn answer(facts: &Facts, request: Request) -> Outcome {
         Request::PortList => Ok(Answer::Ports(network::ports(facts))),
         Request::NeighborList => Ok(Answer::Neighbors(network::neighbors(facts))),
         Request::Drops => Ok(Answer::Drops(reasons::drops(facts))),
+        Request::Events(query) => Ok(Answer::Events(facts.events.list(query))),
         Request::ServiceList => Ok(Answer::Services(services::list(facts))),
         Request::ServiceShow(id) => services::show(facts, &id).map(Answer::Service),
         Request::ServiceAdd(add) => services::add(facts, &add).map(Answer::Done),

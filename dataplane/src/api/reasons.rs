@@ -1,38 +1,89 @@
 //! Why frames were dropped or punted.
 
-use ctl::answer::{self, Fate, PortCount};
+use ctl::answer::{self, Fate, PortCount, ServiceCount, WorkerCount};
 
 use super::Facts;
 use crate::counters::PortCounters;
 use crate::exit::{DropReason, PuntReason};
 
+/// The most services that are named for a reason; the others are as many as there are.
+const MOST_SERVICES: usize = 10;
+
 pub(super) fn drops(facts: &Facts) -> Vec<answer::Drop> {
+    let mut services = by_service(facts);
     let drops = DropReason::ALL.iter().map(|&reason| {
-        let ports = by_port(facts, |port| port.drops[reason.index()].read());
-        row(reason.name(), Fate::Drop, reason.meaning(), reason.advice(), ports)
+        let counted = counted(facts, |port| port.drops[reason.index()].read());
+        let services = std::mem::take(&mut services[reason.index()]);
+        row(reason.name(), Fate::Drop, [reason.meaning(), reason.advice()], counted, services)
     });
+    let drops: Vec<answer::Drop> = drops.collect();
     let punts = PuntReason::ALL.iter().map(|&reason| {
-        let ports = by_port(facts, |port| port.punts[reason.index()].read());
-        row(reason.name(), Fate::Punt, reason.meaning(), reason.advice(), ports)
+        let counted = counted(facts, |port| port.punts[reason.index()].read());
+        row(reason.name(), Fate::Punt, [reason.meaning(), reason.advice()], counted, Vec::new())
     });
-    drops.chain(punts).collect()
+    drops.into_iter().chain(punts).collect()
 }
 
-fn row(reason: &str, fate: Fate, meaning: &str, advice: &str, ports: Vec<PortCount>) -> answer::Drop {
+fn row(
+    reason: &str,
+    fate: Fate,
+    [meaning, advice]: [&str; 2],
+    (ports, workers): (Vec<PortCount>, Vec<WorkerCount>),
+    mut services: Vec<ServiceCount>,
+) -> answer::Drop {
+    services.sort_by_key(|service| std::cmp::Reverse(service.packets));
+    let more_services = services.len().saturating_sub(MOST_SERVICES);
+    services.truncate(MOST_SERVICES);
     answer::Drop {
         reason: reason.into(),
         fate,
         packets: ports.iter().map(|port| port.packets).sum(),
         ports,
+        workers,
+        services,
+        more_services,
         meaning: meaning.into(),
         advice: advice.into(),
     }
 }
 
-fn by_port(facts: &Facts, count: impl Fn(&PortCounters) -> u64) -> Vec<PortCount> {
+/// By port and by worker, without those that had none.
+fn counted(facts: &Facts, count: impl Fn(&PortCounters) -> u64) -> (Vec<PortCount>, Vec<WorkerCount>) {
+    let workers = facts.director.workers();
     let ports = facts.ports.iter().enumerate().map(|(number, port)| PortCount {
         port: port.name.clone(),
-        packets: facts.director.workers().iter().map(|worker| count(&worker.ports[number])).sum(),
+        packets: workers.iter().map(|worker| count(&worker.ports[number])).sum(),
     });
-    ports.filter(|port| port.packets > 0).collect()
+    let by_worker = workers.iter().enumerate();
+    let by_worker = by_worker.map(|(worker, counters)| WorkerCount { worker, packets: counters.over_ports(&count) });
+    (ports.filter(|port| port.packets > 0).collect(), by_worker.filter(|worker| worker.packets > 0).collect())
+}
+
+/// By reason, the services of which something was dropped.
+fn by_service(facts: &Facts) -> Vec<Vec<ServiceCount>> {
+    let mut reasons = vec![Vec::new(); DropReason::COUNT];
+    let snapshot = facts.director.snapshot();
+    for service in snapshot.model.services.values() {
+        for (reason, packets) in service.counter.drops() {
+            reasons[reason.index()].push(ServiceCount { service: service.id, packets });
+        }
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_with_the_most_drops_are_named() {
+        let count = |number: u64| ServiceCount {
+            service: format!("192.168.0.101:{number}").parse().unwrap(),
+            packets: if number == 7 { 1_000 } else { number },
+        };
+        let row = row("no_backend", Fate::Drop, ["", ""], (Vec::new(), Vec::new()), (1..=12).map(count).collect());
+        let packets: Vec<u64> = row.services.iter().map(|service| service.packets).collect();
+        assert_eq!(packets, [1_000, 12, 11, 10, 9, 8, 6, 5, 4, 3]);
+        assert_eq!(row.more_services, 2);
+    }
 }

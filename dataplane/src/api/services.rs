@@ -1,11 +1,16 @@
 //! Services and backends: listing and changing them.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
 use ctl::ServiceId;
-use ctl::answer::{self, BackendState, Done, NeighborState, Refusal};
+use ctl::answer::{self, BackendState, Done, NeighborState, Refusal, Subject};
 use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, MacChange, ServiceAdd};
 
 use super::Facts;
 use crate::counters::Traffic;
+use crate::events::Kind;
+use crate::exit::DropReason;
 use crate::model::{Backend, Duty, ModelError, Service};
 use crate::slow::neighbor::Neighbors;
 
@@ -28,19 +33,19 @@ pub(super) fn add(facts: &Facts, add: &ServiceAdd) -> Result<Done, Refusal> {
         let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Refusal { field: fields.join(", "), message: messages.join("; ") }
     })?;
-    Ok(Done { message, generation })
+    Ok(done(facts, Kind::ServiceAdded, of_service(&add.service), message, generation))
 }
 
 pub(super) fn remove(facts: &Facts, id: &ServiceId) -> Result<Done, Refusal> {
     let generation = facts.director.change(|model, _| model.remove_service(id))?;
-    Ok(Done { message: format!("Removed service {id}"), generation })
+    Ok(done(facts, Kind::ServiceRemoved, of_service(id), format!("Removed service {id}"), generation))
 }
 
 pub(super) fn add_backend(facts: &Facts, add: &BackendAdd) -> Result<Done, Refusal> {
     let BackendAdd { service, backend } = add;
     let generation = facts.director.change(|model, ids| model.add_backend(service, backend, ids))?;
     let message = format!("Added backend {} to {service} with weight {}", backend.address, backend.weight);
-    Ok(Done { message, generation })
+    Ok(done(facts, Kind::BackendAdded, of_backend(service, backend.address), message, generation))
 }
 
 pub(super) fn edit_backend(facts: &Facts, edit: &BackendEdit) -> Result<Done, Refusal> {
@@ -52,7 +57,7 @@ pub(super) fn edit_backend(facts: &Facts, edit: &BackendEdit) -> Result<Done, Re
     });
     let changes: Vec<String> = weight.into_iter().chain(mac).collect();
     let message = format!("Backend {} of {} has {} now", edit.address, edit.service, changes.join(" and "));
-    Ok(Done { message, generation })
+    Ok(done(facts, Kind::BackendEdited, of_backend(&edit.service, edit.address), message, generation))
 }
 
 pub(super) fn drain_backend(facts: &Facts, drain: &BackendDrain) -> Result<Done, Refusal> {
@@ -64,19 +69,36 @@ pub(super) fn drain_backend(facts: &Facts, drain: &BackendDrain) -> Result<Done,
         Some(0) => "its old ones go elsewhere, too".into(),
         Some(seconds) => format!("its old ones may stay for {seconds} s"),
     };
-    Ok(Done { message: format!("Backend {address} of {service} gets no new flows; {fate}"), generation })
+    let message = format!("Backend {address} of {service} gets no new flows; {fate}");
+    Ok(done(facts, Kind::BackendEdited, of_backend(service, *address), message, generation))
 }
 
 pub(super) fn enable_backend(facts: &Facts, name: &BackendName) -> Result<Done, Refusal> {
     let BackendName { service, address } = name;
     let generation = facts.director.change(|model, _| model.enable_backend(service, *address))?;
-    Ok(Done { message: format!("Backend {address} of {service} gets new flows"), generation })
+    let message = format!("Backend {address} of {service} gets new flows");
+    Ok(done(facts, Kind::BackendEdited, of_backend(service, *address), message, generation))
 }
 
 pub(super) fn remove_backend(facts: &Facts, remove: &BackendName) -> Result<Done, Refusal> {
     let BackendName { service, address } = remove;
     let generation = facts.director.change(|model, _| model.remove_backend(service, *address))?;
-    Ok(Done { message: format!("Removed backend {address} from {service}"), generation })
+    let message = format!("Removed backend {address} from {service}");
+    Ok(done(facts, Kind::BackendRemoved, of_backend(service, *address), message, generation))
+}
+
+/// The answer to a change, which is an event, too.
+fn done(facts: &Facts, kind: Kind, subject: Subject, message: String, generation: u64) -> Done {
+    facts.events.write(kind, subject, Instant::now(), || message.clone());
+    Done { message, generation }
+}
+
+fn of_service(id: &ServiceId) -> Subject {
+    Subject { service: Some(*id), ..Subject::default() }
+}
+
+fn of_backend(id: &ServiceId, address: IpAddr) -> Subject {
+    Subject { backend: Some(address), ..of_service(id) }
 }
 
 fn backends(count: usize) -> String {
@@ -99,12 +121,17 @@ fn service(service: &Service, neighbors: &Neighbors, now_ms: u64) -> answer::Ser
         slots_in_handover: slot_count(service.handover.as_ref().map_or(0, |handover| handover.slots())),
         packets: backends.iter().map(|backend| backend.packets).sum(),
         bytes: backends.iter().map(|backend| backend.bytes).sum(),
+        drops: service.counter.drops().into_iter().map(reason_count).collect(),
         backends,
     }
 }
 
 fn slot_count(count: usize) -> u32 {
     u32::try_from(count).expect("tables are bounded")
+}
+
+fn reason_count((reason, packets): (DropReason, u64)) -> answer::ReasonCount {
+    answer::ReasonCount { reason: reason.name().into(), packets }
 }
 
 fn backend(backend: &Backend, share: f64, neighbors: &Neighbors, now_ms: u64) -> answer::Backend {

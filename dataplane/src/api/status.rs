@@ -1,5 +1,7 @@
 //! The director and its workers at a glance.
 
+use std::time::Instant;
+
 use ctl::answer::{self, BackendState, Count};
 
 use super::{Facts, services};
@@ -43,6 +45,7 @@ pub(super) fn status(facts: &Facts) -> answer::Status {
         forwarded_packets: sum(|port| port.forwarded.read()),
         dropped_packets: sum(PortCounters::dropped),
         warnings: warnings(facts, &links, &states),
+        events: facts.events.recent(Instant::now()),
     }
 }
 

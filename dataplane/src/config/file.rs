@@ -27,6 +27,8 @@ pub(super) struct DirectorSection {
     pub(super) slow_path: Option<usize>,
     /// Whether the slow path polls its core without a pause, for the quickest answers. Default: false.
     pub(super) slow_path_poll: bool,
+    /// Pings a second that are answered, over all workers, VIPs and own addresses. Default: 1000. 0: none.
+    pub(super) echo_rate: Option<u32>,
     /// 32 hexadecimal digits; the same on every director of the same VIPs. Default: a fixed one.
     pub(super) hash_key: Option<String>,
     /// Slots of a Maglev table, a prime. Default: 65537.

@@ -27,6 +27,8 @@ const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt-hash-key-0";
 
 /// IPv4 flows that a worker can remember: 16 MiB.
 const DEFAULT_EXCEPTIONS: usize = 1 << 20;
+/// Pings a second that are answered: enough for any monitoring, and little work.
+const DEFAULT_ECHO_RATE: u32 = 1_000;
 
 /// What `shuntd` is to do, checked.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Director {
     pub slow_path: usize,
     /// Whether the slow path polls without a pause.
     pub slow_path_poll: bool,
+    /// Pings a second that are answered, over all workers; 0: none.
+    pub echo_rate: u32,
     /// Keys the flow hash and the Maglev tables.
     pub hash_key: [u8; 16],
     /// Slots of a Maglev table.
@@ -214,6 +218,7 @@ impl Reader {
             workers,
             slow_path,
             slow_path_poll: section.slow_path_poll,
+            echo_rate: section.echo_rate.unwrap_or(DEFAULT_ECHO_RATE),
             hash_key,
             maglev_table_size: table_size,
             socket: section.socket.unwrap_or_else(|| ctl::DEFAULT_SOCKET.into()),
@@ -489,6 +494,7 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
     fn the_example_is_understood() {
         let config = load(EXAMPLE).unwrap();
         assert_eq!(config.director.hash_key, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(config.director.echo_rate, 1_000);
         assert_eq!(config.ports[0].device, Device::Pci("0000:03:00.1".into()));
         assert_eq!(config.services[0].backends[1].weight, 3);
         assert_eq!(config.services[1].service.to_string(), "[fd00::101]:53/udp");
@@ -533,6 +539,7 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("workers = [1]", "workers = [1, 1]", "twice"),
             ("workers = [1]", "workers = 1", "director.workers"),
             ("slow_path = 0", "slow_path = -1", "director.slow_path"),
+            ("slow_path = 0", "echo_rate = -1", "director.echo_rate"),
             ("hash_key = \"00", "hash_key = \"0g", "32 hexadecimal digits"),
             ("slow_path = 0", "maglev_table_size = 65536", "prime"),
             ("device = \"0000:03:00.1\"", "device = \"eth1\"", "iface:NAME"),

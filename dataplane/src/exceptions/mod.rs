@@ -23,7 +23,6 @@ mod filter;
 mod table;
 
 use crate::counters::{Counter, TargetCounters, WorkerCounters};
-use crate::exit::DropReason;
 use crate::flow::Flow;
 use crate::parse::Segment;
 use crate::schedule::NOBODY;
@@ -134,16 +133,11 @@ impl Exceptions {
     }
 
     /// Which of the service's backends gets the packet.
-    pub fn resolve(
-        &mut self,
-        asked: Asked<'_>,
-        snapshot: &Snapshot,
-        counters: &WorkerCounters,
-    ) -> Result<u16, DropReason> {
+    pub fn resolve(&mut self, asked: Asked<'_>, snapshot: &Snapshot, counters: &WorkerCounters) -> u16 {
         let Asked { service, slot, hash, .. } = asked;
         // In a service with a hand-over, too, most slots have none.
         if !service.tracks && service.before(slot) == NOBODY && !self.books.filter.may_know(hash) {
-            return Ok(service.now(slot));
+            return service.now(slot);
         }
         let context = Context { asked, snapshot, counters, worker: self.worker };
         match *asked.flow {
@@ -209,7 +203,7 @@ struct Remembered {
 }
 
 impl Context<'_> {
-    fn resolve<B: Bucket>(&self, table: &mut Table<B>, key: B::Key, books: &mut Books) -> Result<u16, DropReason> {
+    fn resolve<B: Bucket>(&self, table: &mut Table<B>, key: B::Key, books: &mut Books) -> u16 {
         let protocol = Wire::of(self.asked.flow.transport().protocol);
         let known = table.find(&key, protocol, self.asked.hash);
         let remembered = known.and_then(|(position, meta)| {
@@ -219,18 +213,18 @@ impl Context<'_> {
         let mut ledger =
             Ledger { table, books, key, protocol, position: known.map(|(position, _)| position), context: self };
         match (self.asked.segment, remembered) {
-            (Segment::Related, Some(remembered)) => Ok(remembered.backend),
+            (Segment::Related, Some(remembered)) => remembered.backend,
             (Segment::Related, None) => self.unless_told(),
             (Segment::Open, Some(remembered)) if ledger.is_repetition(remembered.meta) => {
                 if remembered.meta.phase() == Phase::Opening {
                     ledger.hear(remembered, Phase::Opening);
                 }
-                Ok(remembered.backend)
+                remembered.backend
             }
             (Segment::Open, _) => self.new_flow(&mut ledger, Phase::Opening),
             (segment, Some(remembered)) => {
                 ledger.hear(remembered, next(remembered.meta.phase(), segment));
-                Ok(remembered.backend)
+                remembered.backend
             }
             (_, None) if protocol == Wire::Udp && self.asked.service.decides_by_flow() => {
                 self.new_flow(&mut ledger, Phase::Heard)
@@ -253,33 +247,32 @@ impl Context<'_> {
     }
 
     /// Where a packet goes that nothing is known about.
-    fn unless_told(&self) -> Result<u16, DropReason> {
-        let backend = if self.before() != NOBODY { self.before() } else { self.now() };
-        if backend == NOBODY { Err(DropReason::NoBackend) } else { Ok(backend) }
+    fn unless_told(&self) -> u16 {
+        if self.before() != NOBODY { self.before() } else { self.now() }
     }
 
-    fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> Result<u16, DropReason> {
+    fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> u16 {
         let service = self.asked.service;
         let of = |backend: usize| self.target_counters(backend);
         let backend = service.schedule.new_flow(self.now(), service.cursors.get(self.worker), of);
         if backend == NOBODY {
-            return Err(DropReason::NoBackend);
+            return NOBODY;
         }
         if !self.must_remember(backend) {
             ledger.forget();
-            return Ok(backend);
+            return backend;
         }
-        if ledger.remember(backend, phase) { Ok(backend) } else { self.unless_told() }
+        if ledger.remember(backend, phase) { backend } else { self.unless_told() }
     }
 
-    fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> Result<u16, DropReason> {
-        let backend = self.unless_told()?;
-        if segment == Segment::Rst || !self.must_remember(backend) {
+    fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> u16 {
+        let backend = self.unless_told();
+        if backend == NOBODY || segment == Segment::Rst || !self.must_remember(backend) {
             ledger.forget();
         } else {
             ledger.remember(backend, Phase::Heard);
         }
-        Ok(backend)
+        backend
     }
 
     fn target_counters(&self, backend: usize) -> &TargetCounters {

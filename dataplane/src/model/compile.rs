@@ -32,6 +32,7 @@ pub fn compile(
             before: service.handover.as_ref().map(|handover| handover.before.clone()),
             first_target: targets.len(),
             backends: service.backends.len(),
+            counter: service.counter.place(),
             source_bits: source_bits(service),
             tracks: service.tracking == Tracking::All,
             schedule: service.schedule.clone(),
@@ -48,7 +49,8 @@ pub fn compile(
         }
         targets.extend(service.backends.iter().map(|backend| {
             let mac = backend.pinned.or_else(|| resolve(backend.address));
-            Target::new(mac, port_macs[backend.port], backend.port, backend.target.place())
+            let target = Target::new(mac, port_macs[backend.port], backend.port, backend.target.place());
+            Target { service: service.counter.place(), ..target }
         }));
     }
     for port in &ports {

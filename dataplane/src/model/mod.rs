@@ -16,7 +16,7 @@ use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 use ctl::{FlowHash, MAX_WEIGHT, Mac, OnAllDown, Ports, Protocol, Scheduler, ServiceId, Tracking};
 use ipnet::IpNet;
 
-use crate::counters::{TargetId, TargetIds};
+use crate::counters::{ServicePlace, TargetId, TargetIds};
 use crate::exceptions::MAX_IDLE_MS;
 use crate::maglev::{self, Candidate};
 use crate::schedule::{Cursor, NOBODY, Schedule};
@@ -80,6 +80,8 @@ pub struct Service {
     pub schedule: Schedule,
     /// By worker: where it is in the schedule.
     pub cursors: Arc<[Cursor]>,
+    /// Where what is dropped of its packets is counted.
+    pub counter: Arc<ServicePlace>,
 }
 
 /// A backend of one service.
@@ -143,6 +145,7 @@ impl Model {
         }
         let mut errors: Vec<ModelError> = self.check_vip(id).err().into_iter().collect();
         let hash = flow_hash(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let counter = ids.take_service().ok_or_else(|| vec![ModelError::TooManyServices])?.into();
         let tracking = tracking(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let idle_ms = idle_timeout(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let decides_by_flow = wanted.scheduler.decides_by_flow();
@@ -159,6 +162,7 @@ impl Model {
             forced: false,
             schedule: Schedule::Slot,
             cursors: (0..if decides_by_flow { ids.workers() } else { 0 }).map(|_| Cursor::default()).collect(),
+            counter,
         };
         for (index, backend) in wanted.backends.iter().enumerate() {
             if let Err(error) = self.insert_backend(&mut service, backend, ids) {

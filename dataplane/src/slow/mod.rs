@@ -1,7 +1,8 @@
 //! The slow path: everything that is not forwarding, on a core of its own.
 //!
 //! Workers give it frames through bounded rings ([`Punt`]); it answers ARP, neighbor discovery and ping for the VIPs and
-//! the director's own addresses, announces them, and keeps the backends' MAC addresses fresh. What it sends goes
+//! the director's own addresses, announces them, keeps the backends' MAC addresses fresh, and [tells](report) the
+//! operator what it sees. What it sends goes
 //! through a ring to a worker, because the queues belong to the workers.
 //!
 //! Each protocol is a function from a frame to what comes of it; the time is an argument. Only [`SlowPath::turn`]
@@ -13,6 +14,7 @@ pub mod echo;
 pub mod mld;
 pub mod ndp;
 pub mod neighbor;
+pub mod report;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -28,6 +30,7 @@ use crate::snapshot::{Local, LocalPort, Snapshot, SnapshotReader};
 use crate::worker::{Outgoing, Punt};
 use announce::Announcer;
 use neighbor::{Evidence, Neighbors};
+use report::Reporter;
 
 /// Frames taken from one worker before the next has its turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -110,6 +113,7 @@ pub struct SlowPath<S: FrameSource> {
     snapshots: SnapshotReader,
     neighbors: Arc<Mutex<Neighbors>>,
     announcer: Announcer,
+    reporter: Reporter,
     source: S,
     punts: Vec<Consumer<Punt<S::Packet>>>,
     outgoing: Producer<Outgoing<S::Packet>>,
@@ -129,6 +133,7 @@ impl<S: FrameSource> SlowPath<S> {
         punts: Vec<Consumer<Punt<S::Packet>>>,
         outgoing: Producer<Outgoing<S::Packet>>,
         ports: Box<dyn PortControl>,
+        reporter: Reporter,
     ) -> Self {
         let snapshots = director.reader();
         SlowPath {
@@ -136,6 +141,7 @@ impl<S: FrameSource> SlowPath<S> {
             snapshots,
             neighbors,
             announcer: Announcer::default(),
+            reporter,
             source,
             punts,
             outgoing,
@@ -162,10 +168,10 @@ impl<S: FrameSource> SlowPath<S> {
         frames.extend(self.announcer.poll(&snapshot, now));
         busy |= !frames.is_empty();
         self.send(frames);
-        self.publish_macs();
+        self.publish_macs(&snapshot, now);
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
-            self.announcer.links(self.ports.links(), now);
+            self.report(&snapshot, now);
             drop(snapshot); // or it would be kept for another round
             self.director.expire();
             self.director.reclaim();
@@ -224,11 +230,22 @@ impl<S: FrameSource> SlowPath<S> {
         }
     }
 
-    fn publish_macs(&self) {
-        let changed = {
+    /// Looks at links and losses, and at what the workers have shown.
+    fn report(&mut self, snapshot: &Snapshot, now: Instant) {
+        let links = self.ports.links();
+        self.reporter.links(&links, snapshot, now);
+        self.announcer.links(links, now);
+        self.reporter.losses(self.director.workers(), snapshot, now);
+        let neighbors = self.neighbors.lock().expect("nobody panics while holding the neighbors");
+        self.reporter.samples(&neighbors, snapshot, now);
+    }
+
+    fn publish_macs(&self, snapshot: &Snapshot, now: Instant) {
+        let (changed, news) = {
             let mut neighbors = self.neighbors();
-            neighbors.take_changed_macs().map(|macs| (macs, neighbors.failed()))
+            (neighbors.take_changed_macs().map(|macs| (macs, neighbors.failed())), neighbors.take_news())
         };
+        self.reporter.news(news, snapshot, now);
         if let Some((macs, failed)) = changed {
             self.director.set_macs(macs);
             self.director.join_resolved();

@@ -43,6 +43,19 @@ pub enum Evidence {
     Hint,
 }
 
+/// What has become of a backend's MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// The backend.
+    pub address: IpAddr,
+    /// The port by whose network it is reached.
+    pub port: usize,
+    /// The MAC address that it had.
+    pub before: Option<Mac>,
+    /// The one that it has; none: nobody answers.
+    pub now: Option<Mac>,
+}
+
 /// What is known of one backend.
 #[derive(Debug, Clone)]
 pub struct Neighbor {
@@ -70,6 +83,8 @@ pub struct Neighbors {
     next_due: Option<Instant>,
     /// Whether a MAC address has changed, or somebody was given up, since it was last asked.
     dirty: bool,
+    /// What has happened since it was last asked: not more than a few for each backend, by the times above.
+    news: Vec<News>,
 }
 
 impl Neighbors {
@@ -130,7 +145,7 @@ impl Neighbors {
             Some(known) => match neighbor.changed.map(|changed| changed + HOLD_DOWN).filter(|&until| until > now) {
                 Some(until) => neighbor.ask_everybody(until),
                 None => {
-                    tracing::info!(%address, %known, new = %mac, "a backend has a new MAC address");
+                    self.news.push(News { address, port, before: Some(known), now: Some(mac) });
                     neighbor.changes += 1;
                     neighbor.changed = Some(now);
                     neighbor.take(mac, now);
@@ -138,7 +153,7 @@ impl Neighbors {
                 }
             },
             None => {
-                tracing::info!(%address, %mac, "a backend is reachable");
+                self.news.push(News { address, port, before: None, now: Some(mac) });
                 neighbor.take(mac, now);
                 self.dirty = true;
             }
@@ -156,8 +171,10 @@ impl Neighbors {
             if neighbor.state == NeighborState::Permanent || neighbor.due > now {
                 continue;
             }
-            if neighbor.give_up_or_go_on(now) {
-                tracing::warn!(%address, "a backend does not answer for its address: nothing goes there");
+            let (before, state) = (neighbor.mac, neighbor.state);
+            neighbor.give_up_or_go_on(now);
+            if neighbor.state == NeighborState::Failed && state != NeighborState::Failed {
+                self.news.push(News { address, port: neighbor.port, before, now: None });
                 self.dirty = true;
             }
             frames.extend(probe(snapshot, address, neighbor));
@@ -166,6 +183,17 @@ impl Neighbors {
         // Nobody to ask: come back now and then all the same; a new snapshot resets this anyway.
         self.next_due = Some(due.min().unwrap_or(now + REACHABLE));
         frames
+    }
+
+    /// What has happened since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// A backend that has this MAC address, with an address of the wanted family if it has one.
+    pub fn with_mac(&self, mac: Mac, family_of: IpAddr) -> Option<IpAddr> {
+        let found = self.table.iter().filter(|(_, neighbor)| neighbor.mac == Some(mac)).map(|(&address, _)| address);
+        found.min_by_key(|address| address.is_ipv4() != family_of.is_ipv4())
     }
 
     /// All MAC addresses that were found, if any has changed, or somebody was given up, since the last call.
@@ -208,9 +236,8 @@ impl Neighbor {
         }
     }
 
-    /// Counts the probe that is due and sets the time of the next. Says whether it was given up.
-    fn give_up_or_go_on(&mut self, now: Instant) -> bool {
-        let before = self.state;
+    /// Counts the probe that is due and sets the time of the next.
+    fn give_up_or_go_on(&mut self, now: Instant) {
         match self.state {
             NeighborState::Reachable => self.state = NeighborState::Probe,
             NeighborState::Probe if self.probes >= UNICAST_PROBES + BROADCAST_PROBES => {
@@ -222,7 +249,6 @@ impl Neighbor {
         }
         self.probes = self.probes.saturating_add(1);
         self.due = now + if self.state == NeighborState::Failed { RETRY_FAILED } else { RETRANSMIT };
-        before != self.state && self.state == NeighborState::Failed
     }
 }
 
@@ -358,6 +384,40 @@ mod tests {
         story.hear(OLD, Evidence::Answer).at(1).hear(NEW, Evidence::Hint);
         assert_eq!(story.state(), (NeighborState::Probe, Some(OLD)));
         assert_eq!(story.probes(), [Mac([0xff; 6])]);
+    }
+
+    #[test]
+    fn what_happens_is_told_once() {
+        let mut story = Story::new();
+        let news = |story: &mut Story| -> Vec<(Option<Mac>, Option<Mac>)> {
+            story.neighbors.take_news().iter().map(|news| (news.before, news.now)).collect()
+        };
+        for second in 0..10 {
+            story.at(second).probes();
+        }
+        assert_eq!(news(&mut story), [(None, None)], "it never answered");
+        story.hear(OLD, Evidence::Answer).hear(OLD, Evidence::Answer).at(20).hear(NEW, Evidence::Announcement);
+        story.hear(OLD, Evidence::Announcement); // held down
+        assert_eq!(news(&mut story), [(None, Some(OLD)), (Some(OLD), Some(NEW))]);
+        for second in 40..60 {
+            story.at(second).probes();
+        }
+        assert_eq!(news(&mut story), [(Some(NEW), None)]);
+    }
+
+    #[test]
+    fn a_station_is_known_by_its_mac() {
+        let mut story = Story::new();
+        let v6: IpAddr = "fd00::3".parse().unwrap();
+        let mut model = Model::clone(&story.snapshot.model);
+        model.add_service(&service("[fd00::101]:80", &[("fd00::3", 1)]), &ids()).unwrap();
+        story.neighbors.sync(&snapshot(model), story.now);
+        story.hear(OLD, Evidence::Answer);
+        assert_eq!(story.neighbors.with_mac(OLD, v6), Some(address()), "better than none");
+        story.neighbors.learn(Learned { address: v6, mac: OLD, evidence: Evidence::Answer }, 0, story.now);
+        assert_eq!(story.neighbors.with_mac(OLD, v6), Some(v6));
+        assert_eq!(story.neighbors.with_mac(OLD, address()), Some(address()));
+        assert_eq!(story.neighbors.with_mac(NEW, v6), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn raw(lab: &Lab, bytes: &[u8]) -> String {
     line
 }
 
-fn shuntctl(lab: &Lab, arguments: &[&str]) -> Output {
+pub(crate) fn shuntctl(lab: &Lab, arguments: &[&str]) -> Output {
     let binary = Path::new(env!("CARGO_BIN_EXE_shuntd")).with_file_name("shuntctl");
     assert!(binary.exists(), "shuntctl is not built: cargo build --workspace");
     Command::new(binary).arg("--socket").arg(lab.socket()).args(arguments).output().unwrap()
@@ -112,6 +112,8 @@ fn shuntctl_speaks_to_people_and_to_programs() {
         &["port", "list"],
         &["worker", "list"],
         &["drops"],
+        &["drops", "--all", "--worker"],
+        &["events"],
     ] {
         let output = shuntctl(&lab, arguments);
         assert!(output.status.success() && output.stdout.len() > 40, "{arguments:?}: {output:?}");

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ctl::answer::{Answer, Drop as Reason, Neighbor, Status, Worker};
-use ctl::request::{BackendEdit, BackendName, Request};
+use ctl::answer::{Answer, Drop as Reason, Event, Neighbor, Status, Worker};
+use ctl::request::{BackendEdit, BackendName, EventQuery, Request};
 use ctl::{Client, ClientError, Mac, ServiceId};
 use dataplane::dpdk::Driver;
 
@@ -340,6 +340,12 @@ impl Lab {
             Answer::Neighbors(neighbors) => neighbors,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The events of one kind.
+    pub(crate) fn events(&self, kind: &str) -> Vec<Event> {
+        let Answer::Events(events) = self.ask(Request::Events(EventQuery::default())) else { panic!("no events") };
+        events.into_iter().filter(|event| event.kind == kind).collect()
     }
 
     /// How many frames were dropped or punted for a reason.

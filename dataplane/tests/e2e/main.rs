@@ -7,6 +7,7 @@ mod addresses;
 mod bytes;
 mod changes;
 mod control;
+mod events;
 mod fragments;
 mod http;
 mod lab;

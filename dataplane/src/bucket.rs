@@ -1,0 +1,84 @@
+//! A token bucket: so many a second, and no more than a second's worth at once.
+//!
+//! Each worker has its own, with its share of what all may do together, so that they share nothing that they write.
+//! Whole numbers only: credit is counted in thousandths of a token, a token costs as many times more as there are workers.
+
+/// A worker's share of a rate. The time is an argument.
+#[derive(Debug)]
+pub struct TokenBucket {
+    /// Of all workers together; credit for a millisecond.
+    per_second: u64,
+    /// What one token costs.
+    cost: u64,
+    credit: u64,
+    /// Up to when credit has been given.
+    credited_ms: u64,
+}
+
+impl TokenBucket {
+    /// A full bucket of one of so many workers; a rate of 0 gives nothing, ever.
+    pub fn new(per_second: u32, workers: usize) -> Self {
+        let mut bucket =
+            TokenBucket { per_second: per_second.into(), cost: 1_000 * workers as u64, credit: 0, credited_ms: 0 };
+        bucket.credit = bucket.depth();
+        bucket
+    }
+
+    /// A second's worth, but at least one token where there is a rate at all.
+    fn depth(&self) -> u64 {
+        if self.per_second == 0 { 0 } else { (self.per_second * 1_000).max(self.cost) }
+    }
+
+    /// Takes a token; says whether there was one.
+    pub fn take(&mut self, now_ms: u64) -> bool {
+        let elapsed_ms = now_ms.saturating_sub(self.credited_ms);
+        self.credited_ms = now_ms;
+        let earned = elapsed_ms.saturating_mul(self.per_second);
+        self.credit = self.credit.saturating_add(earned).min(self.depth());
+        let enough = self.credit >= self.cost && self.per_second > 0;
+        if enough {
+            self.credit -= self.cost;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(bucket: &mut TokenBucket, milliseconds: std::ops::Range<u64>, per_ms: usize) -> usize {
+        milliseconds.map(|now| (0..per_ms).filter(|_| bucket.take(now)).count()).sum()
+    }
+
+    #[test]
+    fn the_workers_together_keep_the_rate() {
+        for (rate, workers) in [(1_000, 1), (1_000, 3), (7, 2), (1, 4)] {
+            let mut share = TokenBucket::new(rate, workers);
+            taken(&mut share, 0..1, 2_000); // what it had saved
+            let in_a_minute = taken(&mut share, 1..60_001, 2) as f64;
+            let wanted = 60.0 * f64::from(rate) / workers as f64;
+            assert!((in_a_minute - wanted).abs() <= 1.0, "{rate} over {workers}: {in_a_minute}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_second_is_saved() {
+        let mut bucket = TokenBucket::new(100, 1);
+        assert_eq!(taken(&mut bucket, 0..1, 500), 100);
+        assert_eq!(taken(&mut bucket, 3_600_000..3_600_001, 500), 100);
+        assert_eq!(taken(&mut TokenBucket::new(1, 8), 0..1, 500), 1, "a share of less than one saves up one");
+    }
+
+    #[test]
+    fn a_rate_of_none_gives_none() {
+        assert_eq!(taken(&mut TokenBucket::new(0, 1), 0..10_000, 2), 0);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_neither_overflows_nor_stops() {
+        let mut bucket = TokenBucket::new(u32::MAX, 2);
+        assert!(bucket.take(u64::MAX));
+        assert!(bucket.take(5) && bucket.take(6));
+    }
+}

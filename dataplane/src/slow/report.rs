@@ -1,0 +1,309 @@
+//! What the slow path has the operator hear of: [events](crate::events) about backends, links, and frames that tell of a
+//! mistake in the network, each with what to do.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ctl::Mac;
+use ctl::answer::Subject;
+use rtrb::Consumer;
+
+use super::neighbor::{Neighbors, News};
+use crate::counters::WorkerCounters;
+use crate::events::{EventLog, Kind};
+use crate::exit::DropReason;
+use crate::sample::Sample;
+use crate::snapshot::Snapshot;
+
+/// The reasons whose growth is an event, by port.
+const LOSSES: [(DropReason, Kind); 2] =
+    [(DropReason::PuntFull, Kind::SlowPathOverloaded), (DropReason::TxFull, Kind::TxFull)];
+
+/// Writes events, and remembers what it has said.
+pub struct Reporter {
+    events: Arc<EventLog>,
+    samples: Vec<Consumer<Sample>>,
+    /// By port; before the first look, none.
+    links: Vec<bool>,
+    /// By port, what had been lost when that was last an event.
+    lost: Vec<[u64; LOSSES.len()]>,
+}
+
+impl Reporter {
+    /// With the other ends of the workers' rings.
+    pub fn new(events: Arc<EventLog>, samples: Vec<Consumer<Sample>>) -> Self {
+        Reporter { events, samples, links: Vec::new(), lost: Vec::new() }
+    }
+
+    /// Backends that were found, have moved, or are lost.
+    pub fn news(&self, news: Vec<News>, snapshot: &Snapshot, now: Instant) {
+        for news in news {
+            let port = port_name(snapshot, news.port);
+            let (kind, message) = in_words(news, &port);
+            let (backend, mac) = (Some(news.address), news.now.or(news.before));
+            let subject = Subject { backend, mac, port: Some(port), ..Subject::default() };
+            self.events.write(kind, subject, now, || message);
+        }
+    }
+
+    /// Which links are up. At the first look, those that are down are news.
+    pub fn links(&mut self, up: &[bool], snapshot: &Snapshot, now: Instant) {
+        for (number, &up) in up.iter().enumerate() {
+            if self.links.get(number).copied().unwrap_or(true) == up {
+                continue;
+            }
+            let port = port_name(snapshot, number);
+            let (kind, message) = if up {
+                (Kind::LinkUp, format!("The link of port {port} is up"))
+            } else {
+                let what = "nothing is received or sent there; look at the cable, the switch, or the other end";
+                (Kind::LinkDown, format!("The link of port {port} is down: {what}"))
+            };
+            self.events.write(kind, Subject { port: Some(port), ..Subject::default() }, now, || message);
+        }
+        up.clone_into(&mut self.links);
+    }
+
+    /// Frames that were lost because somebody was too slow.
+    pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], snapshot: &Snapshot, now: Instant) {
+        self.lost.resize(snapshot.ports.len(), [0; LOSSES.len()]);
+        for (number, told) in self.lost.iter_mut().enumerate() {
+            for ((reason, kind), told) in LOSSES.into_iter().zip(told) {
+                let lost: u64 = workers.iter().map(|worker| worker.ports[number].drops[reason.index()].read()).sum();
+                let port = port_name(snapshot, number);
+                let sentence = || {
+                    let (new, meaning, advice) = (lost - *told, reason.meaning(), reason.advice());
+                    format!("{new} frames dropped on {port}, {}: {meaning} {advice}", reason.name())
+                };
+                let subject = Subject { port: Some(port.clone()), ..Subject::default() };
+                if lost > *told && self.events.write(kind, subject, now, sentence) {
+                    *told = lost;
+                }
+            }
+        }
+    }
+
+    /// What the workers have shown since the last time; not more than their rings hold.
+    pub fn samples(&mut self, neighbors: &Neighbors, snapshot: &Snapshot, now: Instant) {
+        for worker in &mut self.samples {
+            for _ in 0..worker.slots() {
+                let Ok(sample) = worker.pop() else { break };
+                report(&self.events, &sample, neighbors, snapshot, now);
+            }
+        }
+    }
+}
+
+fn port_name(snapshot: &Snapshot, port: usize) -> String {
+    snapshot.model.ports[port].name.clone()
+}
+
+fn in_words(news: News, port: &str) -> (Kind, String) {
+    let address = news.address;
+    let protocol = if address.is_ipv4() { "ARP" } else { "neighbor solicitations" };
+    match (news.before, news.now) {
+        (None, Some(mac)) => (Kind::BackendResolved, format!("Backend {address} is at {mac} on {port}")),
+        (Some(before), Some(now)) => {
+            let advice = "if that was not meant, look for another station with its address";
+            let message =
+                format!("Backend {address} has moved from {before} to {now} on {port}, and so has its traffic");
+            (Kind::BackendMacChanged, format!("{message}: {advice}"))
+        }
+        (Some(before), None) => {
+            let advice = "is it up, and its cable in? If it stays away, remove it or give it weight 0";
+            let message = format!("Backend {address} ({before}) does not answer {protocol} on {port} any more");
+            (Kind::BackendUnreachable, format!("{message}, and its packets are dropped: {advice}"))
+        }
+        (None, None) => {
+            let advice = "is its address right, is it up, and on this segment?";
+            (Kind::BackendUnreachable, format!("Backend {address} does not answer {protocol} on {port}: {advice}"))
+        }
+    }
+}
+
+fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, snapshot: &Snapshot, now: Instant) {
+    let (kind, vip) = match sample.reason {
+        DropReason::Loop => (Kind::Loop, sample.destination),
+        DropReason::ReturnViaDirector => (Kind::ReturnViaDirector, sample.source),
+        _ => return,
+    };
+    let backend = neighbors.with_mac(sample.from, vip);
+    let mac = Some(sample.from);
+    let port = Some(port_name(snapshot, sample.port));
+    let subject = Subject { vip: Some(vip), backend, mac, port, ..Subject::default() };
+    let station = station(backend, sample.from);
+    events.write(kind, subject, now, || match kind {
+        Kind::Loop => {
+            let advice = format!("run `scripts/real-server start {vip}` there");
+            format!(
+                "{station} sends packets for {vip} back instead of taking them, so it lacks the VIP on lo: {advice}"
+            )
+        }
+        _ => {
+            let client = sample.destination;
+            let advice = "set its default route to the clients' real gateway, not to the director";
+            format!("{station} sends its replies from {vip}, to {client} for one, through the director: {advice}")
+        }
+    });
+}
+
+/// Who it is, as far as one can know: "Backend 192.0.2.3 (02:00:00:00:00:03)".
+fn station(backend: Option<IpAddr>, mac: Mac) -> String {
+    match backend {
+        Some(address) => format!("Backend {address} ({mac})"),
+        None => format!("Station {mac}, which is no backend that we know,"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ctl::answer::Event;
+    use rtrb::{Producer, RingBuffer};
+
+    use super::*;
+    use crate::events::KEPT;
+    use crate::slow::Learned;
+    use crate::slow::neighbor::Evidence;
+    use crate::testing::model::{backend_mac, ids, model, service, snapshot};
+
+    /// A reporter, a backend that it knows, and a worker's end of the ring.
+    struct Desk {
+        events: Arc<EventLog>,
+        reporter: Reporter,
+        neighbors: Neighbors,
+        snapshot: Snapshot,
+        worker: Producer<Sample>,
+        begin: Instant,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let mut model = model();
+            model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
+            let (events, snapshot, begin) = (Arc::new(EventLog::default()), snapshot(model), Instant::now());
+            let (worker, samples) = RingBuffer::new(8);
+            let reporter = Reporter::new(events.clone(), vec![samples]);
+            let mut neighbors = Neighbors::default();
+            neighbors.sync(&snapshot, begin);
+            let address = address("192.168.0.3");
+            neighbors.learn(Learned { address, mac: backend_mac(address), evidence: Evidence::Answer }, 0, begin);
+            Desk { events, reporter, neighbors, snapshot, worker, begin }
+        }
+
+        fn hear(&mut self, second: u64, samples: &[Sample]) {
+            samples.iter().for_each(|&sample| self.worker.push(sample).unwrap());
+            self.reporter.samples(&self.neighbors, &self.snapshot, self.begin + Duration::from_secs(second));
+        }
+
+        fn events(&self) -> Vec<Event> {
+            self.events.list(ctl::request::EventQuery { since: None, limit: Some(KEPT) })
+        }
+
+        fn told(&self) -> Vec<(String, String)> {
+            self.events().into_iter().map(|event| (event.kind, event.message)).collect()
+        }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn sample(reason: DropReason, from: u8, source: &str, destination: &str) -> Sample {
+        let from = Mac([2, 0, 0, 0, 0, from]);
+        Sample { reason, port: 0, from, source: address(source), destination: address(destination) }
+    }
+
+    #[test]
+    fn a_loop_and_a_return_name_the_backend_and_the_vip() {
+        let mut desk = Desk::new();
+        let samples = [
+            sample(DropReason::Loop, 3, "10.0.0.1", "192.168.0.101"),
+            sample(DropReason::ReturnViaDirector, 3, "192.168.0.101", "10.0.0.1"),
+        ];
+        desk.hear(0, &[&samples[..], &samples[..]].concat());
+        desk.hear(10, &samples[..1]);
+        let events = desk.events();
+        let kinds: Vec<(&str, u64)> = events.iter().map(|event| (event.kind.as_str(), event.suppressed)).collect();
+        assert_eq!(kinds, [("loop", 0), ("return-via-director", 0), ("loop", 1)]);
+        for event in &events {
+            assert!(event.message.starts_with("Backend 192.168.0.3 (02:00:00:00:00:03) sends "), "{}", event.message);
+            assert_eq!(event.subject.vip, Some(address("192.168.0.101")));
+            assert_eq!(
+                (event.subject.backend, event.subject.mac),
+                (Some(address("192.168.0.3")), Some(Mac([2, 0, 0, 0, 0, 3])))
+            );
+            assert_eq!(event.subject.port.as_deref(), Some("lan0"));
+        }
+        assert!(events[0].message.contains("scripts/real-server start 192.168.0.101"), "{}", events[0].message);
+        assert!(events[1].message.contains("default route"), "{}", events[1].message);
+    }
+
+    #[test]
+    fn strangers_are_one_subject() {
+        let mut desk = Desk::new();
+        let from = |last| sample(DropReason::ReturnViaDirector, last, "192.168.0.101", "10.0.0.1");
+        desk.hear(0, &[from(77), from(78), from(79)]);
+        let told = desk.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].1.starts_with("Station 02:00:00:00:00:4d, which is no backend"), "{told:?}");
+    }
+
+    #[test]
+    fn a_backends_life_is_told() {
+        let desk = Desk::new();
+        let (old, new) = (Some(Mac([2, 0, 0, 0, 0, 3])), Some(Mac([2, 0, 0, 0, 0, 0x33])));
+        for (before, now, kind, says) in [
+            (None, old, "backend-resolved", "Backend 192.168.0.3 is at 02:00:00:00:00:03 on lan0"),
+            (old, new, "backend-mac-changed", "from 02:00:00:00:00:03 to 02:00:00:00:00:33"),
+            (new, None, "backend-unreachable", "(02:00:00:00:00:33) does not answer ARP on lan0 any more"),
+            (None, None, "backend-unreachable", "is its address right"),
+        ] {
+            let news = News { address: address("192.168.0.3"), port: 0, before, now };
+            desk.reporter.news(vec![news], &desk.snapshot, desk.begin);
+            let (last, message) = desk.told().pop().unwrap();
+            assert!(last == kind && message.contains(says), "{last}: {message}");
+        }
+    }
+
+    #[test]
+    fn links_are_told_when_they_change_and_when_they_are_down_at_first() {
+        let mut desk = Desk::new();
+        for up in [true, true, false, false, true] {
+            desk.reporter.links(&[up], &desk.snapshot, desk.begin);
+        }
+        let told: Vec<String> = desk.told().into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(told, ["link-down", "link-up"]);
+        let mut desk = Desk::new();
+        desk.reporter.links(&[false], &desk.snapshot, desk.begin);
+        assert_eq!(desk.told()[0].0, "link-down");
+    }
+
+    #[test]
+    fn losses_are_told_with_their_number() {
+        let mut desk = Desk::new();
+        let worker = Arc::new(WorkerCounters::new(1));
+        let mut lose = |second: u64, reason: DropReason, count| {
+            worker.ports[0].drops[reason.index()].add(count);
+            let now = desk.begin + Duration::from_secs(second);
+            desk.reporter.losses(std::slice::from_ref(&worker), &desk.snapshot, now);
+        };
+        lose(0, DropReason::TxFull, 0);
+        lose(1, DropReason::TxFull, 7);
+        lose(2, DropReason::TxFull, 8);
+        lose(3, DropReason::PuntFull, 1);
+        lose(11, DropReason::TxFull, 9);
+        lose(30, DropReason::Loop, 9);
+        let told = desk.told();
+        let begin: Vec<(&str, &str)> =
+            told.iter().map(|(kind, message)| (kind.as_str(), message.split(':').next().unwrap())).collect();
+        let expected = [
+            ("tx-full", "7 frames dropped on lan0, tx_full"),
+            ("slow-path-overloaded", "1 frames dropped on lan0, punt_full"),
+            ("tx-full", "17 frames dropped on lan0, tx_full"),
+        ];
+        assert_eq!(begin, expected);
+    }
+}

@@ -1,0 +1,218 @@
+//! What the operator hears of: mistakes of real servers, by name; changes; floods.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ctl::answer::{Answer, Event, Severity};
+use ctl::request::{EventQuery, Request};
+use dataplane::dpdk::Driver;
+use dataplane::slow::arp;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::control::shuntctl;
+use crate::lab::{DIRECTOR, DIRECTOR6, Lab, Topology, VIP, VIP6, service_id, wait_for};
+use crate::wire::send;
+
+const GATEWAY: &str = "192.168.0.1";
+const GATEWAY6: &str = "fd00::1";
+const RS1: &str = "192.168.0.3";
+const RS1_V6: &str = "fd00::3";
+const REAL_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/real-server");
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn url(vip: &str) -> String {
+    if vip.contains(':') { format!("http://[{vip}]/") } else { format!("http://{vip}/") }
+}
+
+/// Nobody answers.
+fn fails(lab: &Lab, vip: &str) {
+    assert_eq!(lab.try_on("client", &["curl", "-s", "--max-time", "2", &url(vip)]), None);
+}
+
+/// Waits for the first event of a kind that is about a VIP.
+fn event_about(lab: &Lab, kind: &str, vip: &str) -> Event {
+    let find = || lab.events(kind).into_iter().find(|event| event.subject.vip == Some(address(vip)));
+    wait_for(&format!("a {kind} about {vip}"), || find().is_some());
+    find().unwrap()
+}
+
+fn assert_names(event: &Event, lab: &Lab, backend: &str, advice: &str) {
+    assert_eq!(event.severity, Severity::Error);
+    let (mac, subject) = (lab.mac("rs1"), &event.subject);
+    assert_eq!((subject.backend, subject.mac), (Some(address(backend)), Some(mac)), "{event}");
+    assert_eq!(subject.port.as_deref(), Some("lan0"));
+    assert!(event.message.contains(&format!("Backend {backend} ({mac})")), "{event}");
+    assert!(event.message.contains(advice), "{event}");
+    assert!(lab.logged().contains(&event.message), "it is in the log, too");
+}
+
+fn dropped_of_service(lab: &Lab, vip: &str, reason: &str) -> u64 {
+    let Answer::Service(service) = lab.ask(Request::ServiceShow(service_id(vip))) else { panic!("no service") };
+    service.drops.iter().find(|count| count.reason == reason).map_or(0, |count| count.packets)
+}
+
+#[test]
+fn a_real_server_whose_default_route_is_the_director_is_named() {
+    let Some(mut lab) = Lab::new(Topology::Gateway) else { return };
+    lab.start([1, 0]);
+    let route = |lab: &Lab, hop: &str, hop6: &str| {
+        lab.on("rs1", &["ip", "route", "replace", "default", "via", hop]);
+        lab.on("rs1", &["ip", "-6", "route", "replace", "default", "via", hop6]);
+    };
+    route(&lab, DIRECTOR, DIRECTOR6);
+    for (vip, backend) in [(VIP, RS1), (VIP6, RS1_V6)] {
+        fails(&lab, vip);
+        let event = event_about(&lab, "return-via-director", vip);
+        assert_names(&event, &lab, backend, "default route");
+    }
+    assert!(lab.counted("return_via_director") >= 2);
+    let Answer::Status(status) = lab.ask(Request::Status) else { panic!("no status") };
+    assert!(status.events.error >= 2, "{status:?}");
+    // As the advice says.
+    route(&lab, GATEWAY, GATEWAY6);
+    assert_eq!(lab.requests(VIP, 10).len() + lab.requests(VIP6, 10).len(), 20);
+}
+
+#[test]
+fn a_real_server_without_the_vip_that_forwards_is_named() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 0]);
+    lab.on("rs1", &[REAL_SERVER, "stop", VIP, VIP6]);
+    for setting in ["ipv4.ip_forward=1", "ipv6.conf.all.forwarding=1"] {
+        lab.on("rs1", &["sysctl", "-qw", &format!("net.{setting}")]);
+    }
+    for (vip, backend) in [(VIP, RS1), (VIP6, RS1_V6)] {
+        fails(&lab, vip);
+        let event = event_about(&lab, "loop", vip);
+        assert_names(&event, &lab, backend, &format!("scripts/real-server start {vip}"));
+        assert!(dropped_of_service(&lab, vip, "loop") > 0);
+    }
+    let both = dropped_of_service(&lab, VIP, "loop") + dropped_of_service(&lab, VIP6, "loop");
+    assert_eq!(both, lab.counted("loop"), "each belongs to a service");
+    let shown = |arguments: &[&str]| String::from_utf8(shuntctl(&lab, arguments).stdout).unwrap();
+    let drops = shown(&["drops", "--worker"]);
+    assert!(drops.contains(&format!("of {VIP}:80/tcp")) && drops.contains("worker 0: "), "{drops}");
+    assert!(shown(&["service", "show", &format!("{VIP}:80")]).contains(" loop (what that means"));
+    lab.real_server("rs1", &[VIP, VIP6]);
+    assert_eq!(lab.requests(VIP, 10).len(), 10);
+}
+
+/// Twenty thousand frames, each from another stranger, are one event.
+#[test]
+fn a_flood_of_returns_is_a_few_events() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let eth = dataplane::testing::frame::eth().to(lab.mac("director"));
+    let begin = Instant::now();
+    while lab.counted("return_via_director") < 20_000 {
+        // A stranger's MAC address, and another one each time.
+        let frames = (0..5_000u16).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            eth.from(ctl::Mac([2, 0, 0, 1, high, low])).ipv4(VIP, "10.0.0.10").tcp(80, number).ack()
+        });
+        send(&lab, "client", frames.collect());
+    }
+    wait_for("it is told", || !lab.events("return-via-director").is_empty());
+    let most = 1 + begin.elapsed().as_secs() / 10;
+    let events = lab.events("return-via-director");
+    assert!(events.len() as u64 <= most, "{events:?}");
+    assert!(events[0].message.starts_with("Station 02:00:00:01:"), "{events:?}");
+    assert_eq!(lab.requests(VIP, 50).len(), 50);
+}
+
+#[test]
+fn what_operators_and_backends_do_is_told() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    assert_eq!(lab.events("started")[0].sequence, 1);
+    assert_eq!(lab.events("backend-resolved").len(), 4);
+    let service = "192.168.0.102:80";
+    for (command, kind) in [
+        (&["service", "add", service][..], "service-added"),
+        (&["backend", "add", service, "192.168.0.77"], "backend-added"),
+        (&["backend", "edit", service, "192.168.0.77", "--weight", "7"], "backend-edited"),
+    ] {
+        assert!(shuntctl(&lab, command).status.success());
+        let events = lab.events(kind);
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(events[0].subject.service, Some(service_id("192.168.0.102")));
+    }
+    assert!(!shuntctl(&lab, &["service", "add", service]).status.success());
+    assert_eq!(lab.events("service-added").len(), 1, "what is refused has not happened");
+    wait_for("the backend that is not there is told", || {
+        lab.events("backend-unreachable").iter().any(|event| event.subject.backend == Some(address("192.168.0.77")))
+    });
+    let new = ctl::Mac([2, 0, 0, 0, 0, 0x33]);
+    lab.on("rs1", &["ip", "link", "set", "lan0", "address", &new.to_string()]);
+    send(&lab, "rs1", vec![arp::announcement(new, "192.168.0.3".parse().unwrap())]);
+    wait_for("the new MAC address is told", || {
+        lab.events("backend-mac-changed").iter().any(|event| event.subject.mac == Some(new))
+    });
+    for command in [&["backend", "remove", service, "192.168.0.77"][..], &["service", "remove", service]] {
+        assert!(shuntctl(&lab, command).status.success());
+    }
+    let query = |since, limit| match lab.ask(Request::Events(EventQuery { since, limit })) {
+        Answer::Events(events) => events,
+        other => panic!("{other:?}"),
+    };
+    let latest = query(None, Some(2));
+    assert_eq!(
+        latest.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(),
+        ["backend-removed", "service-removed"]
+    );
+    assert_eq!(query(Some(latest[0].sequence), None), latest[1..]);
+}
+
+#[test]
+fn shuntctl_follows_events_until_it_is_interrupted() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let follow = |arguments: &[&str]| {
+        let binary = std::path::Path::new(env!("CARGO_BIN_EXE_shuntd")).with_file_name("shuntctl");
+        let mut command = Command::new(binary);
+        command.arg("--socket").arg(lab.socket()).args(["events", "--follow"]).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let followers = [follow(&["--limit", "1"]), follow(&["--limit", "0", "--json"])];
+    std::thread::sleep(Duration::from_millis(500));
+    lab.set_weight(VIP, RS1, 7);
+    std::thread::sleep(Duration::from_millis(2_500));
+    // A daemon that ends is waited for.
+    assert!(lab.end_daemon(Signal::SIGTERM).success());
+    std::thread::sleep(Duration::from_millis(1_500));
+    lab.restart();
+    std::thread::sleep(Duration::from_millis(2_500));
+    let printed = followers.map(|mut follower| {
+        kill(Pid::from_raw(i32::try_from(follower.id()).unwrap()), Signal::SIGINT).unwrap();
+        assert_eq!(follower.wait().unwrap().code(), Some(0), "Ctrl-C is no failure");
+        let mut printed = String::new();
+        follower.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        printed
+    });
+    let lines: Vec<&str> = printed[0].lines().collect();
+    let says = ["backend-resolved", "weight 7", "started", "backend-resolved"];
+    assert!(lines.len() == 7 && says.iter().zip(&lines).all(|(word, line)| line.contains(word)), "{lines:?}");
+    let events: Vec<Event> = printed[1].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events.len() == 6 && events[0].kind == "backend-edited" && events[1].sequence == 1, "{events:?}");
+}
+
+#[test]
+fn a_flood_of_pings_is_cut_to_the_rate() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.configure_daemon([1, 1], Driver::Auto, "echo_rate = 20\n");
+    lab.restart();
+    let begin = Instant::now();
+    let printed = lab.on("client", &["ping", "-q", "-c", "300", "-i", "0.005", "-W", "1", VIP]);
+    let most = 20.0 * (1.0 + begin.elapsed().as_secs_f64());
+    let words: Vec<&str> = printed.split(' ').collect();
+    let received: f64 = words[words.iter().position(|word| *word == "received,").unwrap() - 1].parse().unwrap();
+    assert!(received >= 20.0 && received <= most.ceil(), "{printed}");
+    assert!(lab.counted("echo_limited") as f64 >= 300.0 - most.ceil());
+    assert_eq!(lab.requests(VIP, 20).len(), 20);
+}
