@@ -19,7 +19,7 @@ use crate::lab::{Lab, Response, Topology, VIP, by_server, service_id, wait_for};
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
 
 /// The real server that a flow from this port belongs to, by the daemon's own configuration.
-fn server_of(model: &Model, port: u16) -> String {
+pub(crate) fn server_of(model: &Model, port: u16) -> String {
     let destination = VIP.parse::<Ipv4Addr>().unwrap().to_bits();
     let flow = Flow::V4 { source: CLIENT.to_bits(), destination, transport: Transport::new(port, 80, 6) };
     let service = &model.services[&service_id(VIP)];
@@ -28,7 +28,7 @@ fn server_of(model: &Model, port: u16) -> String {
     if backend.address.to_string() == "192.168.0.3" { "rs1".into() } else { "rs2".into() }
 }
 
-fn model(lab: &Lab) -> Model {
+pub(crate) fn model(lab: &Lab) -> Model {
     Config::load(&lab.config()).unwrap().full_model(&TargetIds::new(vec![])).unwrap()
 }
 

@@ -146,7 +146,8 @@ impl Lab {
         self.on(host, &[&[REAL_SERVER, "start", "--interface", "lan0"], vips].concat());
     }
 
-    /// An nginx that says who it is and who asked, and serves the files of its folder under /files/.
+    /// An nginx that says who it is and who asked, and serves the files of its folder under /files/, and under /slow/ at
+    /// a MiB a second.
     fn nginx(&mut self, host: &str) {
         let folder = self.folder.path().join(host);
         fs::create_dir_all(folder.join("files")).unwrap();
@@ -161,6 +162,7 @@ impl Lab {
                      listen {VIP}:80 backlog=4096; listen [{VIP6}]:80 backlog=4096;
                      location / {{ default_type text/plain; return 200 \"{host} $remote_addr $remote_port\\n\"; }}
                      location /files/ {{ root {path}; }}
+                     location /slow/ {{ alias {path}/files/; limit_rate 1m; }}
                  }}
              }}"
         );

@@ -9,6 +9,7 @@ mod changes;
 mod control;
 mod events;
 mod fragments;
+mod handover;
 mod http;
 mod lab;
 mod wire;

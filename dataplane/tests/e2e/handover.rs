@@ -1,0 +1,352 @@
+//! Running connections and changes: whoever may stay where it is does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ctl::answer::{Answer, Backend, BackendState, Service};
+use ctl::request::{BackendAdd, BackendDrain, BackendName, BackendSpec, Request, ServiceAdd};
+use ctl::{Scheduler, ServiceId};
+use dataplane::dpdk::Driver;
+use dataplane::testing::frame::eth;
+use nix::sys::signal::Signal;
+
+use crate::changes::{model, server_of};
+use crate::lab::{Lab, Topology, VIP, VIP6, by_server, service_id, wait_for};
+use crate::wire::send;
+
+const RS1: &str = "192.168.0.3";
+const RS2: &str = "192.168.0.4";
+
+fn service(lab: &Lab, id: ServiceId) -> Service {
+    match lab.ask(Request::ServiceShow(id)) {
+        Answer::Service(service) => service,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn backend(lab: &Lab, address: &str) -> Backend {
+    let backends = service(lab, service_id(VIP)).backends;
+    backends.into_iter().find(|backend| backend.address.to_string() == address).unwrap()
+}
+
+fn named(address: &str) -> BackendName {
+    BackendName { service: service_id(VIP), address: address.parse().unwrap() }
+}
+
+fn drain(lab: &Lab, address: &str, deadline_s: Option<u32>) {
+    let BackendName { service, address } = named(address);
+    lab.ask(Request::BackendDrain(BackendDrain { service, address, deadline_s }));
+}
+
+fn add(lab: &Lab, address: &str) {
+    let backend = BackendSpec { address: address.parse().unwrap(), port: None, weight: 1, mac: None };
+    lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend }));
+}
+
+/// Downloads that take some seconds, from these client ports.
+struct Downloads {
+    curls: Vec<(PathBuf, Child)>,
+}
+
+const SIZE: u32 = 4 << 20;
+
+/// The byte at a place of the file.
+fn content(place: u32) -> u8 {
+    place.wrapping_mul(2_654_435_761).to_be_bytes()[0]
+}
+
+impl Downloads {
+    fn start(lab: &Lab, ports: &[u16]) -> Downloads {
+        for server in ["rs1", "rs2"] {
+            fs::write(lab.folder().join(server).join("files/large"), (0..SIZE).map(content).collect::<Vec<u8>>())
+                .unwrap();
+        }
+        let start = |port: &u16| {
+            let path = lab.folder().join(format!("download-{port}"));
+            let mut curl = Command::new("ip");
+            curl.args(["netns", "exec", &lab.namespace("client"), "curl", "-sS", "--fail", "--max-time", "60"]);
+            curl.args(["--local-port", &port.to_string(), "-o"]).arg(&path);
+            let curl = curl.arg(format!("http://{VIP}/slow/large")).spawn().unwrap();
+            (path, curl)
+        };
+        let downloads = Downloads { curls: ports.iter().map(start).collect() };
+        let runs = |(path, _): &(PathBuf, Child)| fs::metadata(path).is_ok_and(|file| file.len() > 0);
+        wait_for("all downloads run", || downloads.curls.iter().all(runs));
+        downloads
+    }
+
+    /// None is done yet, so that what was just changed met them all.
+    fn assert_running(&mut self, what: &str) {
+        for (path, curl) in &mut self.curls {
+            let ended = curl.try_wait().unwrap();
+            assert!(ended.is_none(), "{what}: {} ended, {ended:?}", path.display());
+        }
+    }
+
+    /// Waits for their ends; says how many broke. Of the others, every byte must be right.
+    fn broken(mut self) -> usize {
+        let mut broken = 0;
+        for (path, mut curl) in std::mem::take(&mut self.curls) {
+            if curl.wait().unwrap().success() {
+                let got = fs::read(&path).unwrap();
+                assert_eq!(got.len(), SIZE as usize);
+                assert!(got.iter().zip(0..).all(|(&byte, place)| byte == content(place)), "every byte in its place");
+            } else {
+                broken += 1;
+            }
+        }
+        broken
+    }
+}
+
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        for (_, curl) in &mut self.curls {
+            let _ = curl.kill();
+            let _ = curl.wait();
+        }
+    }
+}
+
+#[test]
+fn downloads_survive_reweighting_draining_removal_of_others_and_a_restart() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let by_file = model(&lab);
+    let ports_of = |server: &str, first: u16| -> Vec<u16> {
+        (first..).filter(|&port| server_of(&by_file, port) == server).take(4).collect()
+    };
+    let handed_over = |lab: &Lab| service(lab, service_id(VIP)).slots_in_handover;
+
+    // A daemon that is killed: the next one sends each flow where the last one did.
+    let mut downloads = Downloads::start(&lab, &ports_of("rs1", 10_000));
+    lab.end_daemon(Signal::SIGKILL);
+    lab.restart();
+    downloads.assert_running("a restart");
+    assert_eq!(downloads.broken(), 0, "a restart");
+
+    let both = [ports_of("rs1", 20_000), ports_of("rs2", 20_000)].concat();
+    let mut downloads = Downloads::start(&lab, &both);
+    assert_eq!(handed_over(&lab), 0);
+    lab.set_weight(VIP, RS1, 7);
+    assert!(handed_over(&lab) > 0);
+    std::thread::sleep(Duration::from_millis(500));
+    lab.set_weight(VIP, RS1, 1);
+    lab.set_weight(VIP, RS2, 0);
+    std::thread::sleep(Duration::from_millis(500));
+    lab.set_weight(VIP, RS2, 1);
+    downloads.assert_running("weights to and fro");
+    assert_eq!(downloads.broken(), 0, "weights to and fro");
+
+    let mut downloads = Downloads::start(&lab, &ports_of("rs1", 35_000));
+    drain(&lab, RS1, None);
+    assert_eq!(by_server(&lab.requests(VIP, 40)), BTreeMap::from([("rs2", 40)]), "new flows go elsewhere");
+    assert_eq!(backend(&lab, RS1).state, BackendState::Draining);
+    assert!(backend(&lab, RS1).active_flows >= 4);
+    downloads.assert_running("the drain of their own backend");
+    assert_eq!(downloads.broken(), 0, "the drain of their own backend");
+    lab.ask(Request::BackendEnable(named(RS1)));
+
+    let mut downloads = Downloads::start(&lab, &ports_of("rs1", 40_000));
+    lab.remove_backend(VIP, RS2);
+    downloads.assert_running("the removal of another backend");
+    assert_eq!(downloads.broken(), 0, "the removal of another backend");
+
+    // One that is drained with a deadline is left by the flows that are not done by then.
+    add(&lab, RS2);
+    wait_for("the other backend takes part again", || backend(&lab, RS2).share > 0.4);
+    let downloads = Downloads::start(&lab, &ports_of("rs1", 50_000));
+    drain(&lab, RS1, Some(1));
+    wait_for("the drain is over", || backend(&lab, RS1).state == BackendState::Drained);
+    assert_eq!(downloads.broken(), 4, "what was left of the flows has gone where nobody knows them");
+}
+
+/// Connections that are kept open and asked now and then, in one namespace.
+struct Connections {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(usize, usize), String>>,
+}
+
+/// An HTTP connection to the VIP, and who answered on it first.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    server: String,
+}
+
+impl Connection {
+    fn open(address: SocketAddr) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut connection = Connection { stream: BufReader::new(stream), server: String::new() };
+        connection.server = connection.ask()?;
+        Ok(connection)
+    }
+
+    /// A request; returns who answers.
+    fn ask(&mut self) -> std::io::Result<String> {
+        self.stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().map_err(std::io::Error::other)?;
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(String::from_utf8_lossy(&body).split(' ').next().unwrap_or_default().to_owned())
+    }
+}
+
+impl Connections {
+    /// Opens so many from a host, and asks each of them again and again. In the end, says how many they were and how
+    /// often they were asked; or what went wrong.
+    fn open(lab: &Lab, vip: &str, count: usize) -> Connections {
+        let address: SocketAddr = format!("{vip}:80").parse().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let (ready, opened) = std::sync::mpsc::channel();
+        let thread = lab.inside("client", move || {
+            let open = |_| Connection::open(address).map_err(|error| format!("a connection does not open: {error}"));
+            let mut connections = (0..count).map(open).collect::<Result<Vec<_>, String>>()?;
+            ready.send(()).map_err(|error| error.to_string())?;
+            let mut asked = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                for (number, connection) in connections.iter_mut().enumerate() {
+                    let server = connection
+                        .ask()
+                        .map_err(|error| format!("connection {number} of {}: {error}", connection.server))?;
+                    if server != connection.server {
+                        return Err(format!("connection {number} of {} was answered by {server}", connection.server));
+                    }
+                    asked += 1;
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Ok((count, asked))
+        });
+        opened.recv().unwrap_or_default();
+        Connections { stop, thread }
+    }
+
+    fn finish(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap().unwrap_or_else(|problem| panic!("{problem}"))
+    }
+}
+
+/// So many segments to the VIP from everywhere, none twice.
+fn flood(lab: &Lab, syn: bool, count: u32, salt: u32) {
+    let eth = eth().to(lab.mac("director"));
+    let frames = (0..count).map(|number| {
+        let random = (number ^ salt).wrapping_mul(2_654_435_761);
+        let source = Ipv4Addr::from_bits(0x0b00_0000 | random & 0x00ff_ffff).to_string();
+        let tcp = eth.ipv4(&source, VIP).tcp(1_024 + u16::try_from(number % 60_000).unwrap(), 80);
+        if syn { tcp.syn() } else { tcp.ack() }
+    });
+    send(lab, "gw", frames.collect());
+}
+
+#[test]
+fn floods_during_a_hand_over_break_no_connection_and_keep_none_out() {
+    const CONNECTIONS: usize = 200;
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    // Room for a few flows only, which the floods fill many times over; and a hand-over that ends while we watch.
+    lab.configure_daemon([1, 1], Driver::Auto, "exceptions = 1024\n");
+    let text = fs::read_to_string(lab.config()).unwrap();
+    fs::write(lab.config(), text.replace("port = 80\n", "port = 80\nidle_timeout = \"8s\"\n")).unwrap();
+    lab.restart();
+    lab.remove_backend(VIP, RS2);
+    let connections = Connections::open(&lab, VIP, CONNECTIONS);
+    add(&lab, RS2);
+    wait_for("the new backend takes part", || backend(&lab, RS2).share > 0.4);
+    let handover = Instant::now();
+    for round in 0..3 {
+        flood(&lab, true, 6_000, round << 24);
+        flood(&lab, false, 6_000, round << 24 | 1 << 23);
+        assert_eq!(lab.requests(VIP, 40).len(), 40, "new connections");
+    }
+    assert!(lab.workers()[0].unremembered_packets > 0, "the floods have filled the table");
+    assert!(
+        service(&lab, service_id(VIP)).slots_in_handover > 0,
+        "all that within the hand-over: {:?}",
+        handover.elapsed()
+    );
+    wait_for("the hand-over ends", || service(&lab, service_id(VIP)).slots_in_handover == 0);
+    flood(&lab, false, 6_000, 77);
+    let (opened, asked) = connections.finish();
+    assert_eq!(opened, CONNECTIONS);
+    assert!(asked > 5 * CONNECTIONS, "{asked}");
+    let responses = lab.requests(VIP, 100);
+    assert_eq!(by_server(&responses).len(), 2);
+}
+
+#[test]
+fn a_backend_that_dies_is_left_and_comes_back_without_breaking_others() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    lab.on("rs2", &["ip", "link", "set", "lan0", "down"]);
+    // The neighbor engine confirms its backends every 20 s, and asks six times before it gives one up.
+    let begin = Instant::now();
+    while backend(&lab, RS2).state != BackendState::Unreachable {
+        assert!(begin.elapsed() < Duration::from_secs(40), "it is not given up");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    wait_for("its slots go to the other", || backend(&lab, RS2).share == 0.0);
+    assert_eq!(by_server(&lab.requests(VIP, 30)), BTreeMap::from([("rs1", 30)]));
+    let connections = Connections::open(&lab, VIP, 40);
+    lab.on("rs2", &["ip", "link", "set", "lan0", "up"]);
+    lab.on("rs2", &["ip", "route", "replace", "default", "via", "192.168.0.1"]);
+    wait_for("it is back", || backend(&lab, RS2).share > 0.4);
+    wait_for("it gets new flows", || by_server(&lab.requests(VIP, 20)).len() == 2);
+    assert_eq!(connections.finish().0, 40, "those that have begun in the meantime stay");
+}
+
+#[test]
+fn schedulers_that_decide_flow_by_flow_keep_their_promise() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([3, 1]);
+    let replace = |vip: &str, scheduler| {
+        let mut wanted = ServiceAdd { scheduler, ..ServiceAdd::new(service_id(vip), vec![]) };
+        for (last, weight) in [(3, 3), (4, 1)] {
+            let network = if vip.contains(':') { "fd00::" } else { "192.168.0." };
+            let address = format!("{network}{last}").parse().unwrap();
+            wanted.backends.push(BackendSpec { address, port: None, weight, mac: None });
+        }
+        lab.ask(Request::ServiceRemove(wanted.service));
+        lab.ask(Request::ServiceAdd(wanted));
+        wait_for("both are reachable", || {
+            service(&lab, service_id(vip)).backends.iter().all(|backend| backend.state == BackendState::Up)
+        });
+    };
+    for vip in [VIP, VIP6] {
+        replace(vip, Scheduler::Wrr);
+        assert_eq!(by_server(&lab.requests(vip, 80)), BTreeMap::from([("rs1", 60), ("rs2", 20)]), "to the flow");
+        replace(vip, Scheduler::Rr);
+        assert_eq!(by_server(&lab.requests(vip, 80)), BTreeMap::from([("rs1", 40), ("rs2", 40)]));
+    }
+    replace(VIP, Scheduler::Wlc);
+    let connections = Connections::open(&lab, VIP, 40);
+    let flows: Vec<u64> = service(&lab, service_id(VIP)).backends.iter().map(|backend| backend.active_flows).collect();
+    assert_eq!(flows, [30, 10], "connections that stay open, by weight");
+    connections.finish();
+    replace(VIP, Scheduler::Lc);
+    let connections = Connections::open(&lab, VIP, 40);
+    let flows: Vec<u64> = service(&lab, service_id(VIP)).backends.iter().map(|backend| backend.active_flows).collect();
+    assert_eq!(flows, [20, 20]);
+    connections.finish();
+}
