@@ -181,8 +181,8 @@ struct Free {
 const QUARANTINE: Duration = Duration::from_secs(60);
 
 impl Free {
-    fn take(&mut self, most: usize, now: Instant) -> Option<u32> {
-        let rested = |(since, _): &&(Instant, u32)| now.saturating_duration_since(*since) >= QUARANTINE;
+    fn take(&mut self, most: usize, rest: Duration, now: Instant) -> Option<u32> {
+        let rested = |(since, _): &&(Instant, u32)| now.saturating_duration_since(*since) >= rest;
         if let Some((_, place)) = self.returned.front().filter(rested).copied() {
             self.returned.pop_front();
             return Some(place);
@@ -231,17 +231,13 @@ impl TargetIds {
     }
 
     fn take_at(self: &Arc<Self>, now: Instant) -> Option<TargetId> {
-        let place = lock(&self.targets).take(MAX_TARGETS, now)?;
+        let place = lock(&self.targets).take(MAX_TARGETS, QUARANTINE, now)?;
         Some(TargetId { place, before: self.sum(place), ids: Arc::downgrade(self) })
     }
 
-    /// A place for a service; `None` where all [`MAX_SERVICE_PLACES`] are in use, or were a minute ago.
+    /// A place for a service; `None` where all [`MAX_SERVICE_PLACES`] are in use.
     pub fn take_service(self: &Arc<Self>) -> Option<ServicePlace> {
-        self.take_service_at(Instant::now())
-    }
-
-    fn take_service_at(self: &Arc<Self>, now: Instant) -> Option<ServicePlace> {
-        let place = lock(&self.services).take(MAX_SERVICE_PLACES, now)?;
+        let place = lock(&self.services).take(MAX_SERVICE_PLACES, Duration::ZERO, Instant::now())?;
         Some(ServicePlace { place, before: self.drops(place), ids: Arc::downgrade(self) })
     }
 
@@ -377,7 +373,7 @@ mod tests {
         let other = ids.take_service().unwrap();
         assert_ne!(other.place(), place);
         drop(first);
-        let second = ids.take_service_at(Instant::now() + QUARANTINE).unwrap();
+        let second = ids.take_service().unwrap();
         assert_eq!((second.place(), second.drops()), (place, vec![]));
         count(&second, 0, DropReason::Loop, 2);
         assert_eq!(second.drops(), [(DropReason::Loop, 2)]);

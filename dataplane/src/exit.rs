@@ -106,8 +106,8 @@ reasons! {
             "Look for a flood of fragments, or heavy reordering.";
         FragmentPassFull = "fragment_pass_full": "The worker that has the packet's fragments was too busy to take one more.",
             "Look for a flood of fragments; see `shuntctl worker list`.";
-        NoBackend = "no_backend": "The service has no backend that takes new flows.",
-            "Add a backend, or give one a weight above 0.";
+        NoBackend = "no_backend": "The service has no backend that takes the flow.",
+            "Are all down, drained, or of weight 0? See `shuntctl service list`.";
         BackendMacUnknown = "backend_mac_unknown": "The chosen backend's MAC address is not known (yet).",
             "See `shuntctl neighbor list`; is the backend up and on this segment?";
         ReturnViaDirector = "return_via_director": "A backend's reply, sent from a VIP, came to the director.",
