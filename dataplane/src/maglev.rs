@@ -197,6 +197,51 @@ mod tests {
         assert_eq!(slot(u64::MAX / 2, 31), 15);
     }
 
+    /// M = 65537, 2 to 500 backends of equal and of various weights: everybody's share is within 1 % of its weight, or
+    /// within a slot of it where 1 % is less than that.
+    #[test]
+    fn shares_are_within_one_percent_for_two_to_five_hundred_backends() {
+        for count in (2..=500).step_by(3).chain([499, 500]) {
+            for weights in [vec![1; count], (0..count).map(|i| [1, 2, 5, 10, 100][i % 5]).collect()] {
+                let counts = slot_counts(&build(&KEY, DEFAULT_TABLE_SIZE, &candidates(&weights)), count);
+                let total: u32 = weights.iter().sum();
+                for (&weight, slots) in weights.iter().zip(counts) {
+                    let ideal = f64::from(DEFAULT_TABLE_SIZE) * f64::from(weight) / f64::from(total);
+                    let error = (f64::from(slots) - ideal).abs();
+                    assert!(error <= (ideal * 0.01).max(1.0), "{slots} of {ideal} slots, {count} backends");
+                }
+            }
+        }
+    }
+
+    /// The loss of any one of N ≤ 500 backends moves its own slots, and at most 1.2 % of the table besides.
+    #[test]
+    fn the_loss_of_a_backend_moves_little_else() {
+        for count in [2, 3, 5, 8, 16, 33, 64, 100, 150, 250, 333, 500] {
+            let all = candidates(&vec![1; count]);
+            let before = build(&KEY, DEFAULT_TABLE_SIZE, &all);
+            for lost in [0, count / 2, count - 1] {
+                let mut fewer = all.clone();
+                fewer.remove(lost);
+                let after = build(&KEY, DEFAULT_TABLE_SIZE, &fewer);
+                let renumber = |backend: u16| if usize::from(backend) >= lost { backend + 1 } else { backend };
+                let moved = moved(&before, &after, renumber) as f64 / f64::from(DEFAULT_TABLE_SIZE);
+                assert!(moved <= 1.0 / count as f64 + 0.012, "{moved} of the slots, losing {lost} of {count}");
+            }
+        }
+    }
+
+    /// A drained backend leaves the table as a removed one does, and its weight's return brings the old table back.
+    #[test]
+    fn a_backend_that_comes_back_finds_its_slots() {
+        let all = candidates(&[1; 50]);
+        let mut without = all.clone();
+        without[20].weight = 0;
+        let (before, meanwhile) = (build(&KEY, 5_003, &all), build(&KEY, 5_003, &without));
+        assert!(!meanwhile.contains(&20));
+        assert_eq!(build(&KEY, 5_003, &all), before);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
