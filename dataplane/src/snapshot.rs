@@ -90,6 +90,12 @@ impl ServiceEntry {
         self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(NOBODY)
     }
 
+    /// Whether a slot's `now` may not be all that counts.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.tracks || self.before.is_some()
+    }
+
     /// Whether the scheduler, and not the slot, decides where a new flow goes.
     pub fn decides_by_flow(&self) -> bool {
         !matches!(self.schedule, Schedule::Slot)
@@ -223,14 +229,21 @@ impl VipMap {
     /// The service that a flow belongs to.
     #[inline]
     pub fn service(&self, flow: &Flow) -> Option<usize> {
+        self.exact(flow).or_else(|| self.in_range(flow).map(|&number| number as usize))
+    }
+
+    /// The same, of services on just that port.
+    #[inline]
+    fn exact(&self, flow: &Flow) -> Option<usize> {
         let number = match *flow {
             Flow::V4 { destination, transport, .. } => self.v4.get(&v4_key(destination, transport)),
             Flow::V6 { destination, transport, .. } => self.v6.get(&v6_key(destination, transport)),
         };
-        number.or_else(|| self.in_range(flow)).map(|&number| number as usize)
+        number.map(|&number| number as usize)
     }
 
     /// The service whose range a flow's port is in.
+    #[cold]
     fn in_range(&self, flow: &Flow) -> Option<&u32> {
         let (ranges, transport) = match *flow {
             Flow::V4 { destination, transport, .. } => {
@@ -247,6 +260,16 @@ impl VipMap {
     /// What an address is to us.
     pub fn local(&self, address: IpAddr) -> Option<Local> {
         self.locals.get(&address).copied()
+    }
+}
+
+/// What of a flow decides its service, for both families: equal keys, equal services.
+#[inline(always)]
+pub fn service_key(flow: &Flow) -> (u128, u32) {
+    const IPV6: u32 = 1 << 24;
+    match *flow {
+        Flow::V4 { destination, transport, .. } => (u128::from(destination), port_and_protocol(transport)),
+        Flow::V6 { destination, transport, .. } => (destination, port_and_protocol(transport) | IPV6),
     }
 }
 

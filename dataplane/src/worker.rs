@@ -15,12 +15,13 @@ use crate::counters::{PortCounters, WorkerCounters};
 use crate::dpdk::{prefetch, tsc};
 use crate::exceptions::{Asked, Exceptions};
 use crate::exit::{DropReason, Exit, PuntReason};
+use crate::flow::Flow;
 use crate::fragment::{Fragments, Verdict};
 use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
 use crate::sample::Sample;
 use crate::schedule::NOBODY;
-use crate::snapshot::{Local, ServiceEntry, Snapshot, SnapshotReader, Target};
+use crate::snapshot::{Local, ServiceEntry, Snapshot, SnapshotReader, Target, service_key};
 
 /// A frame for the slow path.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct WorkerPort<Io: PacketIo> {
     mac: MacNumber,
     /// What is to be sent at the end of the burst.
     tx: Burst<Io::Packet>,
+    /// How many bytes that is.
+    tx_bytes: u64,
     /// Whether that is the slow path's, and not forwarded.
     of_slow_path: bool,
 }
@@ -55,16 +58,17 @@ pub struct WorkerPort<Io: PacketIo> {
 impl<Io: PacketIo> WorkerPort<Io> {
     /// With a queue pair of the port and the port's MAC address.
     pub fn new(io: Io, mac: Mac) -> Self {
-        WorkerPort { io, mac: mac.into(), tx: Burst::new(), of_slow_path: false }
+        WorkerPort { io, mac: mac.into(), tx: Burst::new(), tx_bytes: 0, of_slow_path: false }
     }
 
-    /// Queues a frame; what was queued before goes out first where there is no room.
-    #[inline]
-    fn send(&mut self, packet: Io::Packet, counters: &PortCounters) {
+    /// Queues a frame of so many bytes; what was queued before goes out first where there is no room.
+    #[inline(always)]
+    fn send(&mut self, packet: Io::Packet, bytes: u64, counters: &PortCounters) {
         if self.tx.is_full() {
             self.flush(counters);
         }
         self.tx.push(packet);
+        self.tx_bytes += bytes;
     }
 
     /// Sends what is queued. What the device has no room for is freed and counted.
@@ -73,20 +77,24 @@ impl<Io: PacketIo> WorkerPort<Io> {
         if self.tx.is_empty() {
             return;
         }
-        let bytes = |burst: &Burst<Io::Packet>| burst.iter().map(|packet| packet.wire_len() as u64).sum::<u64>();
-        let (queued, queued_bytes) = (self.tx.len(), bytes(&self.tx));
+        let (queued, bytes) = (self.tx.len(), std::mem::take(&mut self.tx_bytes));
         self.io.tx_burst(&mut self.tx);
-        let unsent = self.tx.len();
-        let sent = (queued - unsent) as u64;
+        let sent = (queued - self.tx.len()) as u64;
         counters.tx_packets.add(sent);
         if !self.of_slow_path {
             counters.forwarded.add(sent);
         }
-        counters.tx_bytes.add(queued_bytes - bytes(&self.tx));
-        if unsent > 0 {
-            counters.drops[DropReason::TxFull.index()].add(unsent as u64);
-            self.tx.clear();
+        counters.tx_bytes.add(bytes);
+        if !self.tx.is_empty() {
+            self.drop_unsent(counters);
         }
+    }
+
+    #[cold]
+    fn drop_unsent(&mut self, counters: &PortCounters) {
+        counters.tx_bytes.sub(self.tx.iter().map(|packet| packet.wire_len() as u64).sum());
+        counters.drops[DropReason::TxFull.index()].add(self.tx.len() as u64);
+        self.tx.clear();
     }
 }
 
@@ -199,8 +207,7 @@ impl<Io: PacketIo> Worker<Io> {
             busy = true;
             let received = &counters.ports[port];
             received.rx_packets.add(burst.len() as u64);
-            received.rx_bytes.add(burst.iter().map(|packet| packet.wire_len() as u64).sum());
-            lane.forward(port, burst);
+            received.rx_bytes.add(lane.forward(port, burst));
             lane.flush();
         }
         if !lane.fragments.is_idle() {
@@ -219,7 +226,8 @@ impl<Io: PacketIo> Worker<Io> {
         self.ports.iter_mut().for_each(|port| port.of_slow_path = true);
         for _ in 0..BURST {
             let Ok(Outgoing { port, packet }) = self.outgoing.pop() else { break };
-            self.ports[port].send(packet, &self.counters.ports[port]);
+            let bytes = packet.wire_len() as u64;
+            self.ports[port].send(packet, bytes, &self.counters.ports[port]);
         }
         for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {
             port.flush(counters);
@@ -242,9 +250,6 @@ impl<Io: PacketIo> Worker<Io> {
     }
 }
 
-/// A packet's fate so far: what the stages hand on, or why it leaves.
-type Stage<T> = ArrayVec<Result<T, Exit>, BURST>;
-
 /// What a burst needs on its way.
 struct Lane<'w, Io: PacketIo> {
     snapshot: &'w Snapshot,
@@ -259,106 +264,164 @@ struct Lane<'w, Io: PacketIo> {
     now_ms: u64,
 }
 
-/// The part of a service that a packet belongs to.
+/// Where a packet's backend stands.
 #[derive(Clone, Copy)]
 struct Choice<'s> {
     service: &'s ServiceEntry,
+    /// In the service's table; or [`ASK`].
+    backend: &'s u16,
+}
+
+/// In place of a slot's backend: the exception table is to be asked.
+static ASK: u16 = NOBODY - 1;
+
+/// A question to the exception table.
+struct Question {
+    flow: Flow,
+    hash: u64,
+    segment: Segment,
     slot: usize,
-    /// The hash of the 5-tuple, if the exception table may have a say.
-    ask: Option<u64>,
+}
+
+/// What becomes of each packet of a burst. The stages hand on no `Result`s: those that leave are few, and moving an error's
+/// room about for each packet that does not costs more than all look-ups.
+struct Fates<'s> {
+    choices: ArrayVec<Option<Choice<'s>>, BURST>,
+    targets: ArrayVec<Option<&'s Target>, BURST>,
+    /// Why a packet leaves that has no choice, or no target.
+    exits: [Exit; BURST],
+    /// In the order of the packets whose choice is [`ASK`].
+    questions: ArrayVec<Question, BURST>,
+    /// The last packet's service: often the next one's, too.
+    last: Option<((u128, u32), &'s ServiceEntry)>,
+}
+
+impl Fates<'_> {
+    fn new() -> Self {
+        Fates {
+            choices: ArrayVec::new(),
+            targets: ArrayVec::new(),
+            exits: [Exit::Hold; BURST],
+            questions: ArrayVec::new(),
+            last: None,
+        }
+    }
 }
 
 impl<'w, Io: PacketIo> Lane<'w, Io> {
-    /// Takes a burst that came in by a port from parsing to the transmit queues.
+    /// Takes a burst that came in by a port from parsing to the transmit queues. Returns how many bytes it was.
     #[inline]
-    fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) {
+    fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) -> u64 {
         let ours = self.ports[from].mac;
+        let mut fates = Fates::new();
         burst.iter().for_each(Packet::prefetch);
-        // Loops that push: collecting Results moves each of them through the stack once more.
-        let mut parsed: Stage<Headers> = Stage::new();
-        for packet in &burst {
-            parsed.push(parse_stage(packet, ours));
+        let mut bytes = 0;
+        for (place, packet) in burst.iter().enumerate() {
+            let wire_len = packet.wire_len();
+            bytes += wire_len as u64;
+            let plain = if packet.bad_ip_checksum() { None } else { parse::plain(packet.data(), wire_len, ours) };
+            let choice = match plain.and_then(|(flow, segment)| self.choice(&flow, segment, &mut fates)) {
+                Some(choice) => Ok(choice),
+                None => self.rare_choice(packet, ours, &mut fates),
+            };
+            fates.choices.push(choice.inspect_err(|exit| fates.exits[place] = *exit).ok());
         }
-        let mut choices: Stage<Choice<'_>> = Stage::new();
-        for headers in &mut parsed {
-            choices.push(match headers {
-                Ok(headers) => self.service_stage(headers),
-                Err(exit) => Err(*exit),
+        let mut questions = std::mem::take(&mut fates.questions).into_iter();
+        for (place, choice) in fates.choices.iter().enumerate() {
+            let target = choice.and_then(|choice| match *choice.backend {
+                backend if backend < ASK => Some(self.target(choice.service, backend)),
+                _ => self.rare_target(choice, &mut questions, &mut fates.exits[place]),
             });
+            fates.targets.push(target);
         }
-        let mut targets: Stage<&Target> = Stage::new();
-        for (headers, choice) in parsed.iter().zip(&choices) {
-            targets.push(match (headers, choice) {
-                (Ok(headers), Ok(choice)) => self.target_stage(headers, *choice),
-                (_, Err(exit)) | (Err(exit), _) => Err(*exit),
-            });
-        }
-
-        for (mut packet, target) in burst.into_iter().zip(targets) {
-            match target.and_then(|target| rewrite_stage(&mut packet, target)) {
+        for (place, mut packet) in burst.into_iter().enumerate() {
+            let rewritten = match fates.targets[place] {
+                Some(target) => rewrite_stage(&mut packet, target),
+                None => Err(fates.exits[place]),
+            };
+            match rewritten {
                 Ok(target) => {
+                    let (bytes, to) = (packet.wire_len() as u64, usize::from(target.port));
                     let sent = &self.counters.targets[target.counter as usize];
                     sent.packets.add(1);
-                    sent.bytes.add(packet.wire_len() as u64);
-                    let to = usize::from(target.port);
-                    self.ports[to].send(packet, &self.counters.ports[to]);
+                    sent.bytes.add(bytes);
+                    self.ports[to].send(packet, bytes, &self.counters.ports[to]);
                 }
                 Err(exit) => self.leave(exit, packet, from),
             }
         }
+        bytes
     }
 
-    /// The service and the slot of a packet; has the slot fetched, and what the exception table may know.
-    #[inline]
-    fn service_stage(&mut self, headers: &mut Headers) -> Result<Choice<'w>, Exit> {
-        let snapshot = self.snapshot;
-        if !matches!(headers.payload, Payload::Ports(_)) {
-            *headers = self.with_ports(headers)?;
-        }
-        let Some(service) = snapshot.vips.service(&headers.flow) else {
-            return Err(not_for_a_service(headers, snapshot));
+    /// Where the backend of a flow stands; has it fetched, and what the exception table may know of it. `None` where no
+    /// service takes the flow.
+    #[inline(always)]
+    fn choice(&mut self, flow: &Flow, segment: Segment, fates: &mut Fates<'w>) -> Option<Choice<'w>> {
+        let (snapshot, key) = (self.snapshot, service_key(flow));
+        let service = match fates.last {
+            Some((last, service)) if last == key => service,
+            _ => &snapshot.services[snapshot.vips.service(flow)?],
         };
-        let service = &snapshot.services[service];
-        let (slot, hash) = service.slot_and_hash(&headers.flow, &snapshot.hasher);
-        prefetch(&service.table[slot]);
-        let ask = self.exceptions.may_concern(service, || hash.unwrap_or_else(|| snapshot.hasher.hash(&headers.flow)));
-        if let Some(hash) = ask {
-            self.exceptions.prefetch(&headers.flow, hash);
+        fates.last = Some((key, service));
+        let (slot, hash) = service.slot_and_hash(flow, &snapshot.hasher);
+        let backend = &service.table[slot];
+        prefetch(backend);
+        if service.is_watched() || !self.exceptions.is_empty() {
+            let hash = hash.unwrap_or_else(|| snapshot.hasher.hash(flow));
+            if self.exceptions.may_concern(service, hash) {
+                self.exceptions.prefetch(flow, hash);
+                fates.questions.push(Question { flow: *flow, hash, segment, slot });
+                return Some(Choice { service, backend: &ASK });
+            }
         }
-        Ok(Choice { service, slot, ask })
+        Some(Choice { service, backend })
     }
 
-    /// The backend that gets the packet; has its addresses fetched.
-    #[inline]
-    fn target_stage(&mut self, headers: &Headers, choice: Choice<'w>) -> Result<&'w Target, Exit> {
-        let Choice { service, slot, ask } = choice;
-        let backend = match ask {
-            Some(hash) => self.remembered(headers, choice, hash),
-            None => service.now(slot),
+    /// The same for a frame that is not plain, or that no service takes.
+    #[cold]
+    fn rare_choice(&mut self, packet: &Io::Packet, ours: MacNumber, fates: &mut Fates<'w>) -> Result<Choice<'w>, Exit> {
+        let headers = self.with_ports(&parse_stage(packet, ours)?)?;
+        let Payload::Ports(segment) = headers.payload else {
+            return Err(not_for_a_service(&headers, self.snapshot));
         };
-        if backend == NOBODY {
-            return Err(Exit::DropOf(DropReason::NoBackend, service.counter));
-        }
+        let choice = self.choice(&headers.flow, segment, fates);
+        choice.ok_or_else(|| not_for_a_service(&headers, self.snapshot))
+    }
+
+    /// A backend of a service; has its addresses fetched.
+    #[inline(always)]
+    fn target(&self, service: &ServiceEntry, backend: u16) -> &'w Target {
         let target = &self.snapshot.targets[service.first_target + usize::from(backend)];
         prefetch(target);
-        Ok(target)
+        target
     }
 
-    /// The backend of a flow that may not be its slot's.
-    fn remembered(&mut self, headers: &Headers, choice: Choice<'_>, hash: u64) -> u16 {
-        let Choice { service, slot, .. } = choice;
-        let segment = if let Payload::Ports(segment) = headers.payload { segment } else { Segment::Related };
-        let asked = Asked { flow: &headers.flow, hash, segment, service, slot };
-        self.exceptions.resolve(asked, self.snapshot, self.counters)
+    /// The backend of a flow that may not be its slot's; or why there is none.
+    #[inline(never)]
+    fn rare_target(
+        &mut self,
+        choice: Choice<'w>,
+        questions: &mut impl Iterator<Item = Question>,
+        exit: &mut Exit,
+    ) -> Option<&'w Target> {
+        let service = choice.service;
+        let mut backend = *choice.backend;
+        if backend == ASK
+            && let Some(Question { flow, hash, segment, slot }) = questions.next()
+        {
+            let asked = Asked { flow: &flow, hash, segment, service, slot };
+            backend = self.exceptions.resolve(asked, self.snapshot, self.counters);
+        }
+        if backend == NOBODY {
+            *exit = Exit::DropOf(DropReason::NoBackend, service.counter);
+            return None;
+        }
+        Some(self.target(service, backend))
     }
 
-    /// A fragment gets the ports of its packet, and goes on as if it were whole; or it leaves for a while. What else
-    /// has no ports is not for a service.
-    #[cold]
+    /// A fragment gets the ports of its packet, and goes on as if it were whole; or it leaves for a while.
     fn with_ports(&mut self, headers: &Headers) -> Result<Headers, Exit> {
-        let Headers { flow, payload: Payload::Fragment(of) } = headers else {
-            return Err(not_for_a_service(headers, self.snapshot));
-        };
+        let Headers { flow, payload: Payload::Fragment(of) } = headers else { return Ok(*headers) };
         let to_vip = self.snapshot.vips.local(flow.destination()) == Some(Local::Vip);
         if !to_vip || !parse::has_ports(flow.transport().protocol) {
             return Err(not_for_a_service(headers, self.snapshot));
@@ -455,7 +518,7 @@ fn parse_stage<P: Packet>(packet: &P, ours: MacNumber) -> Result<Headers, Exit> 
 }
 
 /// Addresses the frame to the backend. Nothing behind the Ethernet header's 12 bytes of addresses changes.
-#[inline]
+#[inline(always)]
 fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
     if !target.known {
         return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
@@ -1042,6 +1105,34 @@ mod tests {
     }
 
     proptest! {
+        /// What the first look at a frame says, the second says, too.
+        #[test]
+        fn a_plain_frame_is_what_the_parser_says(
+            (mut frame, damage) in (
+                (any::<bool>(), any::<bool>(), any::<u16>(), 0usize..30).prop_map(|(v6, udp, port, len)| {
+                    let data = vec![7; len];
+                    let ip = if v6 { eth().ipv6("2001:db8::1", "fd00::101") } else { eth().ipv4("10.0.0.1", "192.168.0.101") };
+                    if udp { ip.udp(port, 53, &data) } else { ip.tcp(port, 80).data(&data) }
+                }),
+                prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            ),
+            cut in prop::option::weighted(0.3, any::<prop::sample::Index>()),
+        ) {
+            for (place, byte) in damage {
+                let place = place.index(frame.len().min(70));
+                frame[place] = byte;
+            }
+            let wire_len = frame.len();
+            // The first segment may be shorter than the frame.
+            if let Some(cut) = cut {
+                frame.truncate(cut.index(frame.len()));
+            }
+            let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into());
+            if let Some((flow, segment)) = parse::plain(&frame, wire_len, PORT_MAC.into()) {
+                prop_assert_eq!(whole, Ok(Headers { flow, payload: Payload::Ports(segment) }));
+            }
+        }
+
         /// Whatever comes in, nothing panics, and what goes out differs in the two MAC addresses only.
         #[test]
         fn nothing_behind_the_addresses_ever_changes(

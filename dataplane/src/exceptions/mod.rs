@@ -111,16 +111,16 @@ impl Exceptions {
         self.v4.room() + self.v6.room()
     }
 
-    /// The hash of a flow's 5-tuple, if a packet of that flow is to be asked about; if not, its slot's `now` has it.
+    /// Whether no flow is remembered.
     #[inline]
-    pub fn may_concern(&self, service: &ServiceEntry, hash: impl FnOnce() -> u64) -> Option<u64> {
-        if service.tracks || service.before.is_some() {
-            return Some(hash());
-        }
-        if self.books.used == 0 {
-            return None;
-        }
-        Some(hash()).filter(|&hash| self.books.filter.may_know(hash))
+    pub fn is_empty(&self) -> bool {
+        self.books.used == 0
+    }
+
+    /// Whether a packet of a flow with this hash of its 5-tuple is to be asked about; if not, its slot's `now` has it.
+    #[inline]
+    pub fn may_concern(&self, service: &ServiceEntry, hash: u64) -> bool {
+        service.is_watched() || (self.books.used > 0 && self.books.filter.may_know(hash))
     }
 
     /// Has what [`Exceptions::resolve`] will look at fetched.
@@ -506,13 +506,11 @@ mod tests {
             let service = &self.snapshot.services[0];
             let (slot, hash) = service.slot_and_hash(&flow, &self.snapshot.hasher);
             let hash = hash.unwrap();
-            match self.exceptions.may_concern(service, || hash) {
-                Some(hash) => {
-                    let asked = Asked { flow: &flow, hash, segment, service, slot };
-                    self.exceptions.resolve(asked, &self.snapshot, &self.counters)
-                }
-                None => service.now(slot),
+            if !self.exceptions.may_concern(service, hash) {
+                return service.now(slot);
             }
+            let asked = Asked { flow: &flow, hash, segment, service, slot };
+            self.exceptions.resolve(asked, &self.snapshot, &self.counters)
         }
 
         fn full(&self) -> u64 {
@@ -692,11 +690,11 @@ mod tests {
             model.now_ms = 900_000;
             model.expire();
         });
-        let asked = |scene: &Scene| scene.exceptions.may_concern(&scene.snapshot.services[0], || 7);
-        assert_eq!(asked(&scene), None);
+        let asked = |scene: &Scene| scene.exceptions.may_concern(&scene.snapshot.services[0], 7);
+        assert!(!asked(&scene));
         scene.exceptions.books.used = 1;
-        assert_eq!(asked(&scene), None, "others are remembered, this flow is not");
+        assert!(!asked(&scene), "others are remembered, this flow is not");
         scene.exceptions.books.filter.mark(7);
-        assert_eq!(asked(&scene), Some(7));
+        assert!(asked(&scene));
     }
 }
