@@ -145,7 +145,7 @@ impl FlowHasher {
     }
 
     /// The flow's hash; all 64 bits are good.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, flow: &Flow) -> u64 {
         let [k0, k1, k2, k3, k4, k5] = self.secrets;
         match *flow {

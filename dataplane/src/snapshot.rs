@@ -69,7 +69,7 @@ impl ServiceEntry {
     }
 
     /// The slot that a flow belongs to, and the hash of its 5-tuple if that was what the slot was found by.
-    #[inline]
+    #[inline(always)]
     pub fn slot_and_hash(&self, flow: &Flow, hasher: &FlowHasher) -> (usize, Option<u64>) {
         let (hash, whole) = match self.source_bits {
             None => (hasher.hash(flow), true),

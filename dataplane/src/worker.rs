@@ -283,15 +283,18 @@ struct Question {
     slot: usize,
 }
 
-/// What becomes of each packet of a burst. The stages hand on no `Result`s: those that leave are few, and moving an error's
-/// room about for each packet that does not costs more than all look-ups.
+/// What becomes of each packet of a burst. The stages hand on pointers in plain arrays: a `Result` or a pair is put together
+/// in memory and read as a whole at once, for which the CPU waits until the parts are written.
 struct Fates<'s> {
-    choices: ArrayVec<Option<Choice<'s>>, BURST>,
-    targets: ArrayVec<Option<&'s Target>, BURST>,
+    services: [Option<&'s ServiceEntry>; BURST],
+    backends: [&'s u16; BURST],
+    targets: [Option<&'s Target>; BURST],
     /// Why a packet leaves that has no choice, or no target.
     exits: [Exit; BURST],
     /// In the order of the packets whose choice is [`ASK`].
     questions: ArrayVec<Question, BURST>,
+    /// How many of them have been answered.
+    answered: usize,
     /// The last packet's service: often the next one's, too.
     last: Option<((u128, u32), &'s ServiceEntry)>,
 }
@@ -299,10 +302,12 @@ struct Fates<'s> {
 impl Fates<'_> {
     fn new() -> Self {
         Fates {
-            choices: ArrayVec::new(),
-            targets: ArrayVec::new(),
+            services: [None; BURST],
+            backends: [&ASK; BURST],
+            targets: [None; BURST],
             exits: [Exit::Hold; BURST],
             questions: ArrayVec::new(),
+            answered: 0,
             last: None,
         }
     }
@@ -320,19 +325,21 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             let wire_len = packet.wire_len();
             bytes += wire_len as u64;
             let plain = if packet.bad_ip_checksum() { None } else { parse::plain(packet.data(), wire_len, ours) };
-            let choice = match plain.and_then(|(flow, segment)| self.choice(&flow, segment, &mut fates)) {
-                Some(choice) => Ok(choice),
-                None => self.rare_choice(packet, ours, &mut fates),
-            };
-            fates.choices.push(choice.inspect_err(|exit| fates.exits[place] = *exit).ok());
+            let choice = plain.and_then(|(flow, segment)| self.choice(&flow, segment, &mut fates));
+            let choice = choice.or_else(|| self.rare_choice(packet, ours, place, &mut fates));
+            if let Some(Choice { service, backend }) = choice {
+                fates.services[place] = Some(service);
+                fates.backends[place] = backend;
+            }
         }
-        let mut questions = std::mem::take(&mut fates.questions).into_iter();
-        for (place, choice) in fates.choices.iter().enumerate() {
-            let target = choice.and_then(|choice| match *choice.backend {
-                backend if backend < ASK => Some(self.target(choice.service, backend)),
-                _ => self.rare_target(choice, &mut questions, &mut fates.exits[place]),
-            });
-            fates.targets.push(target);
+        for place in 0..burst.len() {
+            let Some(service) = fates.services[place] else { continue };
+            let backend = *fates.backends[place];
+            fates.targets[place] = if backend < ASK {
+                Some(self.target(service, backend))
+            } else {
+                self.rare_target(service, backend, place, &mut fates)
+            };
         }
         for (place, mut packet) in burst.into_iter().enumerate() {
             let rewritten = match fates.targets[place] {
@@ -379,7 +386,17 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
 
     /// The same for a frame that is not plain, or that no service takes.
     #[cold]
-    fn rare_choice(&mut self, packet: &Io::Packet, ours: MacNumber, fates: &mut Fates<'w>) -> Result<Choice<'w>, Exit> {
+    fn rare_choice(
+        &mut self,
+        packet: &Io::Packet,
+        ours: MacNumber,
+        place: usize,
+        fates: &mut Fates<'w>,
+    ) -> Option<Choice<'w>> {
+        self.try_choice(packet, ours, fates).inspect_err(|exit| fates.exits[place] = *exit).ok()
+    }
+
+    fn try_choice(&mut self, packet: &Io::Packet, ours: MacNumber, fates: &mut Fates<'w>) -> Result<Choice<'w>, Exit> {
         let headers = self.with_ports(&parse_stage(packet, ours)?)?;
         let Payload::Ports(segment) = headers.payload else {
             return Err(not_for_a_service(&headers, self.snapshot));
@@ -400,20 +417,19 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     #[inline(never)]
     fn rare_target(
         &mut self,
-        choice: Choice<'w>,
-        questions: &mut impl Iterator<Item = Question>,
-        exit: &mut Exit,
+        service: &ServiceEntry,
+        mut backend: u16,
+        place: usize,
+        fates: &mut Fates<'w>,
     ) -> Option<&'w Target> {
-        let service = choice.service;
-        let mut backend = *choice.backend;
-        if backend == ASK
-            && let Some(Question { flow, hash, segment, slot }) = questions.next()
-        {
-            let asked = Asked { flow: &flow, hash, segment, service, slot };
+        if backend == ASK {
+            let Question { flow, hash, segment, slot } = &fates.questions[fates.answered];
+            fates.answered += 1;
+            let asked = Asked { flow, hash: *hash, segment: *segment, service, slot: *slot };
             backend = self.exceptions.resolve(asked, self.snapshot, self.counters);
         }
         if backend == NOBODY {
-            *exit = Exit::DropOf(DropReason::NoBackend, service.counter);
+            fates.exits[place] = Exit::DropOf(DropReason::NoBackend, service.counter);
             return None;
         }
         Some(self.target(service, backend))
