@@ -94,58 +94,59 @@ impl From<Mac> for MacNumber {
     }
 }
 
-/// The flow of a frame that nearly all frames are like: to our MAC address, without tag, options, extension headers or
-/// fragmentation, TCP or UDP. Whatever [`headers`] says of such a frame, this says too, in a few instructions; of all
+/// The flow of a frame that nearly all IPv4 frames are like: to our MAC address, without tag, options or fragmentation, TCP
+/// or UDP; and what begins with its ports. Whatever [`headers`] says of such a frame, this says too, in a few instructions; of all
 /// others, it says nothing.
 #[inline(always)]
-pub fn plain(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<(Flow, Segment)> {
-    const V4_TO_PORTS: usize = ETHERNET_HEADER + 20 + 4;
-    const V6_TO_PORTS: usize = ETHERNET_HEADER + IPV6_HEADER + 4;
-    let head = frame.first_chunk::<V4_TO_PORTS>()?;
-    let ethernet = head.first_chunk().expect("it is longer");
-    if destination_mac(ethernet) != ours.0 {
+pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<(Flow, &[u8])> {
+    const L4: usize = ETHERNET_HEADER + 20;
+    let (head, _) = frame.split_first_chunk::<{ L4 + 4 }>()?;
+    // EtherType, version and header length: one load.
+    let kind = u32::from_be_bytes([head[12], head[13], head[14], head[15]]) & 0xffff_ff00;
+    let fragment = u16::from_be_bytes([head[20], head[21]]) & 0x3fff;
+    if kind != 0x0800_4500 || fragment != 0 || destination_mac(head.first_chunk()?) != ours.0 {
         return None;
     }
-    match (ethernet[12], ethernet[13], head[14]) {
-        (0x08, 0x00, 0x45) => {
-            let fragment = u16::from_be_bytes([head[20], head[21]]) & 0x3fff;
-            let total_len = usize::from(u16::from_be_bytes([head[16], head[17]]));
-            let protocol = head[23];
-            if fragment != 0
-                || total_len > wire_len - ETHERNET_HEADER
-                || !is_whole(protocol, total_len.checked_sub(20)?)
-            {
-                return None;
-            }
-            let source = u32::from_be_bytes([head[26], head[27], head[28], head[29]]);
-            let destination = u32::from_be_bytes([head[30], head[31], head[32], head[33]]);
-            let ports = u32::from_be_bytes([head[34], head[35], head[36], head[37]]);
-            let flow = Flow::V4 { source, destination, transport: Transport { ports, protocol } };
-            Some((flow, segment(protocol, &frame[ETHERNET_HEADER + 20..])))
-        }
-        (0x86, 0xdd, 0x60..=0x6f) => {
-            let head = frame.first_chunk::<V6_TO_PORTS>()?;
-            let payload_len = usize::from(u16::from_be_bytes([head[18], head[19]]));
-            let protocol = head[20];
-            let room = wire_len - ETHERNET_HEADER - IPV6_HEADER;
-            if payload_len > room || !is_whole(protocol, payload_len) {
-                return None;
-            }
-            let (_, l3) = head.split_first_chunk::<ETHERNET_HEADER>().expect("it is longer");
-            let l3 = l3.first_chunk().expect("it is longer");
-            let ports = u32::from_be_bytes([head[54], head[55], head[56], head[57]]);
-            let transport = Transport { ports, protocol };
-            let flow = Flow::V6 { source: address_at(l3, 8), destination: address_at(l3, 24), transport };
-            Some((flow, segment(protocol, &frame[ETHERNET_HEADER + IPV6_HEADER..])))
-        }
-        _ => None,
+    let total_len = usize::from(u16::from_be_bytes([head[16], head[17]]));
+    let protocol = head[23];
+    if total_len + ETHERNET_HEADER > wire_len || total_len < 20 + header_len(protocol) {
+        return None;
     }
+    let source = u32::from_be_bytes([head[26], head[27], head[28], head[29]]);
+    let destination = u32::from_be_bytes([head[30], head[31], head[32], head[33]]);
+    let ports = u32::from_be_bytes([head[34], head[35], head[36], head[37]]);
+    Some((Flow::V4 { source, destination, transport: Transport { ports, protocol } }, &frame[L4..]))
 }
 
-/// Whether a packet of so many bytes behind its IP header has the whole header of TCP or UDP.
+/// The same for IPv6, without extension headers.
 #[inline(always)]
-fn is_whole(protocol: u8, len: usize) -> bool {
-    protocol == TCP && len >= 20 || protocol == UDP && len >= 8
+pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<(Flow, &[u8])> {
+    const L4: usize = ETHERNET_HEADER + IPV6_HEADER;
+    let (head, _) = frame.split_first_chunk::<{ L4 + 4 }>()?;
+    let kind = u32::from_be_bytes([head[12], head[13], head[14], head[15]]) & 0xffff_f000;
+    if kind != 0x86dd_6000 || destination_mac(head.first_chunk()?) != ours.0 {
+        return None;
+    }
+    let payload_len = usize::from(u16::from_be_bytes([head[18], head[19]]));
+    let protocol = head[20];
+    if payload_len + L4 > wire_len || payload_len < header_len(protocol) {
+        return None;
+    }
+    let (_, l3) = head.split_first_chunk::<ETHERNET_HEADER>()?;
+    let l3 = l3.first_chunk()?;
+    let ports = u32::from_be_bytes([head[54], head[55], head[56], head[57]]);
+    let transport = Transport { ports, protocol };
+    Some((Flow::V6 { source: address_at(l3, 8), destination: address_at(l3, 24), transport }, &frame[L4..]))
+}
+
+/// The length of the header that a plain frame's transport protocol has at least; of other protocols, more than any packet's.
+#[inline(always)]
+fn header_len(protocol: u8) -> usize {
+    match protocol {
+        TCP => 20,
+        UDP => 8,
+        _ => usize::MAX / 2,
+    }
 }
 
 /// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may end before `wire_len` (a packet
@@ -446,9 +447,9 @@ fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload)
     }
 }
 
-/// RFC 9293 §3.1 for TCP's flags, RFC 9260 §3.2 for the type of SCTP's first chunk.
+/// What a whole packet's L4 header tells of its flow. RFC 9293 §3.1 for TCP's flags, RFC 9260 §3.2 for the type of SCTP's first chunk.
 #[inline]
-fn segment(protocol: u8, l4: &[u8]) -> Segment {
+pub fn segment(protocol: u8, l4: &[u8]) -> Segment {
     const TCP_FLAGS: usize = 13;
     const SCTP_CHUNK: usize = 12;
     const FIN: u8 = 0x01;

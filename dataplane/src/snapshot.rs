@@ -195,6 +195,40 @@ pub struct VipMap {
     locals: HashMap<IpAddr, Local>,
 }
 
+/// The service of the last flow of each family: often the next one's, too.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LastService<'s> {
+    v4: Option<&'s ServiceEntry>,
+    v4_key: u64,
+    v6: Option<&'s ServiceEntry>,
+    v6_key: (u128, u32),
+}
+
+impl Snapshot {
+    /// The service that a flow belongs to; found without looking where it is that of the last one.
+    #[inline(always)]
+    pub fn service<'s>(&'s self, flow: &Flow, last: &mut LastService<'s>) -> Option<&'s ServiceEntry> {
+        match *flow {
+            Flow::V4 { destination, transport, .. } => {
+                let key = v4_key(destination, transport);
+                if last.v4.is_none() || last.v4_key != key {
+                    last.v4 = self.vips.service(flow).map(|number| &self.services[number]);
+                    last.v4_key = key;
+                }
+                last.v4
+            }
+            Flow::V6 { destination, transport, .. } => {
+                let key = v6_key(destination, transport);
+                if last.v6.is_none() || last.v6_key != key {
+                    last.v6 = self.vips.service(flow).map(|number| &self.services[number]);
+                    last.v6_key = key;
+                }
+                last.v6
+            }
+        }
+    }
+}
+
 /// Ranges of ports and their services, the narrowest first.
 type Ranges = Vec<(PortRange, u32)>;
 
@@ -227,7 +261,7 @@ impl VipMap {
     }
 
     /// The service that a flow belongs to.
-    #[inline]
+    #[inline(never)]
     pub fn service(&self, flow: &Flow) -> Option<usize> {
         self.exact(flow).or_else(|| self.in_range(flow).map(|&number| number as usize))
     }
@@ -260,16 +294,6 @@ impl VipMap {
     /// What an address is to us.
     pub fn local(&self, address: IpAddr) -> Option<Local> {
         self.locals.get(&address).copied()
-    }
-}
-
-/// What of a flow decides its service, for both families: equal keys, equal services.
-#[inline(always)]
-pub fn service_key(flow: &Flow) -> (u128, u32) {
-    const IPV6: u32 = 1 << 24;
-    match *flow {
-        Flow::V4 { destination, transport, .. } => (u128::from(destination), port_and_protocol(transport)),
-        Flow::V6 { destination, transport, .. } => (destination, port_and_protocol(transport) | IPV6),
     }
 }
 

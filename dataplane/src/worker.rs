@@ -21,7 +21,7 @@ use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
 use crate::sample::Sample;
 use crate::schedule::NOBODY;
-use crate::snapshot::{Local, ServiceEntry, Snapshot, SnapshotReader, Target, service_key};
+use crate::snapshot::{LastService, Local, ServiceEntry, Snapshot, SnapshotReader, Target};
 
 /// A frame for the slow path.
 #[derive(Debug)]
@@ -283,34 +283,23 @@ struct Question {
     slot: usize,
 }
 
-/// What becomes of each packet of a burst. The stages hand on pointers in plain arrays: a `Result` or a pair is put together
-/// in memory and read as a whole at once, for which the CPU waits until the parts are written.
-struct Fates<'s> {
+/// What the stages of a burst hand on, in plain arrays: a `Result` or a pair is put together in memory and read as a whole at
+/// once, for which the CPU waits until the parts are written.
+struct Stages<'s> {
     services: [Option<&'s ServiceEntry>; BURST],
     backends: [&'s u16; BURST],
     targets: [Option<&'s Target>; BURST],
-    /// Why a packet leaves that has no choice, or no target.
+}
+
+/// What is beside the way of most packets.
+struct Aside<'s> {
+    /// Why a packet leaves that has no service, or no target.
     exits: [Exit; BURST],
-    /// In the order of the packets whose choice is [`ASK`].
+    /// In the order of the packets whose backend is [`ASK`].
     questions: ArrayVec<Question, BURST>,
     /// How many of them have been answered.
     answered: usize,
-    /// The last packet's service: often the next one's, too.
-    last: Option<((u128, u32), &'s ServiceEntry)>,
-}
-
-impl Fates<'_> {
-    fn new() -> Self {
-        Fates {
-            services: [None; BURST],
-            backends: [&ASK; BURST],
-            targets: [None; BURST],
-            exits: [Exit::Hold; BURST],
-            questions: ArrayVec::new(),
-            answered: 0,
-            last: None,
-        }
-    }
+    last: LastService<'s>,
 }
 
 impl<'w, Io: PacketIo> Lane<'w, Io> {
@@ -318,44 +307,58 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     #[inline]
     fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) -> u64 {
         let ours = self.ports[from].mac;
-        let mut fates = Fates::new();
+        let mut stages = Stages { services: [None; BURST], backends: [&ASK; BURST], targets: [None; BURST] };
+        let mut aside =
+            Aside { exits: [Exit::Hold; BURST], questions: ArrayVec::new(), answered: 0, last: LastService::default() };
         burst.iter().for_each(Packet::prefetch);
+
         let mut bytes = 0;
-        for (place, packet) in burst.iter().enumerate() {
+        let places = stages.services.iter_mut().zip(&mut stages.backends).enumerate();
+        for (packet, (place, (service, backend))) in burst.iter().zip(places) {
             let wire_len = packet.wire_len();
             bytes += wire_len as u64;
-            let plain = if packet.bad_ip_checksum() { None } else { parse::plain(packet.data(), wire_len, ours) };
-            let choice = plain.and_then(|(flow, segment)| self.choice(&flow, segment, &mut fates));
-            let choice = choice.or_else(|| self.rare_choice(packet, ours, place, &mut fates));
-            if let Some(Choice { service, backend }) = choice {
-                fates.services[place] = Some(service);
-                fates.backends[place] = backend;
+            // Each arm knows the IP version of its flow, and the compiler with it.
+            let choice = if packet.bad_ip_checksum() {
+                None
+            } else if let Some((flow, l4)) = parse::plain_v4(packet.data(), wire_len, ours) {
+                self.choice(&flow, l4, &mut aside)
+            } else if let Some((flow, l4)) = parse::plain_v6(packet.data(), wire_len, ours) {
+                self.choice(&flow, l4, &mut aside)
+            } else {
+                None
+            };
+            let choice = choice.or_else(|| self.rare_choice(packet, ours, place, &mut aside));
+            if let Some(choice) = choice {
+                *service = Some(choice.service);
+                *backend = choice.backend;
             }
         }
-        for place in 0..burst.len() {
-            let Some(service) = fates.services[place] else { continue };
-            let backend = *fates.backends[place];
-            fates.targets[place] = if backend < ASK {
-                Some(self.target(service, backend))
-            } else {
-                self.rare_target(service, backend, place, &mut fates)
+
+        let places = stages.services.iter().zip(&stages.backends).zip(&mut stages.targets).enumerate();
+        for (place, ((service, &backend), target)) in places.take(burst.len()) {
+            let Some(service) = service else { continue };
+            *target = match *backend {
+                backend if backend < ASK => Some(self.target(service, backend)),
+                backend => self.rare_target(service, backend, place, &mut aside),
             };
         }
-        for (place, mut packet) in burst.into_iter().enumerate() {
-            let rewritten = match fates.targets[place] {
-                Some(target) => rewrite_stage(&mut packet, target),
-                None => Err(fates.exits[place]),
-            };
-            match rewritten {
+
+        let mut leaving = ArrayVec::<(Io::Packet, Exit), BURST>::new();
+        let (ports, counters) = (&mut *self.ports, self.counters);
+        for ((mut packet, target), exit) in burst.into_iter().zip(&stages.targets).zip(&aside.exits) {
+            match target.ok_or(*exit).and_then(|target| rewrite_stage(&mut packet, target)) {
                 Ok(target) => {
                     let (bytes, to) = (packet.wire_len() as u64, usize::from(target.port));
-                    let sent = &self.counters.targets[target.counter as usize];
+                    let sent = &counters.targets[target.counter as usize];
                     sent.packets.add(1);
                     sent.bytes.add(bytes);
-                    self.ports[to].send(packet, bytes, &self.counters.ports[to]);
+                    ports[to].send(packet, bytes, &counters.ports[to]);
                 }
-                Err(exit) => self.leave(exit, packet, from),
+                Err(exit) => leaving.push((packet, exit)),
             }
+        }
+        for (packet, exit) in leaving {
+            self.leave(exit, packet, from);
         }
         bytes
     }
@@ -363,25 +366,36 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Where the backend of a flow stands; has it fetched, and what the exception table may know of it. `None` where no
     /// service takes the flow.
     #[inline(always)]
-    fn choice(&mut self, flow: &Flow, segment: Segment, fates: &mut Fates<'w>) -> Option<Choice<'w>> {
-        let (snapshot, key) = (self.snapshot, service_key(flow));
-        let service = match fates.last {
-            Some((last, service)) if last == key => service,
-            _ => &snapshot.services[snapshot.vips.service(flow)?],
-        };
-        fates.last = Some((key, service));
+    fn choice(&mut self, flow: &Flow, l4: &[u8], aside: &mut Aside<'w>) -> Option<Choice<'w>> {
+        let snapshot = self.snapshot;
+        let service = snapshot.service(flow, &mut aside.last)?;
         let (slot, hash) = service.slot_and_hash(flow, &snapshot.hasher);
         let backend = &service.table[slot];
         prefetch(backend);
         if service.is_watched() || !self.exceptions.is_empty() {
-            let hash = hash.unwrap_or_else(|| snapshot.hasher.hash(flow));
-            if self.exceptions.may_concern(service, hash) {
-                self.exceptions.prefetch(flow, hash);
-                fates.questions.push(Question { flow: *flow, hash, segment, slot });
-                return Some(Choice { service, backend: &ASK });
-            }
+            let segment = parse::segment(flow.transport().protocol, l4);
+            return Some(self.watched_choice(flow, segment, service, (slot, hash), aside));
         }
         Some(Choice { service, backend })
+    }
+
+    /// The same where flows may be remembered.
+    #[inline(never)]
+    fn watched_choice(
+        &mut self,
+        flow: &Flow,
+        segment: Segment,
+        service: &'w ServiceEntry,
+        (slot, hash): (usize, Option<u64>),
+        aside: &mut Aside<'w>,
+    ) -> Choice<'w> {
+        let hash = hash.unwrap_or_else(|| self.snapshot.hasher.hash(flow));
+        if !self.exceptions.may_concern(service, hash) {
+            return Choice { service, backend: &service.table[slot] };
+        }
+        self.exceptions.prefetch(flow, hash);
+        aside.questions.push(Question { flow: *flow, hash, segment, slot });
+        Choice { service, backend: &ASK }
     }
 
     /// The same for a frame that is not plain, or that no service takes.
@@ -391,18 +405,20 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         packet: &Io::Packet,
         ours: MacNumber,
         place: usize,
-        fates: &mut Fates<'w>,
+        aside: &mut Aside<'w>,
     ) -> Option<Choice<'w>> {
-        self.try_choice(packet, ours, fates).inspect_err(|exit| fates.exits[place] = *exit).ok()
+        self.try_choice(packet, ours, aside).inspect_err(|exit| aside.exits[place] = *exit).ok()
     }
 
-    fn try_choice(&mut self, packet: &Io::Packet, ours: MacNumber, fates: &mut Fates<'w>) -> Result<Choice<'w>, Exit> {
+    fn try_choice(&mut self, packet: &Io::Packet, ours: MacNumber, aside: &mut Aside<'w>) -> Result<Choice<'w>, Exit> {
+        let snapshot = self.snapshot;
         let headers = self.with_ports(&parse_stage(packet, ours)?)?;
-        let Payload::Ports(segment) = headers.payload else {
-            return Err(not_for_a_service(&headers, self.snapshot));
+        let Payload::Ports(segment) = headers.payload else { return Err(not_for_a_service(&headers, snapshot)) };
+        let Some(service) = snapshot.service(&headers.flow, &mut aside.last) else {
+            return Err(not_for_a_service(&headers, snapshot));
         };
-        let choice = self.choice(&headers.flow, segment, fates);
-        choice.ok_or_else(|| not_for_a_service(&headers, self.snapshot))
+        let slot = service.slot_and_hash(&headers.flow, &snapshot.hasher);
+        Ok(self.watched_choice(&headers.flow, segment, service, slot, aside))
     }
 
     /// A backend of a service; has its addresses fetched.
@@ -420,16 +436,16 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         service: &ServiceEntry,
         mut backend: u16,
         place: usize,
-        fates: &mut Fates<'w>,
+        aside: &mut Aside<'w>,
     ) -> Option<&'w Target> {
         if backend == ASK {
-            let Question { flow, hash, segment, slot } = &fates.questions[fates.answered];
-            fates.answered += 1;
+            let Question { flow, hash, segment, slot } = &aside.questions[aside.answered];
+            aside.answered += 1;
             let asked = Asked { flow, hash: *hash, segment: *segment, service, slot: *slot };
             backend = self.exceptions.resolve(asked, self.snapshot, self.counters);
         }
         if backend == NOBODY {
-            fates.exits[place] = Exit::DropOf(DropReason::NoBackend, service.counter);
+            aside.exits[place] = Exit::DropOf(DropReason::NoBackend, service.counter);
             return None;
         }
         Some(self.target(service, backend))
@@ -1144,7 +1160,9 @@ mod tests {
                 frame.truncate(cut.index(frame.len()));
             }
             let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into());
-            if let Some((flow, segment)) = parse::plain(&frame, wire_len, PORT_MAC.into()) {
+            let plain = [parse::plain_v4, parse::plain_v6].map(|plain| plain(&frame, wire_len, PORT_MAC.into()));
+            for (flow, l4) in plain.into_iter().flatten() {
+                let segment = parse::segment(flow.transport().protocol, l4);
                 prop_assert_eq!(whole, Ok(Headers { flow, payload: Payload::Ports(segment) }));
             }
         }
