@@ -97,7 +97,7 @@ reasons! {
         IcmpQuote = "icmp_quote": "An ICMP error to a VIP that quotes no packet a backend can have sent from it.",
             "Forged errors, or errors about later fragments; look for the sender if there are many.";
         FragmentNoPorts = "fragment_no_ports": "A fragment to a VIP of a protocol without ports, such as a large ping.",
-            "Nothing: services are TCP and UDP; a VIP answers pings that fit the MTU.";
+            "Nothing: services are TCP, UDP and SCTP; a VIP answers pings that fit the MTU.";
         FragmentTiny = "fragment_tiny": "A first fragment that is too short for the ports.",
             "Nobody sends such in earnest; look for the sender.";
         FragmentOrphan = "fragment_orphan": "A later fragment whose first fragment did not come in time.",

@@ -27,8 +27,8 @@ const ETHERTYPE_QINQ: u16 = 0x88a8;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
+const ICMPV6: u8 = 58;
 
 /// What the fast path knows of a packet after parsing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Headers {
 /// What follows the IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// TCP or UDP with both ports. Or an ICMP error about such a packet: then the flow is that of the packet it quotes,
+    /// TCP, UDP or SCTP with both ports. Or an ICMP error about such a packet: then the flow is that of the packet it quotes,
     /// seen from the client, so that the error follows the flow.
     Ports(Segment),
     /// An ICMP or ICMPv6 echo request.
@@ -247,7 +247,7 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let flow = |transport| Flow::V6 { source, destination, transport };
     let mut protocol = header[6];
     let mut offset = 0;
-    if !matches!(protocol, TCP | UDP) {
+    if !has_ports(protocol) {
         match skip_extensions(protocol, payload, payload_len)? {
             Chain::Ends { protocol: last, offset: at } => (protocol, offset) = (last, at),
             Chain::Fragment { protocol, identification, first } => {
@@ -412,8 +412,9 @@ fn fragmented(
 }
 
 /// Whether a protocol's header begins with two ports, and services may be of that protocol.
+#[inline]
 pub fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, TCP | UDP)
+    matches!(protocol, TCP | UDP | SCTP)
 }
 
 /// Reads as much of the L4 header as tells the flow. `len` is the length that the IP header gives it.
@@ -426,6 +427,7 @@ fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload)
     let ports_len = match protocol {
         TCP => 20,
         UDP => 8,
+        SCTP => 12, // the common header, RFC 9260 §3.1
         ICMP | ICMPV6 => {
             let &[kind, ..] = l4 else { return Err(DropReason::Truncated.into()) };
             let payload = match (protocol, kind) {

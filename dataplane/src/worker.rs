@@ -603,6 +603,11 @@ mod tests {
             let ids = TargetIds::new(vec![]);
             let mut dns = service("192.168.0.101:53", &[("192.168.0.5", 1)]);
             dns.service.protocol = Protocol::Udp;
+            let sctp = |vip, backend| {
+                let mut sigtran = service(vip, &[(backend, 1)]);
+                sigtran.service.protocol = Protocol::Sctp;
+                sigtran
+            };
             for service in [
                 service("192.168.0.101:80", &[("192.168.0.3", 1)]),
                 service("192.168.0.101:81", &[]),
@@ -610,6 +615,8 @@ mod tests {
                 service("192.168.0.101:83", &[("192.168.0.3", 0)]),
                 service("[fd00::101]:80", &[("fd00::3", 1)]),
                 dns,
+                sctp("192.168.0.101:2905", "192.168.0.5"),
+                sctp("[fd00::101]:2905", "fd00::5"),
             ] {
                 model.add_service(&service, &ids).unwrap();
             }
@@ -682,12 +689,29 @@ mod tests {
         // What a backend has sent to the client, as an ICMP error quotes it: behind four bytes of its own.
         let reply = |client_port, port| eth().ipv4("192.168.0.101", "10.0.0.1").tcp(port, client_port).ack();
         let reply6 = || eth().ipv6("fd00::101", "2001:db8::1");
+        // Ports, verification tag, checksum; what fills the rest is nobody's business.
+        let sctp = |from: u16, to: u16| [&from.to_be_bytes()[..], &to.to_be_bytes(), &[7; 8], &[1, 0, 0, 4]].concat();
         let about = |packet: Vec<u8>| [&[0; 4], &packet[14..]].concat();
         let table = [
             ("a SYN", v4().tcp(1234, 80).syn(), to("192.168.0.3")),
             ("an ACK with data", v4().tcp(1234, 80).data(b"GET /"), to("192.168.0.3")),
             ("over IPv6", v6().tcp(1234, 80).syn(), to("fd00::3")),
             ("a datagram", v4().udp(1234, 53, b"?"), to("192.168.0.5")),
+            ("SCTP", v4().protocol(132, &sctp(5000, 2905)), to("192.168.0.5")),
+            ("SCTP over IPv6", v6().protocol(132, &sctp(5000, 2905)), to("fd00::5")),
+            (
+                "SCTP behind an extension header",
+                v6().extension(60, &[0; 8]).protocol(132, &sctp(1, 2905)),
+                to("fd00::5"),
+            ),
+            ("SCTP to a port of TCP's", v4().protocol(132, &sctp(5000, 80)), drop(NoService)),
+            ("the first fragment of SCTP", v4().fragment(0x2000).protocol(132, &sctp(9, 2905)), to("192.168.0.5")),
+            ("the last fragment of SCTP", v4().fragment(2).protocol(132, &[0; 64]), to("192.168.0.5")),
+            (
+                "an unreachable that quotes SCTP",
+                v4().icmp(1, 3, 4, &about(eth().ipv4("192.168.0.101", "10.0.0.1").protocol(132, &sctp(2905, 9)))),
+                to("192.168.0.5"),
+            ),
             ("a frame padded to the Ethernet minimum", padded(v4().udp(1234, 53, b"")), to("192.168.0.5")),
             ("IPv4 options are legal", v4().options(&[1; 8]).tcp(1234, 80).syn(), to("192.168.0.3")),
             ("an extension header is legal", v6().extension(60, &[0; 8]).tcp(1234, 80).syn(), to("fd00::3")),
@@ -833,6 +857,7 @@ mod tests {
             ("a byte short", cut(v4().tcp(1, 80).syn(), 53), drop(Truncated)),
             ("a byte short, IPv6", cut(v6().tcp(1, 80).syn(), 73), drop(Truncated)),
             ("a TCP header that does not fit", v4().protocol(6, &[0; 19]), drop(Truncated)),
+            ("an SCTP header that does not fit", v4().protocol(132, &[0; 11]), drop(Truncated)),
             ("a UDP header that does not fit", v6().protocol(17, &[0; 7]), drop(Truncated)),
             ("an empty ICMP message", v4().protocol(1, &[]), drop(Truncated)),
             ("an empty ICMP message with padding", padded(v4().protocol(1, &[])), drop(Truncated)),

@@ -71,7 +71,7 @@ pub(super) struct ServiceSection {
     pub(super) vip: Option<String>,
     /// The L4 port, or "80,443", "8000-8100", "any". Required.
     pub(super) port: Option<PortNumber>,
-    /// "tcp" or "udp". Default: "tcp".
+    /// "tcp", "udp" or "sctp". Default: "tcp".
     pub(super) protocol: Option<String>,
     /// "maglev"; "sh": the same by the client's address; or flow by flow "wrr", "rr", "wlc", "lc". Default: "maglev".
     pub(super) scheduler: Option<String>,
