@@ -28,6 +28,7 @@ use dataplane::sample::SAMPLES;
 use dataplane::slow::neighbor::Neighbors;
 use dataplane::slow::report::Reporter;
 use dataplane::slow::{PortControl, SlowPath};
+use dataplane::snapshot::PortLink;
 use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -64,8 +65,8 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         lcores.iter().map(|_| Arc::new(WorkerCounters::new(ports.len()))).collect();
     let ids = TargetIds::new(counters.clone());
     let model = config.full_model(&ids).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    let macs = ports.iter().map(|port| port.mac()).collect();
-    let director = Arc::new(Director::new(model, ids, counters, macs));
+    let links = ports.iter().map(|port| PortLink { mac: port.mac(), mtu: port.mtu() }).collect();
+    let director = Arc::new(Director::new(model, ids, counters, links));
     let neighbors = Arc::new(Mutex::new(Neighbors::default()));
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -209,7 +210,8 @@ fn open_ports(config: &Config, eal: &Arc<Eal>, mempool: &Arc<Mempool>) -> anyhow
     let mut ports = Vec::new();
     for (index, configured) in config.ports.iter().enumerate() {
         let queues = u16::try_from(workers).context("There are more workers than a NIC can have queues")?;
-        let settings = PortSettings { index, device: configured.device.clone(), queues };
+        let settings =
+            PortSettings { index, device: configured.device.clone(), queues, vlan_strip: configured.vlan_strip };
         warn_of_kernel_addresses(&configured.device);
         let (port, pairs) =
             Port::open(eal, mempool, &settings).with_context(|| format!("Port {} does not open", configured.name))?;

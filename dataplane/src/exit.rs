@@ -78,8 +78,8 @@ reasons! {
             "Normal in small numbers (switches flood); in large ones, check that clients resolve the VIP to this port.";
         Multicast = "multicast": "A broadcast or multicast frame that is neither ARP nor neighbor discovery.",
             "Normal: the chatter of a LAN.";
-        UnknownVlan = "unknown_vlan": "The frame has a VLAN tag, and no network of ours is in that VLAN.",
-            "Make the switch port an access port for the VIP's network.";
+        UnknownVlan = "unknown_vlan": "No network of ours on that port has the frame's VLAN tags; or, where it has none, all of them have tags.",
+            "Compare the port's `vlans` with the VLANs that the switch sends there (`shuntctl port list`).";
         NotIp = "not_ip": "A unicast frame that carries neither IPv4, IPv6 nor ARP.",
             "Normal in small numbers (LLDP, spanning tree).";
         Truncated = "truncated": "The frame ends before the packet that its headers announce.",
@@ -114,6 +114,8 @@ reasons! {
             "The backend's route to the client points at the director: give it the real gateway.";
         Loop = "loop": "The chosen backend itself sent the frame: it does not own the VIP and routes it back.",
             "Configure the VIP on that backend's loopback (scripts/real-server start VIP).";
+        NoHeadroom = "no_headroom": "The packet buffer had no room before the frame for a VLAN tag.",
+            "The device's driver leaves none: take another driver, or untagged backends.";
         TxFull = "tx_full": "The port's transmit queue was full.",
             "The link is saturated, or the device too slow: see `shuntctl port list`.";
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",

@@ -149,17 +149,17 @@ fn is_whole(protocol: u8, len: usize) -> bool {
 }
 
 /// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may end before `wire_len` (a packet
-/// of several segments), but must hold the headers.
+/// of several segments), but must hold the headers. `tags` bytes of [VLAN tags](crate::vlan) are skipped.
 #[inline]
-pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber) -> Result<Headers, Exit> {
-    let Some((ethernet, packet)) = frame.split_first_chunk::<ETHERNET_HEADER>() else {
+pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> Result<Headers, Exit> {
+    let Some((ethernet, packet)) = ethernet(frame, tags) else {
         return Err(DropReason::Runt.into());
     };
     let ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
-    if destination_mac(ethernet) != ours.0 {
-        return Err(to_another_mac(ethernet, ethertype, packet));
+    if destination_mac(&ethernet) != ours.0 {
+        return Err(to_another_mac(&ethernet, ethertype, packet));
     }
-    let packet_len = wire_len - ETHERNET_HEADER;
+    let packet_len = wire_len - ETHERNET_HEADER - tags;
     match ethertype {
         ETHERTYPE_IPV4 => ipv4(packet, packet_len),
         ETHERTYPE_IPV6 => ipv6(packet, packet_len),
@@ -167,6 +167,17 @@ pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber) -> Result<Headers
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(DropReason::UnknownVlan.into()),
         _ => Err(DropReason::NotIp.into()),
     }
+}
+
+/// The Ethernet header as it would be without tags, and what is behind it.
+#[inline]
+fn ethernet(frame: &[u8], tags: usize) -> Option<([u8; ETHERNET_HEADER], &[u8])> {
+    let (addresses, rest) = frame.split_first_chunk::<12>()?;
+    let (ethertype, packet) = rest.get(tags..)?.split_first_chunk::<2>()?;
+    let mut header = [0; ETHERNET_HEADER];
+    header[..12].copy_from_slice(addresses);
+    header[12..].copy_from_slice(ethertype);
+    Some((header, packet))
 }
 
 #[inline]

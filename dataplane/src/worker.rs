@@ -21,7 +21,8 @@ use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
 use crate::sample::Sample;
 use crate::schedule::NOBODY;
-use crate::snapshot::{Local, ServiceEntry, Snapshot, SnapshotReader, Target, service_key};
+use crate::snapshot::{Local, PortVlans, ServiceEntry, Snapshot, SnapshotReader, Target, service_key};
+use crate::vlan;
 
 /// A frame for the slow path.
 #[derive(Debug)]
@@ -312,17 +313,19 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Takes a burst that came in by a port from parsing to the transmit queues. Returns how many bytes it was.
     #[inline]
     fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) -> u64 {
-        let ours = self.ports[from].mac;
+        let door = self.door(from);
+        let untagged = door.vlans.has_untagged();
         let mut fates = Fates::new();
         burst.iter().for_each(Packet::prefetch);
         let mut bytes = 0;
         for (place, packet) in burst.iter().enumerate() {
             let wire_len = packet.wire_len();
             bytes += wire_len as u64;
-            let plain = if packet.bad_ip_checksum() { None } else { parse::plain(packet.data(), wire_len, ours) };
+            let rare = packet.bad_ip_checksum() || packet.has_stripped_tags() || !untagged;
+            let plain = if rare { None } else { parse::plain(packet.data(), wire_len, door.mac) };
             let choice = match plain.and_then(|(flow, segment)| self.choice(&flow, segment, &mut fates)) {
                 Some(choice) => Ok(choice),
-                None => self.rare_choice(packet, ours, &mut fates),
+                None => self.rare_choice(packet, door, &mut fates),
             };
             fates.choices.push(choice.inspect_err(|exit| fates.exits[place] = *exit).ok());
         }
@@ -379,8 +382,8 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
 
     /// The same for a frame that is not plain, or that no service takes.
     #[cold]
-    fn rare_choice(&mut self, packet: &Io::Packet, ours: MacNumber, fates: &mut Fates<'w>) -> Result<Choice<'w>, Exit> {
-        let headers = self.with_ports(&parse_stage(packet, ours)?)?;
+    fn rare_choice(&mut self, packet: &Io::Packet, door: Door<'w>, fates: &mut Fates<'w>) -> Result<Choice<'w>, Exit> {
+        let headers = self.with_ports(&parse_stage(packet, door)?)?;
         let Payload::Ports(segment) = headers.payload else {
             return Err(not_for_a_service(&headers, self.snapshot));
         };
@@ -455,7 +458,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
 
     /// What does not go to a backend, and is counted under its reason when it is gone for good.
     #[cold]
-    fn leave(&mut self, exit: Exit, packet: Io::Packet, port: usize) {
+    fn leave(&mut self, exit: Exit, mut packet: Io::Packet, port: usize) {
         let counters = &self.counters.ports[port];
         if let Exit::Drop(reason) | Exit::DropOf(reason, _) = exit
             && Sample::wanted(reason)
@@ -472,11 +475,11 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             Exit::Punt(PuntReason::Echo) if !self.echo.take(self.now_ms) => Err(DropReason::EchoLimited),
             // Nor may what is left of it keep ARP out: the upper half of the ring is for what keeps the director alive.
             Exit::Punt(PuntReason::Echo | PuntReason::OwnAddress) if crowded(self.punts) => Err(DropReason::PuntFull),
-            Exit::Punt(reason) => {
+            Exit::Punt(reason) => vlan::restore(&mut packet).and_then(|()| {
                 let taken = self.punts.push(Punt { port, reason, packet });
                 taken.map(|()| counters.punts[reason.index()].add(1)).map_err(|_| DropReason::PuntFull)
-            }
-            Exit::Hold => match parse_stage(&packet, self.ports[port].mac) {
+            }),
+            Exit::Hold => match parse_stage(&packet, self.door(port)) {
                 Ok(headers) => self.fragments.hold(&headers, port, packet, self.now_ms),
                 Err(_) => Err(DropReason::FragmentOrphan),
             },
@@ -490,11 +493,17 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Shows the slow path what was dropped, if it has room for an example.
     fn show(&mut self, reason: DropReason, packet: &Io::Packet, port: usize) {
         if !self.samples.is_full()
-            && let Ok(headers) = parse_stage(packet, self.ports[port].mac)
+            && let Ok(headers) = parse_stage(packet, self.door(port))
             && let Some(sample) = Sample::new(reason, port, packet.data(), &headers.flow)
         {
             let _ = self.samples.push(sample);
         }
+    }
+
+    /// What frames of a port are checked against.
+    #[inline]
+    fn door(&self, port: usize) -> Door<'w> {
+        Door { mac: self.ports[port].mac, vlans: &self.snapshot.vlans[port] }
     }
 
     fn flush(&mut self) {
@@ -509,25 +518,58 @@ pub fn crowded<T>(ring: &Producer<T>) -> bool {
     ring.slots() <= ring.buffer().capacity() / 2
 }
 
+/// Whose frames a port takes.
+#[derive(Clone, Copy)]
+struct Door<'s> {
+    mac: MacNumber,
+    vlans: &'s PortVlans,
+}
+
 #[inline]
-fn parse_stage<P: Packet>(packet: &P, ours: MacNumber) -> Result<Headers, Exit> {
+fn parse_stage<P: Packet>(packet: &P, door: Door<'_>) -> Result<Headers, Exit> {
     if packet.bad_ip_checksum() {
         return Err(DropReason::BadIpChecksum.into());
     }
-    parse::headers(packet.data(), packet.wire_len(), ours)
+    if vlan::is_tagged(packet) || !door.vlans.has_untagged() {
+        return parse_tagged(packet, door);
+    }
+    parse::headers(packet.data(), packet.wire_len(), door.mac, 0)
 }
 
-/// Addresses the frame to the backend. Nothing behind the Ethernet header's 12 bytes of addresses changes.
+/// On a port with VLANs.
+#[cold]
+fn parse_tagged<P: Packet>(packet: &P, door: Door<'_>) -> Result<Headers, Exit> {
+    let received = vlan::read(packet)?;
+    door.vlans.network(received.tags).ok_or(DropReason::UnknownVlan)?;
+    parse::headers(packet.data(), packet.wire_len(), door.mac, received.len)
+}
+
+/// Addresses the frame to the backend. Nothing but the Ethernet header's 12 bytes of addresses and its VLAN tags changes.
 #[inline(always)]
 fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
     if !target.known {
         return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
+    }
+    if !target.tags.is_none() || vlan::is_tagged(packet) {
+        return rewrite_tagged(packet, target);
     }
     let macs = packet.data_mut().first_chunk_mut::<12>().expect("a parsed frame has an Ethernet header");
     if macs[6..] == *target.mac() {
         return Err(Exit::DropOf(DropReason::Loop, target.service));
     }
     *macs = target.macs;
+    Ok(target)
+}
+
+/// From or to a VLAN.
+#[cold]
+fn rewrite_tagged<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
+    let of = |reason| Exit::DropOf(reason, target.service);
+    if packet.data()[6..12] == *target.mac() {
+        return Err(of(DropReason::Loop));
+    }
+    let received = vlan::read(packet).map_err(of)?;
+    vlan::rewrite(packet, &received, &target.macs, target.tags).map_err(of)?;
     Ok(target)
 }
 
@@ -561,7 +603,7 @@ mod tests {
     use crate::snapshot::Publisher;
     use crate::testing::frame::{CLIENT_MAC, eth};
     use crate::testing::memory::{MemoryIo, MemoryPacket};
-    use crate::testing::model::{PORT_MAC, backend, backend_mac, model, service};
+    use crate::testing::model::{PORT, PORT_MAC, backend, backend_mac, model, network, service};
 
     const PING: &[u8] = b"ping";
 
@@ -582,7 +624,7 @@ mod tests {
         fn new(model: Model) -> Self {
             // The backend at .9 has not answered.
             let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
-            let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT_MAC], 1));
+            let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT], 1));
             let (wire, counters) = (MemoryIo::default(), Arc::new(WorkerCounters::new(1)));
             let (punts, punted) = rtrb::RingBuffer::new(4);
             let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
@@ -636,8 +678,13 @@ mod tests {
 
         /// What became of one frame: sent, or gone for exactly one reason that was counted.
         fn fate(&mut self, frame: &[u8]) -> Result<Vec<u8>, Exit> {
+            self.fate_of(frame.to_vec().into())
+        }
+
+        fn fate_of(&mut self, packet: MemoryPacket) -> Result<Vec<u8>, Exit> {
             let before = self.reasons();
-            self.receive([frame.to_vec()]);
+            self.wire.0.borrow_mut().rx.push_back(packet);
+            self.worker.turn();
             if !self.worker.fragments.is_idle() {
                 self.let_time_pass();
             }
@@ -843,9 +890,13 @@ mod tests {
                 drop(Multicast),
             ),
             ("another station's", eth().to(other).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(), drop(NotOurMac)),
-            ("a VLAN tag", eth().payload(0x8100, &[0; 60]), drop(UnknownVlan)),
-            ("two VLAN tags", eth().payload(0x88a8, &[0; 60]), drop(UnknownVlan)),
-            ("a broadcast with a VLAN tag", eth().to(Mac([0xff; 6])).payload(0x8100, &[0; 60]), drop(UnknownVlan)),
+            ("a VLAN tag", eth().payload(0x8100, &[0, 7, 8, 0, 0]), drop(UnknownVlan)),
+            ("two VLAN tags", eth().tag(0x88a8, 7).tag(0x8100, 8).payload(0x0800, &[0; 60]), drop(UnknownVlan)),
+            (
+                "a broadcast with a VLAN tag",
+                eth().to(Mac([0xff; 6])).tag(0x8100, 7).payload(0x0806, &[0; 60]),
+                drop(UnknownVlan),
+            ),
             ("LLDP to us", eth().payload(0x88cc, &[0; 60]), drop(NotIp)),
             ("an 802.3 length", eth().payload(60, &[0; 60]), drop(NotIp)),
             ("an empty frame", vec![], drop(Runt)),
@@ -895,11 +946,138 @@ mod tests {
 
     fn drop_bytes<T>(_: T) {}
 
+    /// A port with an untagged network, VLAN 100, and VLAN 30 inside VLAN 200.
+    fn with_vlans() -> Rig {
+        let networks = vec![
+            network("lan0", 0, "", &["192.168.0.2/24"]),
+            network("lan0", 0, "100", &["10.1.0.2/24", "fd01::2/64"]),
+            network("lan0", 0, "200.30", &["10.2.0.2/24"]),
+        ];
+        let mut model = Model::new([1; 16], 1_021, networks);
+        for (vip, backend) in [
+            ("192.168.0.101:80", "192.168.0.3"),
+            ("192.168.0.101:81", "10.1.0.4"),
+            ("192.168.0.101:82", "10.2.0.5"),
+            ("10.1.0.101:80", "10.1.0.4"),
+            ("[fd01::101]:80", "fd01::4"),
+        ] {
+            model.add_service(&service(vip, &[(backend, 1)]), &TargetIds::new(vec![])).unwrap();
+        }
+        Rig::new(model)
+    }
+
+    /// Description, the tags that a packet comes with (in the frame, taken out by the device), its port, and the tags that it
+    /// leaves with or why it does not.
+    #[test]
+    fn tags_become_those_of_the_backends_network() {
+        type Tags<'t> = &'t [(u16, u16)];
+        let drop = |reason| Err(Exit::Drop(reason));
+        let (tag, qinq): (Tags<'_>, Tags<'_>) = (&[(0x8100, 100)], &[(0x88a8, 200), (0x8100, 30)]);
+        type Row<'t> = (&'t str, Tags<'t>, [Option<u16>; 2], u16, Result<Tags<'t>, Exit>);
+        let table: [Row<'_>; 24] = [
+            ("none to none", &[], [None; 2], 80, Ok(&[])),
+            ("none to one", &[], [None; 2], 81, Ok(tag)),
+            ("none to two", &[], [None; 2], 82, Ok(qinq)),
+            ("one to none", tag, [None; 2], 80, Ok(&[])),
+            ("one to the same", tag, [None; 2], 81, Ok(tag)),
+            ("one to two", tag, [None; 2], 82, Ok(qinq)),
+            ("two to none", qinq, [None; 2], 80, Ok(&[])),
+            ("two to one", qinq, [None; 2], 81, Ok(tag)),
+            ("two to two", qinq, [None; 2], 82, Ok(qinq)),
+            ("two, both 0x8100", &[(0x8100, 200), (0x8100, 30)], [None; 2], 82, Ok(qinq)),
+            ("a priority stays", &[(0x8100, 0xb064)], [None; 2], 82, Ok(&[(0x88a8, 0xb0c8), (0x8100, 0xb01e)])),
+            (
+                "each of two",
+                &[(0x88a8, 0x20c8), (0x8100, 0xe01e)],
+                [None; 2],
+                82,
+                Ok(&[(0x88a8, 0x20c8), (0x8100, 0xe01e)]),
+            ),
+            ("the outer one for one", &[(0x88a8, 0x20c8), (0x8100, 0xe01e)], [None; 2], 81, Ok(&[(0x8100, 0x2064)])),
+            ("a priority alone is no VLAN", &[(0x8100, 0xa000)], [None; 2], 80, Ok(&[])),
+            ("and stays in one", &[(0x8100, 0xa000)], [None; 2], 81, Ok(&[(0x8100, 0xa064)])),
+            ("taken out, to none", &[], [Some(100), None], 80, Ok(&[])),
+            ("taken out, to one", &[], [None, Some(0x6064)], 81, Ok(&[(0x8100, 0x6064)])),
+            ("both taken out", &[], [Some(200), Some(30)], 82, Ok(qinq)),
+            ("the outer one taken out", &[(0x8100, 30)], [Some(200), None], 81, Ok(tag)),
+            ("no VLAN of ours", &[(0x8100, 101)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+            ("no VLAN of ours, taken out", &[], [Some(101), None], 80, drop(DropReason::UnknownVlan)),
+            ("the outer one alone", &[(0x8100, 200)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+            ("three", &[(0x88a8, 200), (0x8100, 30), (0x8100, 1)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+            ("the reserved one", &[(0x8100, 4095)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+        ];
+        let mut rig = with_vlans();
+        let with = |tags: Tags<'_>| tags.iter().fold(eth(), |eth, &(kind, control)| eth.tag(kind, control));
+        for (description, tags, stripped, port, expected) in table {
+            let frame = |tags| with(tags).ipv4("10.0.0.1", "192.168.0.101").tcp(1234, port).data(b"GET /");
+            let mac = Mac([2, 0, 0, 0, 0, u8::try_from(port - 77).unwrap()]);
+            let expected = expected.map(|tags| [&mac.0[..], &PORT_MAC.0, &frame(tags)[12..]].concat());
+            assert_eq!(rig.fate_of(MemoryPacket { stripped, ..frame(tags).into() }), expected, "{description}");
+        }
+        let v6 = eth().tag(0x8100, 100).ipv6("2001:db8::1", "fd01::101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&v6).unwrap()[12..], v6[12..]);
+        let looped =
+            eth().from(Mac([2, 0, 0, 0, 0, 4])).tag(0x8100, 100).ipv4("10.0.0.1", "10.1.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&looped), Err(Exit::Drop(DropReason::Loop)));
+        let other = eth().to(CLIENT_MAC).tag(0x8100, 100).ipv4("10.0.0.1", "10.1.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&other), Err(Exit::Drop(DropReason::NotOurMac)));
+        for length in 12..22 {
+            let cut = eth().tag(0x88a8, 200).tag(0x8100, 30).payload(0x0800, &[])[..length].to_vec();
+            assert!(matches!(rig.fate(&cut), Err(Exit::Drop(_))), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_tag_needs_room_in_the_buffer() {
+        let mut rig = with_vlans();
+        let frame = || eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 81).syn();
+        let fate = rig.fate_of(MemoryPacket { headroom: 3, ..frame().into() });
+        assert_eq!(fate, Err(Exit::Drop(DropReason::NoHeadroom)));
+        assert!(rig.fate_of(MemoryPacket { headroom: 4, ..frame().into() }).is_ok());
+    }
+
+    #[test]
+    fn a_port_with_vlans_alone_takes_no_untagged_frames() {
+        let mut model = Model::new([1; 16], 1_021, vec![network("lan0", 0, "7", &["192.168.0.2/24"])]);
+        model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &TargetIds::new(vec![])).unwrap();
+        let mut rig = Rig::new(model);
+        let untagged = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&untagged), Err(Exit::Drop(DropReason::UnknownVlan)));
+        let tagged = eth().tag(0x8100, 7).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&tagged).unwrap()[12..], tagged[12..]);
+    }
+
+    #[test]
+    fn the_slow_path_gets_frames_with_all_their_tags() {
+        let mut rig = with_vlans();
+        let arp = |eth: crate::testing::frame::Ethernet| eth.to(Mac([0xff; 6])).payload(0x0806, &[0; 28]);
+        let tagged = arp(eth().tag(0x8100, 100));
+        for (frame, stripped) in [(tagged.clone(), [None; 2]), (arp(eth()), [None, Some(100)])] {
+            let fate = rig.fate_of(MemoryPacket { stripped, ..frame.into() });
+            assert_eq!(fate, Err(Exit::Punt(PuntReason::Arp)));
+            assert_eq!(rig.punted.pop().unwrap().packet.bytes, tagged);
+        }
+    }
+
+    #[test]
+    fn fragments_keep_their_tags_while_they_are_held() {
+        let mut rig = with_vlans();
+        let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
+        let (first, last) = (v4().fragment(0x2000).tcp(1234, 81).data(&[1; 4]), v4().fragment(3).protocol(6, &[2; 72]));
+        let stripped = [None, Some(100)];
+        let packets = [last, first].map(|frame| MemoryPacket { stripped, ..frame.into() });
+        rig.wire.0.borrow_mut().rx.extend(packets);
+        rig.worker.turn();
+        let sent = rig.sent();
+        assert_eq!(sent.len(), 2);
+        assert!(sent.iter().all(|frame| frame[12..16] == [0x81, 0, 0, 100]));
+    }
+
     #[test]
     fn a_wrong_checksum_that_the_nic_found_is_dropped() {
         let mut rig = Rig::example();
         let bytes = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
-        rig.wire.0.borrow_mut().rx.push_back(MemoryPacket { bytes, bad_ip_checksum: true });
+        rig.wire.0.borrow_mut().rx.push_back(MemoryPacket { bad_ip_checksum: true, ..bytes.into() });
         rig.worker.turn();
         assert_eq!(rig.counters.ports[0].drops[DropReason::BadIpChecksum.index()].read(), 1);
     }
@@ -1123,7 +1301,7 @@ mod tests {
         let mut changed = Model::clone(&rig.publisher.current().model);
         let id = "192.168.0.101:81".parse().unwrap();
         changed.add_backend(&id, &backend("192.168.0.4", 1), &TargetIds::new(vec![])).unwrap();
-        rig.publisher.publish(compile(Arc::new(changed), |address| Some(backend_mac(address)), &[PORT_MAC], 2));
+        rig.publisher.publish(compile(Arc::new(changed), |address| Some(backend_mac(address)), &[PORT], 2));
         rig.receive([frame()]);
         assert_eq!(rig.sent().len(), 1);
         assert_eq!(rig.counters.generation.read(), 2);
@@ -1152,7 +1330,7 @@ mod tests {
             if let Some(cut) = cut {
                 frame.truncate(cut.index(frame.len()));
             }
-            let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into());
+            let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into(), 0);
             if let Some((flow, segment)) = parse::plain(&frame, wire_len, PORT_MAC.into()) {
                 prop_assert_eq!(whole, Ok(Headers { flow, payload: Payload::Ports(segment) }));
             }

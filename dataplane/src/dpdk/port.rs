@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ctl::Mac;
 use dpdk_sys::{
-    SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM, SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
-    rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats, rte_ether_addr,
+    SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM, SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP,
+    SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats, rte_ether_addr,
 };
 
 use super::{DpdkError, Eal, Mempool, QueuePair};
@@ -97,6 +97,8 @@ pub struct PortSettings {
     pub device: Device,
     /// Receive and transmit queue pairs.
     pub queues: u16,
+    /// Whether the device is to take VLAN tags out of received frames.
+    pub vlan_strip: bool,
 }
 
 /// Why a port does not open.
@@ -140,6 +142,14 @@ pub enum PortError {
         queues: u16,
         /// What is needed.
         workers: u16,
+    },
+    /// An offload that the operator asks for.
+    #[error("{device} ({driver}) cannot take out VLAN tags: leave the port's vlan_strip out")]
+    NoVlanStrip {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
     },
     /// A step of the set-up failed.
     #[error("{device} ({driver}): {step} failed")]
@@ -362,7 +372,10 @@ fn open_device(
     if settings.queues > 1 && rss == 0 && !matches!(settings.device, Device::Interface { .. }) {
         tracing::warn!("{} ({driver}) has no RSS: all frames may come to one worker", device());
     }
-    configure(number, &info, rss, settings.queues).map_err(fail("configuring"))?;
+    if settings.vlan_strip && info.rx_offload_capa & SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP == 0 {
+        return Err(PortError::NoVlanStrip { device: device(), driver });
+    }
+    configure(number, &info, rss, settings).map_err(fail("configuring"))?;
     set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
     // SAFETY: configured, its queues set up.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
@@ -406,13 +419,17 @@ fn driver_name(info: &rte_eth_dev_info) -> String {
     unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
 }
 
-fn configure(number: u16, info: &rte_eth_dev_info, rss: u64, queues: u16) -> Result<(), DpdkError> {
+fn configure(number: u16, info: &rte_eth_dev_info, rss: u64, settings: &PortSettings) -> Result<(), DpdkError> {
+    let queues = settings.queues;
     let mut conf = rte_eth_conf::default();
     if queues > 1 && rss != 0 {
         conf.rxmode.mq_mode = SHUNT_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = rss;
     }
     conf.rxmode.offloads = SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM & info.rx_offload_capa;
+    if settings.vlan_strip {
+        conf.rxmode.offloads |= SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP;
+    }
     // All mbufs are of one pool, and nobody holds a second reference.
     conf.txmode.offloads = SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE & info.tx_offload_capa;
     // SAFETY: the port exists and is not started; the structure is read during the call.

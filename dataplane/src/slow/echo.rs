@@ -18,8 +18,8 @@ pub fn process(frame: &[u8], view: View<'_>) -> Option<Frame> {
         _ => v6(packet, view)?,
     };
     let [.., high, low] = *ethernet;
-    let bytes = [&ethernet[6..12], &view.local().mac.0, &[high, low], &packet].concat();
-    Some(Frame { port: view.port, bytes })
+    let bytes = [&ethernet[6..12], &view.mac().0, &[high, low], &packet].concat();
+    Some(Frame { network: view.network, bytes })
 }
 
 fn v4(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
@@ -83,7 +83,7 @@ mod tests {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), port: 0 }).map(|frame| frame.bytes)
+        process(frame, View { snapshot: &snapshot(model), network: 0 }).map(|frame| frame.bytes)
     }
 
     fn back() -> crate::testing::frame::Ethernet {

@@ -15,7 +15,7 @@ pub const CLIENT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0xcc]);
 
 /// A frame from a client to `lan0`.
 pub fn eth() -> Ethernet {
-    Ethernet { source: CLIENT_MAC, destination: PORT_MAC }
+    Ethernet { source: CLIENT_MAC, destination: PORT_MAC, tags: [None; 4] }
 }
 
 /// An Ethernet header to put something behind.
@@ -23,6 +23,8 @@ pub fn eth() -> Ethernet {
 pub struct Ethernet {
     source: Mac,
     destination: Mac,
+    /// EtherType and tag control information of each VLAN tag, as they stand in the frame.
+    tags: [Option<[u16; 2]>; 4],
 }
 
 impl Ethernet {
@@ -36,9 +38,17 @@ impl Ethernet {
         Ethernet { destination, ..self }
     }
 
+    /// With a VLAN tag (one more): its EtherType, and its priority and VLAN id.
+    pub fn tag(mut self, ethertype: u16, control: u16) -> Self {
+        let free = self.tags.iter_mut().find(|tag| tag.is_none()).expect("four tags are enough");
+        *free = Some([ethertype, control]);
+        self
+    }
+
     /// Any payload under any EtherType.
     pub fn payload(self, ethertype: u16, payload: &[u8]) -> Vec<u8> {
-        [&self.destination.0[..], &self.source.0, &ethertype.to_be_bytes(), payload].concat()
+        let tags: Vec<u8> = self.tags.into_iter().flatten().flatten().flat_map(u16::to_be_bytes).collect();
+        [&self.destination.0[..], &self.source.0, &tags, &ethertype.to_be_bytes(), payload].concat()
     }
 
     /// An IPv4 packet from one address to another.
@@ -76,7 +86,7 @@ pub struct Ip {
 
 impl Ip {
     const EMPTY: Ip = Ip {
-        ethernet: Ethernet { source: CLIENT_MAC, destination: PORT_MAC },
+        ethernet: Ethernet { source: CLIENT_MAC, destination: PORT_MAC, tags: [None; 4] },
         source: IpAddress::Ipv4(Ipv4Addr::UNSPECIFIED),
         destination: IpAddress::Ipv4(Ipv4Addr::UNSPECIFIED),
         fragment: 0,

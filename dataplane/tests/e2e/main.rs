@@ -12,4 +12,5 @@ mod fragments;
 mod handover;
 mod http;
 mod lab;
+mod vlan;
 mod wire;
