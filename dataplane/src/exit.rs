@@ -12,6 +12,8 @@ pub enum Exit {
     DropOf(DropReason, u32),
     /// It is given to the slow path.
     Punt(PuntReason),
+    /// It is larger than this MTU of the port towards its backend, and its sender may be told so.
+    TooBig(u16),
     /// It is held until the first fragment of its packet comes.
     Hold,
     /// It is passed on to the worker that has its packet's fragments.
@@ -84,6 +86,8 @@ reasons! {
             "Normal in small numbers (LLDP, spanning tree).";
         Truncated = "truncated": "The frame ends before the packet that its headers announce.",
             "Look for an MTU mismatch or a broken sender.";
+        HeadersSplit = "headers_split": "The frame came in several packet buffers, and the first ends within its headers.",
+            "Report the device and its driver: none is known that does this.";
         BadIpHeader = "bad_ip_header": "The IP header contradicts itself: version, header length or extension headers.",
             "Look for a broken sender, or somebody probing.";
         BadIpChecksum = "bad_ip_checksum": "The NIC found a wrong IPv4 header checksum.",
@@ -114,6 +118,9 @@ reasons! {
             "The backend's route to the client points at the director: give it the real gateway.";
         Loop = "loop": "The chosen backend itself sent the frame: it does not own the VIP and routes it back.",
             "Configure the VIP on that backend's loopback (scripts/real-server start VIP).";
+        TooBigUnanswered = "too_big_unanswered": "A packet larger than the MTU of the backend's port, whose sender was not told: too many \
+            at that time, or an ICMP error or later fragment.",
+            "See `too_big`.";
         NoHeadroom = "no_headroom": "The packet buffer had no room before the frame for a VLAN tag.",
             "The device's driver leaves none: take another driver, or untagged backends.";
         TxFull = "tx_full": "The port's transmit queue was full.",
@@ -134,6 +141,8 @@ reasons! {
             "Normal.";
         Echo = "echo": "A ping to a VIP or to an address of ours.",
             "Normal.";
+        TooBig = "too_big": "A packet larger than the MTU of the backend's port; dropped, its sender is told.",
+            "Normal while senders find the path's MTU; else compare the ports' MTUs, or turn off TSO/GSO on a veth sender.";
         OwnAddress = "own_address": "Another packet to an address of the director itself.",
             "Nothing listens there; somebody probes the director.";
     }

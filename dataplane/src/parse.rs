@@ -102,6 +102,10 @@ pub fn plain(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<(Flow, Se
     const V4_TO_PORTS: usize = ETHERNET_HEADER + 20 + 4;
     const V6_TO_PORTS: usize = ETHERNET_HEADER + IPV6_HEADER + 4;
     let head = frame.first_chunk::<V4_TO_PORTS>()?;
+    // A frame of several segments may have the end of its headers in another one.
+    if frame.len() < wire_len {
+        return None;
+    }
     let ethernet = head.first_chunk().expect("it is longer");
     if destination_mac(ethernet) != ours.0 {
         return None;
@@ -153,7 +157,7 @@ fn is_whole(protocol: u8, len: usize) -> bool {
 #[inline]
 pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> Result<Headers, Exit> {
     let Some((ethernet, packet)) = ethernet(frame, tags) else {
-        return Err(DropReason::Runt.into());
+        return Err(short(ETHERNET_HEADER + tags, wire_len, DropReason::Runt));
     };
     let ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
     if destination_mac(&ethernet) != ours.0 {
@@ -167,6 +171,13 @@ pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> R
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(DropReason::UnknownVlan.into()),
         _ => Err(DropReason::NotIp.into()),
     }
+}
+
+/// Why a header of so many bytes is not all in the first segment: the frame, of which there are `len` from there on, has
+/// them in another one; or it does not have them.
+#[cold]
+fn short(header: usize, len: usize, otherwise: DropReason) -> Exit {
+    if header <= len { DropReason::HeadersSplit.into() } else { otherwise.into() }
 }
 
 /// The Ethernet header as it would be without tags, and what is behind it.
@@ -208,7 +219,7 @@ fn to_another_mac(ethernet: &[u8; ETHERNET_HEADER], ethertype: u16, packet: &[u8
 #[inline]
 fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let Some(header) = packet.first_chunk::<20>() else {
-        return Err(DropReason::Truncated.into());
+        return Err(short(20, packet_len, DropReason::Truncated));
     };
     let header_len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -243,7 +254,7 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
 #[inline]
 fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let Some((header, payload)) = packet.split_first_chunk::<IPV6_HEADER>() else {
-        return Err(DropReason::Truncated.into());
+        return Err(short(IPV6_HEADER, packet_len, DropReason::Truncated));
     };
     if header[0] >> 4 != 6 {
         return Err(DropReason::BadIpHeader.into());
@@ -275,6 +286,32 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
         return quoted_v6(destination, l4);
     }
     Ok(Headers { flow: flow(transport), payload })
+}
+
+/// Whether a packet that goes to a backend fits into an MTU; if not, whether its sender may be told: not about ICMP
+/// errors, the only ICMP that goes there (RFC 1122 §3.2.2, RFC 4443 §2.4), nor about later fragments of IPv4.
+#[cold]
+pub fn fits(packet: &[u8], mtu: u16) -> Result<(), Exit> {
+    let word = |place| packet.get(place..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_be_bytes);
+    let byte = |place| packet.get(place).copied().unwrap_or(0);
+    let v4 = byte(0) >> 4 == 4;
+    let len = if v4 { usize::from(word(2)) } else { IPV6_HEADER + usize::from(word(4)) };
+    if len <= usize::from(mtu) {
+        return Ok(());
+    }
+    let icmp = if v4 { byte(9) == ICMP } else { upper_v6(packet) == Some(ICMPV6) };
+    if icmp || v4 && word(6) & 0x1fff != 0 {
+        return Err(DropReason::TooBigUnanswered.into());
+    }
+    Err(Exit::TooBig(mtu))
+}
+
+/// The protocol behind the extension headers.
+fn upper_v6(packet: &[u8]) -> Option<u8> {
+    let (header, payload) = packet.split_first_chunk::<IPV6_HEADER>()?;
+    match skip_extensions(header[6], payload, payload.len()).ok()? {
+        Chain::Ends { protocol, .. } | Chain::Fragment { protocol, .. } => Some(protocol),
+    }
 }
 
 /// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792): what quotes the packet that it
@@ -380,7 +417,7 @@ fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chai
             return Err(DropReason::BadIpHeader.into());
         }
         let Some(header) = payload.get(offset..).and_then(|rest| rest.first_chunk::<8>()) else {
-            return Err(DropReason::Truncated.into());
+            return Err(DropReason::HeadersSplit.into());
         };
         offset += match protocol {
             // An "atomic" fragment (RFC 6946) is a whole packet: offset 0, no more to come.
@@ -414,6 +451,7 @@ fn fragmented(
 ) -> Result<(Transport, Payload), Exit> {
     let (transport, segment) = match first.map(|l4| transport(protocol, l4, len)) {
         // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past somebody.
+        Some(Err(exit)) if exit == DropReason::HeadersSplit.into() => return Err(exit),
         Some(Err(_)) => return Err(DropReason::FragmentTiny.into()),
         Some(Ok((transport, Payload::Ports(segment)))) => (transport, segment),
         Some(Ok((transport, _))) => (transport, Segment::Data),
@@ -440,7 +478,7 @@ fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload)
         UDP => 8,
         SCTP => 12, // the common header, RFC 9260 §3.1
         ICMP | ICMPV6 => {
-            let &[kind, ..] = l4 else { return Err(DropReason::Truncated.into()) };
+            let &[kind, ..] = l4 else { return Err(short(1, len, DropReason::Truncated)) };
             let payload = match (protocol, kind) {
                 (ICMP, ECHO_REQUEST) | (ICMPV6, V6_ECHO_REQUEST) => Payload::Echo,
                 (ICMPV6, kind) if NDP.contains(&kind) => Payload::Ndp,
@@ -451,11 +489,11 @@ fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload)
         _ => return Ok((Transport::new(0, 0, protocol), Payload::Other)),
     };
     match l4 {
-        [a, b, c, d, ..] if len >= ports_len => {
+        [a, b, c, d, ..] if l4.len().min(len) >= ports_len => {
             let ports = u32::from_be_bytes([*a, *b, *c, *d]);
             Ok((Transport { ports, protocol }, Payload::Ports(segment(protocol, l4))))
         }
-        _ => Err(DropReason::Truncated.into()),
+        _ => Err(short(ports_len, len, DropReason::Truncated)),
     }
 }
 

@@ -115,7 +115,10 @@ fn word_at(frame: &[u8], place: usize) -> Option<u16> {
 /// The tags that a packet came with; `UnknownVlan` for more than two, which no network has.
 pub fn read<P: Packet>(packet: &P) -> Result<Received, DropReason> {
     let stripped = packet.stripped_tags().into_iter().flatten();
-    Received::new(stripped, packet.data())
+    Received::new(stripped, packet.data()).map_err(|reason| match reason {
+        DropReason::Runt if packet.data().len() < packet.wire_len() => DropReason::HeadersSplit,
+        reason => reason,
+    })
 }
 
 impl Received {
@@ -124,7 +127,7 @@ impl Received {
         let mut tags: ArrayVec<u16, { MOST + 2 }> = stripped.into_iter().collect();
         let mut place = PLACE;
         while tag_at(frame, place) {
-            let control = word_at(frame, place + 2).ok_or(DropReason::Truncated)?;
+            let control = word_at(frame, place + 2).ok_or(DropReason::Runt)?;
             tags.try_push(control).map_err(|_| DropReason::UnknownVlan)?;
             place += TAG;
         }

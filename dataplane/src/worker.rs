@@ -31,6 +31,8 @@ pub struct Punt<P> {
     pub port: usize,
     /// Why it is given away.
     pub reason: PuntReason,
+    /// For [`PuntReason::TooBig`]: what it would have had to fit in.
+    pub mtu: u16,
     /// The frame.
     pub packet: P,
 }
@@ -110,6 +112,7 @@ pub struct Worker<Io: PacketIo> {
     fragments: Fragments<Io::Packet>,
     exceptions: Exceptions,
     echo: TokenBucket,
+    too_big: TokenBucket,
     clock: Clock,
     /// TSC at the end of the last turn.
     last_turn: u64,
@@ -159,6 +162,8 @@ pub struct Memory<P> {
     pub exceptions: Exceptions,
     /// How many pings it may still give to the slow path.
     pub echo: TokenBucket,
+    /// How many senders may still be told that their packets are too big.
+    pub too_big: TokenBucket,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -168,11 +173,24 @@ impl<Io: PacketIo> Worker<Io> {
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
         Rings { punts, outgoing, samples }: Rings<Io::Packet>,
-        Memory { fragments, exceptions, echo }: Memory<Io::Packet>,
+        Memory { fragments, exceptions, echo, too_big }: Memory<Io::Packet>,
         clock: Clock,
     ) -> Self {
         let last_turn = tsc();
-        Worker { ports, snapshots, counters, punts, outgoing, samples, fragments, exceptions, echo, clock, last_turn }
+        Worker {
+            ports,
+            snapshots,
+            counters,
+            punts,
+            outgoing,
+            samples,
+            fragments,
+            exceptions,
+            echo,
+            too_big,
+            clock,
+            last_turn,
+        }
     }
 
     /// Goes by another clock from now on: for tests.
@@ -197,6 +215,7 @@ impl<Io: PacketIo> Worker<Io> {
             fragments: &mut self.fragments,
             exceptions: &mut self.exceptions,
             echo: &mut self.echo,
+            too_big: &mut self.too_big,
             now_ms,
         };
         for port in 0..lane.ports.len() {
@@ -261,6 +280,7 @@ struct Lane<'w, Io: PacketIo> {
     fragments: &'w mut Fragments<Io::Packet>,
     exceptions: &'w mut Exceptions,
     echo: &'w mut TokenBucket,
+    too_big: &'w mut TokenBucket,
     /// When the turn began.
     now_ms: u64,
 }
@@ -458,7 +478,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
 
     /// What does not go to a backend, and is counted under its reason when it is gone for good.
     #[cold]
-    fn leave(&mut self, exit: Exit, mut packet: Io::Packet, port: usize) {
+    fn leave(&mut self, exit: Exit, packet: Io::Packet, port: usize) {
         let counters = &self.counters.ports[port];
         if let Exit::Drop(reason) | Exit::DropOf(reason, _) = exit
             && Sample::wanted(reason)
@@ -475,10 +495,11 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             Exit::Punt(PuntReason::Echo) if !self.echo.take(self.now_ms) => Err(DropReason::EchoLimited),
             // Nor may what is left of it keep ARP out: the upper half of the ring is for what keeps the director alive.
             Exit::Punt(PuntReason::Echo | PuntReason::OwnAddress) if crowded(self.punts) => Err(DropReason::PuntFull),
-            Exit::Punt(reason) => vlan::restore(&mut packet).and_then(|()| {
-                let taken = self.punts.push(Punt { port, reason, packet });
-                taken.map(|()| counters.punts[reason.index()].add(1)).map_err(|_| DropReason::PuntFull)
-            }),
+            Exit::Punt(reason) => self.punt(Punt { port, reason, mtu: 0, packet }),
+            Exit::TooBig(_) if crowded(self.punts) || !self.too_big.take(self.now_ms) => {
+                Err(DropReason::TooBigUnanswered)
+            }
+            Exit::TooBig(mtu) => self.punt(Punt { port, reason: PuntReason::TooBig, mtu, packet }),
             Exit::Hold => match parse_stage(&packet, self.door(port)) {
                 Ok(headers) => self.fragments.hold(&headers, port, packet, self.now_ms),
                 Err(_) => Err(DropReason::FragmentOrphan),
@@ -488,6 +509,15 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         if let Err(reason) = left {
             counters.drops[reason.index()].add(1);
         }
+    }
+
+    /// Gives a frame to the slow path, as it was on the wire.
+    fn punt(&mut self, mut punt: Punt<Io::Packet>) -> Result<(), DropReason> {
+        vlan::restore(&mut punt.packet)?;
+        let count = &self.counters.ports[punt.port].punts[punt.reason.index()];
+        self.punts.push(punt).map_err(|_| DropReason::PuntFull)?;
+        count.add(1);
+        Ok(())
     }
 
     /// Shows the slow path what was dropped, if it has room for an example.
@@ -550,8 +580,10 @@ fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'
     if !target.known {
         return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
     }
-    if !target.tags.is_none() || vlan::is_tagged(packet) {
-        return rewrite_tagged(packet, target);
+    // A frame that fits without looking at what it carries is the rule; padding and tags can make it seem larger.
+    let fits = packet.wire_len() <= usize::from(target.mtu) + parse::ETHERNET_HEADER;
+    if !target.tags.is_none() || vlan::is_tagged(packet) || !fits {
+        return rewrite_with_care(packet, target);
     }
     let macs = packet.data_mut().first_chunk_mut::<12>().expect("a parsed frame has an Ethernet header");
     if macs[6..] == *target.mac() {
@@ -561,14 +593,18 @@ fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'
     Ok(target)
 }
 
-/// From or to a VLAN.
+/// From or to a VLAN, or perhaps larger than the MTU.
 #[cold]
-fn rewrite_tagged<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
+fn rewrite_with_care<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
     let of = |reason| Exit::DropOf(reason, target.service);
     if packet.data()[6..12] == *target.mac() {
         return Err(of(DropReason::Loop));
     }
     let received = vlan::read(packet).map_err(of)?;
+    parse::fits(&packet.data()[parse::ETHERNET_HEADER + received.len..], target.mtu).map_err(|exit| match exit {
+        Exit::Drop(reason) => of(reason),
+        exit => exit,
+    })?;
     vlan::rewrite(packet, &received, &target.macs, target.tags).map_err(of)?;
     Ok(target)
 }
@@ -632,7 +668,12 @@ mod tests {
             let (to_events, samples) = rtrb::RingBuffer::new(4);
             let rings = Rings { punts, outgoing, samples: to_events };
             let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, 0);
-            let memory = Memory { fragments: Fragments::alone(), exceptions, echo: TokenBucket::new(ECHO_RATE, 1) };
+            let memory = Memory {
+                fragments: Fragments::alone(),
+                exceptions,
+                echo: TokenBucket::new(ECHO_RATE, 1),
+                too_big: TokenBucket::new(100, 1),
+            };
             // What is held stays so.
             let clock = Clock::stopped_at(0);
             let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
@@ -945,6 +986,98 @@ mod tests {
     }
 
     fn drop_bytes<T>(_: T) {}
+
+    /// Packets to a backend in an untagged network and to one in a VLAN: 1,500 bytes fit, 1,501 do not.
+    #[test]
+    fn what_does_not_fit_the_backends_port_is_answered_or_counted() {
+        let too_big = Err(Exit::Punt(PuntReason::TooBig));
+        let unanswered = Err(Exit::Drop(DropReason::TooBigUnanswered));
+        let v4 = |port, len: usize| eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, port).data(&vec![7; len - 40]);
+        let v6 = |len: usize| {
+            let ip = eth().tag(0x8100, 100).ipv6("2001:db8::1", "fd01::101").extension(60, &[0; 8]);
+            ip.tcp(1, 80).data(&vec![7; len - 68])
+        };
+        let padded = |frame: Vec<u8>| [frame, vec![0; 400]].concat();
+        let errors = |len: usize| {
+            let reply = eth().ipv4("192.168.0.101", "10.0.0.1").tcp(80, 1234).data(&vec![7; len - 28 - 40]);
+            eth().ipv4("10.0.0.1", "192.168.0.101").icmp(1, 3, 1, &[&[0; 4], &reply[14..]].concat())
+        };
+        let tagged = |len: usize| {
+            eth().tag(0x8100, 0xa000).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).data(&vec![7; len - 40])
+        };
+        let first = eth().ipv4("10.0.0.1", "192.168.0.101").fragment(0x2000).tcp(1, 80).data(&[7; 1_468]);
+        let later = eth().ipv4("10.0.0.1", "192.168.0.101").fragment(186).protocol(6, &[7; 1_488]);
+        let mut rig = with_vlans();
+        for (description, frame, expected) in [
+            ("just fits", v4(80, 1_500), Ok(())),
+            ("a byte too long", v4(80, 1_501), too_big),
+            ("much too long, a super-frame", v4(80, 60_000), too_big),
+            ("just fits a VLAN", v4(81, 1_500), Ok(())),
+            ("a byte too long for a VLAN", v4(81, 1_501), too_big),
+            ("just fits two VLANs", v4(82, 1_500), Ok(())),
+            ("just fits, IPv6", v6(1_500), Ok(())),
+            ("a byte too long, IPv6", v6(1_501), too_big),
+            ("just fits, with a tag less", tagged(1_500), Ok(())),
+            ("just fits, and has padding", padded(v4(80, 1_500)), Ok(())),
+            ("a short one with much padding", padded(v4(80, 1_200)), Ok(())),
+            ("an ICMP error that fits", errors(1_500), Ok(())),
+            ("an ICMP error that does not", errors(1_501), unanswered),
+            ("a first fragment", first, too_big),
+            ("a later fragment", later, unanswered),
+        ] {
+            let fate = rig.fate(&frame).map(drop_bytes);
+            assert_eq!(fate, expected, "{description}");
+            if let Ok(punt) = rig.punted.pop() {
+                assert_eq!((punt.mtu, punt.packet.bytes), (1_500, frame), "{description}");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_of_several_segments_need_their_headers_in_the_first() {
+        let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
+        let v6 = || eth().ipv6("2001:db8::1", "fd00::101");
+        let fragment_header = [0, 0, 0, 1, 0, 0, 0, 7];
+        // Description, frame, and how many bytes the first segment needs.
+        for (description, frame, needed) in [
+            ("TCP", v4().tcp(1, 80).data(&[7; 1_000]), 54),
+            ("IPv4 options", v4().options(&[1; 8]).tcp(1, 80).data(&[7; 1_000]), 62),
+            ("UDP", v4().udp(1, 53, &[7; 1_000]), 42),
+            ("SCTP", v4().protocol(132, &[&[0, 1, 11, 89], &[7; 1_000][..]].concat()), 46),
+            ("IPv6", v6().tcp(1, 80).data(&[7; 1_000]), 74),
+            ("an extension header", v6().extension(60, &[0; 8]).tcp(1, 80).data(&[7; 1_000]), 82),
+            ("a first fragment", v4().fragment(0x2000).udp(1, 53, &[7; 1_000]), 42),
+            ("an IPv6 one", v6().extension(44, &fragment_header).tcp(1, 80).data(&[7; 1_000]), 82),
+            ("a VLAN tag", eth().tag(0x8100, 0).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).data(&[7; 1_000]), 58),
+        ] {
+            let mut rig = Rig::example();
+            for first in 0..frame.len() {
+                let fate = rig.fate_of(MemoryPacket::segmented(frame.clone(), first));
+                if first < needed {
+                    assert_eq!(fate, Err(Exit::Drop(DropReason::HeadersSplit)), "{description}, {first} bytes");
+                } else {
+                    let sent = fate.unwrap_or_else(|exit| panic!("{description}, {first} bytes: {exit:?}"));
+                    assert!(frame.ends_with(&sent[14..]), "{description}, {first} bytes");
+                }
+            }
+        }
+        // What is shorter than it says is so in segments, too.
+        let mut rig = Rig::example();
+        let cut = |frame: Vec<u8>, len| MemoryPacket::segmented(frame[..len].to_vec(), 20);
+        assert_eq!(rig.fate_of(cut(v4().tcp(1, 80).syn(), 30)), Err(Exit::Drop(DropReason::Truncated)));
+        assert_eq!(rig.fate_of(MemoryPacket::segmented(vec![0; 13], 5)), Err(Exit::Drop(DropReason::Runt)));
+    }
+
+    #[test]
+    fn not_everybody_is_told_that_packets_are_too_big() {
+        let mut rig = with_vlans();
+        let frame = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 80).data(&[7; 1_500]);
+        let told = (0..300).filter(|_| {
+            let told = rig.fate(&frame) == Err(Exit::Punt(PuntReason::TooBig));
+            told && rig.punted.pop().is_ok()
+        });
+        assert_eq!(told.count(), 100);
+    }
 
     /// A port with an untagged network, VLAN 100, and VLAN 30 inside VLAN 200.
     fn with_vlans() -> Rig {

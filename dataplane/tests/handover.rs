@@ -129,7 +129,12 @@ impl World {
             (rtrb::RingBuffer::new(4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
         let rings = Rings { punts, outgoing, samples };
         let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, 0);
-        let memory = Memory { fragments: Fragments::alone(), exceptions, echo: TokenBucket::new(1, 1) };
+        let memory = Memory {
+            fragments: Fragments::alone(),
+            exceptions,
+            echo: TokenBucket::new(1, 1),
+            too_big: TokenBucket::new(1, 1),
+        };
         let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, Clock::stopped_at(0));
         World {

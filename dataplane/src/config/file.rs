@@ -39,7 +39,7 @@ pub(super) struct DirectorSection {
     pub(super) socket_group: Option<String>,
     /// "auto", "on" or "off". Default: "auto": hugepages where enough of them are free.
     pub(super) hugepages: Hugepages,
-    /// Packet buffers of 2 KiB. Default: what ports and workers need.
+    /// Packet buffers, of 2 KiB unless AF_PACKET has larger frames. Default: what ports and workers need.
     pub(super) mbufs: Option<u32>,
     /// IPv4 flows that a worker can remember, 16 bytes each. Default: 1048576.
     pub(super) exceptions: Option<usize>,

@@ -8,7 +8,7 @@ use super::{Frame, View};
 use crate::parse::ETHERNET_HEADER;
 
 /// As every host's.
-const HOP_LIMIT: u8 = 64;
+pub(super) const HOP_LIMIT: u8 = 64;
 
 /// The reply: the request with its addresses swapped, sent back to the station that it came from.
 pub fn process(frame: &[u8], view: View<'_>) -> Option<Frame> {
@@ -66,7 +66,7 @@ fn v6(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
 
 /// Whether the request is to us and from a single station that can take an answer. A request "from" an address of ours
 /// would have us answer ourselves.
-fn answerable(source: IpAddr, destination: IpAddr, view: View<'_>) -> bool {
+pub(super) fn answerable(source: IpAddr, destination: IpAddr, view: View<'_>) -> bool {
     let local = |address| view.snapshot.vips.local(address).is_some();
     let broadcast = matches!(source, IpAddr::V4(source) if source.is_broadcast());
     let station = !(source.is_unspecified() || source.is_multicast() || source.is_loopback() || broadcast);

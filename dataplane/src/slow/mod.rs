@@ -15,6 +15,7 @@ pub mod mld;
 pub mod ndp;
 pub mod neighbor;
 pub mod report;
+pub mod too_big;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -209,9 +210,9 @@ impl<S: FrameSource> SlowPath<S> {
                 let Some((tags, frame)) = vlan::untagged(punt.packet.data()) else { continue };
                 // The worker may have had another snapshot.
                 let Some(network) = snapshot.vlans[punt.port].network(tags) else { continue };
-                let Outcome { reply, learned } = process(punt.reason, &frame, View { snapshot, network });
-                // Pings get what room is left by what keeps the director alive.
-                if punt.reason != PuntReason::Echo
+                let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { snapshot, network });
+                // Strangers get what room is left by what keeps the director alive.
+                if !matches!(punt.reason, PuntReason::Echo | PuntReason::TooBig)
                     || self.outgoing.slots() > self.outgoing.buffer().capacity() / 2 + frames.len()
                 {
                     frames.extend(reply);
@@ -267,12 +268,13 @@ impl<S: FrameSource> SlowPath<S> {
     }
 }
 
-/// What comes of a frame.
-pub fn process(reason: PuntReason, frame: &[u8], view: View<'_>) -> Outcome {
+/// What comes of a frame without VLAN tags. `mtu` is that of the port towards the backend, where it does not fit.
+pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Outcome {
     match reason {
         PuntReason::Arp => arp::process(frame, view),
         PuntReason::Ndp => ndp::process(frame, view),
         PuntReason::Echo => Outcome { reply: echo::process(frame, view), learned: None },
+        PuntReason::TooBig => Outcome { reply: too_big::process(frame, mtu, view), learned: None },
         PuntReason::OwnAddress => Outcome::default(),
     }
 }
@@ -332,7 +334,7 @@ mod tests {
         }
 
         fn answers(&mut self, reason: PuntReason, frame: Vec<u8>) -> Vec<Vec<u8>> {
-            self.punts.push(Punt { port: 0, reason, packet: frame.into() }).unwrap();
+            self.punts.push(Punt { port: 0, reason, mtu: 1_400, packet: frame.into() }).unwrap();
             self.turn()
         }
     }
@@ -382,6 +384,17 @@ mod tests {
         assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back().tag(0x8100, 100))]);
         let ping = eth().tag(0x8100, 0xa000).ipv4("10.1.0.9", "192.168.0.101").echo(&[7]);
         assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back())]);
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_is_answered_in_its_vlan() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let sent = eth().tag(0x8100, 100).ipv4("10.1.0.9", "192.168.0.101").tcp(1, 80).data(&[7; 1_460]);
+        let answers = rig.answers(PuntReason::TooBig, sent.clone());
+        let rest = [&[0, 0, 5, 120], &sent[18..18 + 548]].concat();
+        let back = eth().from(PORT_MAC).to(CLIENT_MAC).tag(0x8100, 100).ipv4("10.1.0.2", "10.1.0.9");
+        assert_eq!(answers, [back.dont_fragment().icmp(1, 3, 4, &rest)]);
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub struct Ip {
     destination: IpAddress,
     /// IPv4 flags and fragment offset, as they stand in the header.
     fragment: u16,
+    identification: u16,
     /// IPv4 options, a multiple of four bytes.
     options: Vec<u8>,
     /// IPv6 extension headers: their number and their bytes, whose first is filled in.
@@ -90,6 +91,7 @@ impl Ip {
         source: IpAddress::Ipv4(Ipv4Addr::UNSPECIFIED),
         destination: IpAddress::Ipv4(Ipv4Addr::UNSPECIFIED),
         fragment: 0,
+        identification: 0x4242,
         options: Vec::new(),
         extensions: Vec::new(),
     };
@@ -97,6 +99,13 @@ impl Ip {
     /// IPv4 flags and fragment offset: 0x2000 is "more fragments", the rest the offset in units of eight bytes.
     pub fn fragment(mut self, field: u16) -> Self {
         self.fragment = field;
+        self
+    }
+
+    /// As packets are that have no identification, since they are never fragmented (RFC 6864 §4.1).
+    pub fn dont_fragment(mut self) -> Self {
+        self.fragment = 0x4000;
+        self.identification = 0;
         self
     }
 
@@ -185,7 +194,7 @@ impl Ip {
         packet.set_version(4);
         packet.set_header_len(u8::try_from(header_len).expect("at most 60"));
         packet.set_total_len(total_len);
-        packet.set_ident(0x4242);
+        packet.set_ident(self.identification);
         packet.set_hop_limit(64);
         packet.set_next_header(IpProtocol::from(protocol));
         packet.set_src_addr(source);
