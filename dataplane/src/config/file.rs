@@ -66,7 +66,7 @@ pub(super) struct PortSection {
     pub(super) vlans: Vec<Option<VlanSection>>,
     /// Whether the device is to take VLAN tags out of what it receives. Default: false.
     pub(super) vlan_strip: bool,
-    /// The largest L3 packet in bytes, 1280 to 65000. Default: the interface's; of other devices, 1500.
+    /// The largest L3 packet in bytes, 1280 to 64000. Default: the interface's; of other devices, 1500.
     pub(super) mtu: Option<u32>,
 }
 

@@ -31,7 +31,7 @@ const DEFAULT_EXCEPTIONS: usize = 1 << 20;
 /// Pings a second that are answered: enough for any monitoring, and little work.
 const DEFAULT_ECHO_RATE: u32 = 1_000;
 /// From what IPv6 needs of any link (RFC 8200 §5) to what fits an mbuf's length with Ethernet header and tags.
-const MTUS: std::ops::RangeInclusive<u16> = 1_280..=65_000;
+const MTUS: std::ops::RangeInclusive<u16> = 1_280..=64_000;
 
 /// What `shuntd` is to do, checked.
 #[derive(Debug, Clone)]
@@ -621,8 +621,8 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("device = \"0000:03:00.1\"", "device = \"iface:\"", "iface:eth1"),
             ("\"fd00::2/64\"", "\"192.168.0.0/24\"", "network's own"),
             ("slow_path = 0", "slow_path = 0\nmtu = 9000", "director.mtu"),
-            ("device = ", "mtu = 1000\ndevice = ", "Use 1280 to 65000"),
-            ("device = ", "mtu = 70000\ndevice = ", "Use 1280 to 65000"),
+            ("device = ", "mtu = 1000\ndevice = ", "Use 1280 to 64000"),
+            ("device = ", "mtu = 70000\ndevice = ", "Use 1280 to 64000"),
             ("device = ", "vlan_strip = 1\ndevice = ", "ports[0].vlan_strip"),
             ("device = ", "vlans = [{ id = 4095 }]\ndevice = ", "ports[0].vlans[0].id: \"4095\" is no VLAN"),
             ("device = ", "vlans = [{ id = \"7.0\" }]\ndevice = ", "is no VLAN"),
