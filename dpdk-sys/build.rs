@@ -18,6 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_get_port_by_name",
     "rte_eth_dev_info_get",
     "rte_eth_dev_set_mc_addr_list",
+    "rte_eth_dev_set_mtu",
     "rte_eth_dev_socket_id",
     "rte_eth_dev_start",
     "rte_eth_dev_stop",
@@ -77,7 +78,6 @@ fn main() {
         .clang_args(&flags)
         .allowlist_var("SHUNT_.*")
         .allowlist_var("RTE_PKTMBUF_HEADROOM")
-        .allowlist_var("RTE_MBUF_DEFAULT_BUF_SIZE")
         .allowlist_var("RTE_MAX_ETHPORTS")
         .allowlist_type("rte_mbuf|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|rte_eth_link")
         .derive_default(true)

@@ -216,7 +216,7 @@ pub enum BackendState {
 pub struct Neighbor {
     /// The IP address.
     pub address: IpAddr,
-    /// The port by whose network it is reached.
+    /// The port by whose network it is reached; where that is a VLAN, with its id: `lan0.100`.
     pub port: String,
     /// Its MAC address, where known.
     pub mac: Option<Mac>,
@@ -259,8 +259,11 @@ pub struct Port {
     pub driver: String,
     /// Its MAC address.
     pub mac: Mac,
-    /// The director's own addresses there, with prefix length.
+    /// The director's own addresses there, with prefix length, in the network without VLAN tag.
     pub addresses: Vec<String>,
+    /// The VLANs there.
+    #[serde(default)]
+    pub vlans: Vec<Vlan>,
     /// Whether the link is up.
     pub link_up: bool,
     /// Link speed in Mbit/s; absent where the device knows none.
@@ -283,6 +286,15 @@ pub struct Port {
     pub rx_errors: u64,
     /// Frames the NIC could not be given memory for (`rx_nombuf`).
     pub rx_no_mbuf: u64,
+}
+
+/// A VLAN of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vlan {
+    /// Its VLAN id, or two of them with a point between, the outer one first.
+    pub id: String,
+    /// The director's own addresses there, with prefix length.
+    pub addresses: Vec<String>,
 }
 
 /// A worker.

@@ -92,7 +92,7 @@ const SERVICE: &str = "VIP:PORTS[/PROTOCOL]";
 #[derive(Debug, Args)]
 pub(crate) struct ServiceAddArgs {
     /// The service: a VIP, IPv6 in brackets; a port, a list (80,443), a range (8000-8100) or any; and a protocol,
-    /// without one TCP. As in 192.0.2.1:80 or 192.0.2.1:53/udp.
+    /// without one TCP. As in 192.0.2.1:80, 192.0.2.1:53/udp or 192.0.2.1:2905/sctp.
     #[arg(value_name = SERVICE)]
     service: ServiceId,
     /// How backends are chosen: maglev; sh (by the client's address); or flow by flow: wrr, rr, wlc, lc.

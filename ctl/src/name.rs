@@ -35,7 +35,7 @@ pub enum NameError {
     #[error("\"{0}\" is not the IP address of a backend: write 192.0.2.10 or 2001:db8::10")]
     Backend(String),
     /// A protocol Shunt does not balance.
-    #[error("Protocol \"{0}\" is not known: use tcp or udp")]
+    #[error("Protocol \"{0}\" is not known: use tcp, udp or sctp")]
     Protocol(String),
     /// A scheduler Shunt does not have.
     #[error("Scheduler \"{0}\" is not known: use maglev, sh, wrr, rr, wlc or lc")]
@@ -99,6 +99,8 @@ pub enum Protocol {
     Tcp,
     /// UDP, IP protocol 17.
     Udp,
+    /// SCTP, IP protocol 132.
+    Sctp,
 }
 
 impl Protocol {
@@ -107,6 +109,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
+            Protocol::Sctp => 132,
         }
     }
 
@@ -115,6 +118,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         }
     }
 }
@@ -132,6 +136,7 @@ impl FromStr for Protocol {
         match text.to_ascii_lowercase().as_str() {
             "tcp" => Ok(Protocol::Tcp),
             "udp" => Ok(Protocol::Udp),
+            "sctp" => Ok(Protocol::Sctp),
             _ => Err(NameError::Protocol(text.into())),
         }
     }
@@ -380,7 +385,8 @@ mod tests {
         let service = ServiceId { vip: "2001:db8::1".parse().unwrap(), port: Ports::one(80), protocol: Protocol::Udp };
         assert_eq!(service.to_string(), "[2001:db8::1]:80/udp");
         assert_eq!("[2001:db8::1]:80/udp".parse(), Ok(service));
-        for text in ["192.0.2.1:80,443/tcp", "192.0.2.1:any/udp", "[2001:db8::1]:8000-8100/tcp"] {
+        for text in ["192.0.2.1:80,443/tcp", "192.0.2.1:any/udp", "192.0.2.1:2905/sctp", "[2001:db8::1]:8000-8100/tcp"]
+        {
             assert_eq!(text.parse::<ServiceId>().unwrap().to_string(), text);
         }
         for text in ["192.0.2.1", "2001:db8::1", "2001:db8::1:80", "[192.0.2.1]:80", "192.0.2.1:", "192.0.2.1:http"] {

@@ -217,7 +217,7 @@ fn ports(ports: &[Port]) -> String {
             port.driver.clone(),
             if port.link_up { format!("up{speed}") } else { "down".into() },
             port.mac.to_string(),
-            port.addresses.join("\n"),
+            addresses(port),
             port.mtu.to_string(),
             port.queues.to_string(),
             port.rx_packets.to_string(),
@@ -228,6 +228,15 @@ fn ports(ports: &[Port]) -> String {
         ]);
     }
     finish(&table)
+}
+
+/// One a line, those of a VLAN behind its name.
+fn addresses(port: &Port) -> String {
+    let tagged = port
+        .vlans
+        .iter()
+        .flat_map(|vlan| vlan.addresses.iter().map(move |address| format!("{}.{} {address}", port.name, vlan.id)));
+    port.addresses.iter().cloned().chain(tagged).collect::<Vec<_>>().join("\n")
 }
 
 fn workers(workers: &[Worker]) -> String {

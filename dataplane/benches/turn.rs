@@ -16,7 +16,7 @@ use dataplane::model::compile::compile;
 use dataplane::packet::{BURST, Burst, Packet, PacketIo};
 use dataplane::snapshot::Publisher;
 use dataplane::testing::frame::eth;
-use dataplane::testing::model::{PORT_MAC, backend_mac, model, service};
+use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
 use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
 
 /// A frame that is borrowed from the queue, as an mbuf is from its pool.
@@ -42,6 +42,23 @@ impl Packet for Slot {
     fn bad_ip_checksum(&self) -> bool {
         false
     }
+
+    #[inline(always)]
+    fn has_stripped_tags(&self) -> bool {
+        false
+    }
+
+    fn stripped_tags(&self) -> [Option<u16>; 2] {
+        [None; 2]
+    }
+
+    fn forget_stripped_tags(&mut self) {}
+
+    fn grow_front(&mut self, _bytes: usize) -> bool {
+        false
+    }
+
+    fn shrink_front(&mut self, _bytes: usize) {}
 
     #[inline(always)]
     fn prefetch(&self) {}
@@ -80,7 +97,7 @@ impl PacketIo for Circle {
 
 fn worker(model: Model, frames: Vec<Vec<u8>>) -> (Worker<Circle>, Publisher) {
     let counters = Arc::new(WorkerCounters::new(1));
-    let publisher = Publisher::new(compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT_MAC], 1));
+    let publisher = Publisher::new(compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1));
     let io = Circle { waiting: frames.into_iter().map(|frame| Slot(frame.leak())).collect(), sent: Vec::new() };
     let rings = Rings {
         punts: rtrb::RingBuffer::new(64).0,
@@ -88,7 +105,12 @@ fn worker(model: Model, frames: Vec<Vec<u8>>) -> (Worker<Circle>, Publisher) {
         samples: rtrb::RingBuffer::new(64).0,
     };
     let exceptions = Exceptions::new(Room { v4: 1 << 21, v6: 1 << 19 }, 0);
-    let memory = Memory { fragments: Fragments::alone(), exceptions, echo: TokenBucket::new(1_000, 1) };
+    let memory = Memory {
+        fragments: Fragments::alone(),
+        exceptions,
+        echo: TokenBucket::new(1_000, 1),
+        too_big: TokenBucket::new(100, 1),
+    };
     let ports = vec![WorkerPort::new(io, PORT_MAC)];
     let worker = Worker::new(ports, publisher.reader(), counters, rings, memory, Clock::stopped_at(0));
     (worker, publisher)

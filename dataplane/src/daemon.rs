@@ -17,8 +17,8 @@ use dataplane::config::Config;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
 use dataplane::dpdk::{
-    Device, Eal, EalOptions, Mbuf, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair, RegisteredThread,
-    tsc_hz,
+    Device, Eal, EalOptions, Mbuf, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair, ROOM,
+    RegisteredThread, tsc_hz,
 };
 use dataplane::events::{EventLog, Kind};
 use dataplane::exceptions::Exceptions;
@@ -28,6 +28,7 @@ use dataplane::sample::SAMPLES;
 use dataplane::slow::neighbor::Neighbors;
 use dataplane::slow::report::Reporter;
 use dataplane::slow::{PortControl, SlowPath};
+use dataplane::snapshot::PortLink;
 use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -39,6 +40,10 @@ use tracing::{error, info, warn};
 const RING: usize = 4_096;
 /// How long the slow path rests when it has nothing to do.
 const SLOW_PATH_REST: Duration = Duration::from_micros(500);
+/// Senders that are told, in a second, that their packets are too big.
+const TOO_BIG_RATE: u32 = 100;
+/// The most room of a packet buffer: its length, headroom included, has 16 bits.
+const MOST_ROOM: u16 = u16::MAX - 256;
 /// How often the main thread looks for signals and at its workers.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -55,17 +60,18 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     for port in &config.ports {
         port.device.check().with_context(|| format!("Port {} does not open", port.name))?;
     }
-    let (eal, mempool, hugepages) = start_dpdk(config)?;
+    let mtus = interface_mtus(config)?;
+    let (eal, mempool, hugepages) = start_dpdk(config, &mtus)?;
     let _folder = RuntimeFolder(eal.runtime_folder());
-    let (ports, queues) = open_ports(config, &eal, &mempool)?;
+    let (ports, queues) = open_ports(config, &mtus, &eal, &mempool)?;
 
     let lcores = &config.director.workers;
     let counters: Vec<Arc<WorkerCounters>> =
         lcores.iter().map(|_| Arc::new(WorkerCounters::new(ports.len()))).collect();
     let ids = TargetIds::new(counters.clone());
     let model = config.full_model(&ids).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    let macs = ports.iter().map(|port| port.mac()).collect();
-    let director = Arc::new(Director::new(model, ids, counters, macs));
+    let links = ports.iter().map(|port| PortLink { mac: port.mac(), mtu: port.mtu() }).collect();
+    let director = Arc::new(Director::new(model, ids, counters, links));
     let neighbors = Arc::new(Mutex::new(Neighbors::default()));
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -92,6 +98,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
                 fragments,
                 exceptions: Exceptions::new(config.director.room, worker),
                 echo: TokenBucket::new(config.director.echo_rate, lcores.len()),
+                too_big: TokenBucket::new(TOO_BIG_RATE, lcores.len()),
             },
         };
         room_for_flows = state.memory.exceptions.room();
@@ -165,10 +172,24 @@ fn check_cores(config: &Config) -> anyhow::Result<CpuSet> {
     Ok(allowed)
 }
 
-fn start_dpdk(config: &Config) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)> {
+/// What the ports' MTUs are to be: configured or, of Linux interfaces, those that they have. `None`: the device's own.
+fn interface_mtus(config: &Config) -> anyhow::Result<Vec<Option<u16>>> {
+    let ports = config.ports.iter();
+    let mtus = ports.map(|port| Ok(port.device.interface_mtu(port.mtu)?.or(port.mtu)));
+    mtus.collect()
+}
+
+/// The room of a packet buffer, so that frames fit in that cannot be spread over several.
+fn buffer_room(config: &Config, mtus: &[Option<u16>]) -> u16 {
+    let needs = config.ports.iter().zip(mtus).map(|(port, mtu)| mtu.map_or(0, |mtu| port.device.buffer(mtu)));
+    u16::try_from(needs.max().unwrap_or(0)).unwrap_or(MOST_ROOM).clamp(ROOM, MOST_ROOM)
+}
+
+fn start_dpdk(config: &Config, mtus: &[Option<u16>]) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)> {
     let director = &config.director;
     let mbufs = director.mbufs.unwrap_or_else(|| memory::mbufs(config.ports.len(), director.workers.len()));
-    let memory = memory::choose(director.hugepages, Mempool::bytes(mbufs))?;
+    let room = buffer_room(config, mtus);
+    let memory = memory::choose(director.hugepages, Mempool::bytes(mbufs, room))?;
     match memory {
         PacketMemory::Huge => info!("packet memory: hugepages, {mbufs} buffers"),
         PacketMemory::Plain { mib } => {
@@ -187,7 +208,7 @@ fn start_dpdk(config: &Config) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)>
         extra: director.eal_args.clone(),
     };
     let eal = Eal::init(&options)?;
-    let mempool = Mempool::create(&eal, "shunt", mbufs, -1)?;
+    let mempool = Mempool::create(&eal, "shunt", mbufs, room, -1)?;
     Ok((eal, mempool, memory == PacketMemory::Huge))
 }
 
@@ -203,13 +224,24 @@ fn file_prefix(socket: &Path) -> String {
 /// The open ports, and each worker's queue pairs, one of each port.
 type OpenPorts = (Arc<[Port]>, Vec<Vec<QueuePair>>);
 
-fn open_ports(config: &Config, eal: &Arc<Eal>, mempool: &Arc<Mempool>) -> anyhow::Result<OpenPorts> {
+fn open_ports(
+    config: &Config,
+    mtus: &[Option<u16>],
+    eal: &Arc<Eal>,
+    mempool: &Arc<Mempool>,
+) -> anyhow::Result<OpenPorts> {
     let workers = config.director.workers.len();
     let mut by_worker: Vec<Vec<QueuePair>> = (0..workers).map(|_| Vec::new()).collect();
     let mut ports = Vec::new();
     for (index, configured) in config.ports.iter().enumerate() {
         let queues = u16::try_from(workers).context("There are more workers than a NIC can have queues")?;
-        let settings = PortSettings { index, device: configured.device.clone(), queues };
+        let settings = PortSettings {
+            index,
+            device: configured.device.clone(),
+            queues,
+            vlan_strip: configured.vlan_strip,
+            mtu: mtus[index],
+        };
         warn_of_kernel_addresses(&configured.device);
         let (port, pairs) =
             Port::open(eal, mempool, &settings).with_context(|| format!("Port {} does not open", configured.name))?;

@@ -14,14 +14,14 @@ use hashbrown::HashMap;
 use crate::counters::{TargetIds, WorkerCounters};
 use crate::model::Model;
 use crate::model::compile::compile;
-use crate::snapshot::{Publisher, Snapshot, SnapshotReader};
+use crate::snapshot::{PortLink, Publisher, Snapshot, SnapshotReader};
 
 /// The control side's state.
 #[derive(Debug)]
 pub struct Director {
     ids: Arc<TargetIds>,
     workers: Vec<Arc<WorkerCounters>>,
-    port_macs: Vec<Mac>,
+    ports: Vec<PortLink>,
     /// Who changes the model: one at a time, and without holding up those who only look, or the slow path.
     changing: Mutex<()>,
     state: Mutex<State>,
@@ -37,19 +37,12 @@ struct State {
 }
 
 impl Director {
-    /// With a first model. `port_macs` are in the order of the model's ports.
-    pub fn new(model: Model, ids: Arc<TargetIds>, workers: Vec<Arc<WorkerCounters>>, port_macs: Vec<Mac>) -> Self {
+    /// With a first model. `ports` are those that the model's networks are on.
+    pub fn new(model: Model, ids: Arc<TargetIds>, workers: Vec<Arc<WorkerCounters>>, ports: Vec<PortLink>) -> Self {
         let model = Arc::new(model);
-        let first = compile(model.clone(), |_| None, &port_macs, 1);
+        let first = compile(model.clone(), |_| None, &ports, 1);
         let state = State { model, macs: HashMap::new(), publisher: Publisher::new(first), generation: 1 };
-        Director {
-            ids,
-            workers,
-            port_macs,
-            changing: Mutex::new(()),
-            state: Mutex::new(state),
-            started: Instant::now(),
-        }
+        Director { ids, workers, ports, changing: Mutex::new(()), state: Mutex::new(state), started: Instant::now() }
     }
 
     /// Changes the model: all of it is done and published, or, on an error, none of it. Returns the number of the
@@ -62,7 +55,7 @@ impl Director {
         change(&mut model, &self.ids)?;
         let mut state = self.state();
         state.model = Arc::new(model);
-        Ok(state.publish(&self.port_macs))
+        Ok(state.publish(&self.ports))
     }
 
     /// Tells what MAC addresses the backends have. Publishes if that changes anything. Backends that were added to a
@@ -71,7 +64,7 @@ impl Director {
         let mut state = self.state();
         if state.macs != macs {
             state.macs = macs;
-            state.publish(&self.port_macs);
+            state.publish(&self.ports);
         }
     }
 
@@ -147,10 +140,10 @@ impl Director {
 }
 
 impl State {
-    fn publish(&mut self, port_macs: &[Mac]) -> u64 {
+    fn publish(&mut self, ports: &[PortLink]) -> u64 {
         self.generation += 1;
         let macs = &self.macs;
-        let snapshot = compile(self.model.clone(), |address| macs.get(&address).copied(), port_macs, self.generation);
+        let snapshot = compile(self.model.clone(), |address| macs.get(&address).copied(), ports, self.generation);
         self.publisher.publish(snapshot);
         self.generation
     }
@@ -159,10 +152,10 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::model::{PORT_MAC, backend, ids, model, service};
+    use crate::testing::model::{PORT, backend, ids, model, service};
 
     fn director() -> Director {
-        Director::new(model(), ids(), vec![], vec![PORT_MAC])
+        Director::new(model(), ids(), vec![], vec![PORT])
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub enum Exit {
     DropOf(DropReason, u32),
     /// It is given to the slow path.
     Punt(PuntReason),
+    /// It is larger than this MTU of the port towards its backend, and its sender may be told so.
+    TooBig(u16),
     /// It is held until the first fragment of its packet comes.
     Hold,
     /// It is passed on to the worker that has its packet's fragments.
@@ -78,12 +80,14 @@ reasons! {
             "Normal in small numbers (switches flood); in large ones, check that clients resolve the VIP to this port.";
         Multicast = "multicast": "A broadcast or multicast frame that is neither ARP nor neighbor discovery.",
             "Normal: the chatter of a LAN.";
-        UnknownVlan = "unknown_vlan": "The frame has a VLAN tag, and no network of ours is in that VLAN.",
-            "Make the switch port an access port for the VIP's network.";
+        UnknownVlan = "unknown_vlan": "No network of ours on that port has the frame's VLAN tags; or, where it has none, all of them have tags.",
+            "Compare the port's `vlans` with the VLANs that the switch sends there (`shuntctl port list`).";
         NotIp = "not_ip": "A unicast frame that carries neither IPv4, IPv6 nor ARP.",
             "Normal in small numbers (LLDP, spanning tree).";
         Truncated = "truncated": "The frame ends before the packet that its headers announce.",
             "Look for an MTU mismatch or a broken sender.";
+        HeadersSplit = "headers_split": "The frame came in several packet buffers, and the first ends within its headers.",
+            "Report the device and its driver: none is known that does this.";
         BadIpHeader = "bad_ip_header": "The IP header contradicts itself: version, header length or extension headers.",
             "Look for a broken sender, or somebody probing.";
         BadIpChecksum = "bad_ip_checksum": "The NIC found a wrong IPv4 header checksum.",
@@ -97,7 +101,7 @@ reasons! {
         IcmpQuote = "icmp_quote": "An ICMP error to a VIP that quotes no packet a backend can have sent from it.",
             "Forged errors, or errors about later fragments; look for the sender if there are many.";
         FragmentNoPorts = "fragment_no_ports": "A fragment to a VIP of a protocol without ports, such as a large ping.",
-            "Nothing: services are TCP and UDP; a VIP answers pings that fit the MTU.";
+            "Nothing: services are TCP, UDP and SCTP; a VIP answers pings that fit the MTU.";
         FragmentTiny = "fragment_tiny": "A first fragment that is too short for the ports.",
             "Nobody sends such in earnest; look for the sender.";
         FragmentOrphan = "fragment_orphan": "A later fragment whose first fragment did not come in time.",
@@ -114,6 +118,11 @@ reasons! {
             "The backend's route to the client points at the director: give it the real gateway.";
         Loop = "loop": "The chosen backend itself sent the frame: it does not own the VIP and routes it back.",
             "Configure the VIP on that backend's loopback (scripts/real-server start VIP).";
+        TooBigUnanswered = "too_big_unanswered": "A packet larger than the MTU of the backend's port, whose sender was not told: too many \
+            at that time, or an ICMP error or later fragment.",
+            "See `too_big`.";
+        NoHeadroom = "no_headroom": "The packet buffer had no room before the frame for a VLAN tag.",
+            "The device's driver leaves none: take another driver, or untagged backends.";
         TxFull = "tx_full": "The port's transmit queue was full.",
             "The link is saturated, or the device too slow: see `shuntctl port list`.";
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",
@@ -132,6 +141,8 @@ reasons! {
             "Normal.";
         Echo = "echo": "A ping to a VIP or to an address of ours.",
             "Normal.";
+        TooBig = "too_big": "A packet larger than the MTU of the backend's port; dropped, its sender is told.",
+            "Normal while senders find the path's MTU; else compare the ports' MTUs, or turn off TSO/GSO on a veth sender.";
         OwnAddress = "own_address": "Another packet to an address of the director itself.",
             "Nothing listens there; somebody probes the director.";
     }

@@ -8,7 +8,8 @@
 //! 1. [`parse`]: bytes to [`parse::Headers`], the flow and what it carries; or an early [`exit`] with a named reason.
 //! 2. [`snapshot`]: destination address, port and protocol to a service.
 //! 3. [`flow`]: the flow's keyed hash; [`maglev`]: the hash's slot in the service's table, the backend that has it.
-//! 4. [`worker`]: the backend's and the port's MAC address are written over the frame's first 12 bytes, nothing else;
+//! 4. [`worker`]: the backend's and the port's MAC address are written over the frame's first 12 bytes, and, where one of
+//!    the networks has VLAN [tags](vlan), these; nothing else;
 //!    the frame is [counted](counters) and goes into the transmit burst of the port that the backend is behind.
 //!
 //! What is not for a service (ARP, neighbor discovery, ping) crosses a ring to the [`slow`] path, on a core of its own,
@@ -44,5 +45,6 @@ pub mod schedule;
 pub mod slow;
 pub mod snapshot;
 pub mod testing;
+pub mod vlan;
 pub mod worker;
 pub mod wrr;

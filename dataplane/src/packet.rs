@@ -23,6 +23,21 @@ pub trait Packet {
     /// Whether the NIC has found the IPv4 header checksum wrong.
     fn bad_ip_checksum(&self) -> bool;
 
+    /// Whether the device has taken VLAN tags out of the frame.
+    fn has_stripped_tags(&self) -> bool;
+
+    /// The tag control information of the tags that the device has taken out, the outer one first.
+    fn stripped_tags(&self) -> [Option<u16>; 2];
+
+    /// Forgets these: they have been put back, or replaced.
+    fn forget_stripped_tags(&mut self);
+
+    /// Makes room for so many bytes before the first; their content is arbitrary. Says whether there was room.
+    fn grow_front(&mut self, bytes: usize) -> bool;
+
+    /// Takes so many bytes off the front; the first segment must have them.
+    fn shrink_front(&mut self, bytes: usize);
+
     /// Asks the CPU to fetch what a worker touches first.
     fn prefetch(&self);
 }

@@ -27,8 +27,8 @@ const ETHERTYPE_QINQ: u16 = 0x88a8;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
+const ICMPV6: u8 = 58;
 
 /// What the fast path knows of a packet after parsing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Headers {
 /// What follows the IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// TCP or UDP with both ports. Or an ICMP error about such a packet: then the flow is that of the packet it quotes,
+    /// TCP, UDP or SCTP with both ports. Or an ICMP error about such a packet: then the flow is that of the packet it quotes,
     /// seen from the client, so that the error follows the flow.
     Ports(Segment),
     /// An ICMP or ICMPv6 echo request.
@@ -104,7 +104,9 @@ pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<(Flow,
     // EtherType, version and header length: one load.
     let kind = u32::from_be_bytes([head[12], head[13], head[14], head[15]]) & 0xffff_ff00;
     let fragment = u16::from_be_bytes([head[20], head[21]]) & 0x3fff;
-    if kind != 0x0800_4500 || fragment != 0 || destination_mac(head.first_chunk()?) != ours.0 {
+    // A frame of several segments may have the end of its headers in another one.
+    let split = frame.len() < wire_len;
+    if kind != 0x0800_4500 || fragment != 0 || split || destination_mac(head.first_chunk()?) != ours.0 {
         return None;
     }
     let total_len = usize::from(u16::from_be_bytes([head[16], head[17]]));
@@ -124,7 +126,7 @@ pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<(Flow,
     const L4: usize = ETHERNET_HEADER + IPV6_HEADER;
     let (head, _) = frame.split_first_chunk::<{ L4 + 4 }>()?;
     let kind = u32::from_be_bytes([head[12], head[13], head[14], head[15]]) & 0xffff_f000;
-    if kind != 0x86dd_6000 || destination_mac(head.first_chunk()?) != ours.0 {
+    if kind != 0x86dd_6000 || frame.len() < wire_len || destination_mac(head.first_chunk()?) != ours.0 {
         return None;
     }
     let payload_len = usize::from(u16::from_be_bytes([head[18], head[19]]));
@@ -150,17 +152,17 @@ fn header_len(protocol: u8) -> usize {
 }
 
 /// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may end before `wire_len` (a packet
-/// of several segments), but must hold the headers.
+/// of several segments), but must hold the headers. `tags` bytes of [VLAN tags](crate::vlan) are skipped.
 #[inline]
-pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber) -> Result<Headers, Exit> {
-    let Some((ethernet, packet)) = frame.split_first_chunk::<ETHERNET_HEADER>() else {
-        return Err(DropReason::Runt.into());
+pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> Result<Headers, Exit> {
+    let Some((ethernet, packet)) = ethernet(frame, tags) else {
+        return Err(short(ETHERNET_HEADER + tags, wire_len, DropReason::Runt));
     };
     let ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
-    if destination_mac(ethernet) != ours.0 {
-        return Err(to_another_mac(ethernet, ethertype, packet));
+    if destination_mac(&ethernet) != ours.0 {
+        return Err(to_another_mac(&ethernet, ethertype, packet));
     }
-    let packet_len = wire_len - ETHERNET_HEADER;
+    let packet_len = wire_len - ETHERNET_HEADER - tags;
     match ethertype {
         ETHERTYPE_IPV4 => ipv4(packet, packet_len),
         ETHERTYPE_IPV6 => ipv6(packet, packet_len),
@@ -168,6 +170,24 @@ pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber) -> Result<Headers
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(DropReason::UnknownVlan.into()),
         _ => Err(DropReason::NotIp.into()),
     }
+}
+
+/// Why a header of so many bytes is not all in the first segment: the frame, of which there are `len` from there on, has
+/// them in another one; or it does not have them.
+#[cold]
+fn short(header: usize, len: usize, otherwise: DropReason) -> Exit {
+    if header <= len { DropReason::HeadersSplit.into() } else { otherwise.into() }
+}
+
+/// The Ethernet header as it would be without tags, and what is behind it.
+#[inline]
+fn ethernet(frame: &[u8], tags: usize) -> Option<([u8; ETHERNET_HEADER], &[u8])> {
+    let (addresses, rest) = frame.split_first_chunk::<12>()?;
+    let (ethertype, packet) = rest.get(tags..)?.split_first_chunk::<2>()?;
+    let mut header = [0; ETHERNET_HEADER];
+    header[..12].copy_from_slice(addresses);
+    header[12..].copy_from_slice(ethertype);
+    Some((header, packet))
 }
 
 #[inline]
@@ -198,7 +218,7 @@ fn to_another_mac(ethernet: &[u8; ETHERNET_HEADER], ethertype: u16, packet: &[u8
 #[inline]
 fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let Some(header) = packet.first_chunk::<20>() else {
-        return Err(DropReason::Truncated.into());
+        return Err(short(20, packet_len, DropReason::Truncated));
     };
     let header_len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -233,7 +253,7 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
 #[inline]
 fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let Some((header, payload)) = packet.split_first_chunk::<IPV6_HEADER>() else {
-        return Err(DropReason::Truncated.into());
+        return Err(short(IPV6_HEADER, packet_len, DropReason::Truncated));
     };
     if header[0] >> 4 != 6 {
         return Err(DropReason::BadIpHeader.into());
@@ -248,7 +268,7 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let flow = |transport| Flow::V6 { source, destination, transport };
     let mut protocol = header[6];
     let mut offset = 0;
-    if !matches!(protocol, TCP | UDP) {
+    if !has_ports(protocol) {
         match skip_extensions(protocol, payload, payload_len)? {
             Chain::Ends { protocol: last, offset: at } => (protocol, offset) = (last, at),
             Chain::Fragment { protocol, identification, first } => {
@@ -265,6 +285,32 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
         return quoted_v6(destination, l4);
     }
     Ok(Headers { flow: flow(transport), payload })
+}
+
+/// Whether a packet that goes to a backend fits into an MTU; if not, whether its sender may be told: not about ICMP
+/// errors, the only ICMP that goes there (RFC 1122 §3.2.2, RFC 4443 §2.4), nor about later fragments of IPv4.
+#[cold]
+pub fn fits(packet: &[u8], mtu: u16) -> Result<(), Exit> {
+    let word = |place| packet.get(place..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_be_bytes);
+    let byte = |place| packet.get(place).copied().unwrap_or(0);
+    let v4 = byte(0) >> 4 == 4;
+    let len = if v4 { usize::from(word(2)) } else { IPV6_HEADER + usize::from(word(4)) };
+    if len <= usize::from(mtu) {
+        return Ok(());
+    }
+    let icmp = if v4 { byte(9) == ICMP } else { upper_v6(packet) == Some(ICMPV6) };
+    if icmp || v4 && word(6) & 0x1fff != 0 {
+        return Err(DropReason::TooBigUnanswered.into());
+    }
+    Err(Exit::TooBig(mtu))
+}
+
+/// The protocol behind the extension headers.
+fn upper_v6(packet: &[u8]) -> Option<u8> {
+    let (header, payload) = packet.split_first_chunk::<IPV6_HEADER>()?;
+    match skip_extensions(header[6], payload, payload.len()).ok()? {
+        Chain::Ends { protocol, .. } | Chain::Fragment { protocol, .. } => Some(protocol),
+    }
 }
 
 /// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792): what quotes the packet that it
@@ -370,7 +416,7 @@ fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chai
             return Err(DropReason::BadIpHeader.into());
         }
         let Some(header) = payload.get(offset..).and_then(|rest| rest.first_chunk::<8>()) else {
-            return Err(DropReason::Truncated.into());
+            return Err(DropReason::HeadersSplit.into());
         };
         offset += match protocol {
             // An "atomic" fragment (RFC 6946) is a whole packet: offset 0, no more to come.
@@ -404,6 +450,7 @@ fn fragmented(
 ) -> Result<(Transport, Payload), Exit> {
     let (transport, segment) = match first.map(|l4| transport(protocol, l4, len)) {
         // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past somebody.
+        Some(Err(exit)) if exit == DropReason::HeadersSplit.into() => return Err(exit),
         Some(Err(_)) => return Err(DropReason::FragmentTiny.into()),
         Some(Ok((transport, Payload::Ports(segment)))) => (transport, segment),
         Some(Ok((transport, _))) => (transport, Segment::Data),
@@ -413,8 +460,9 @@ fn fragmented(
 }
 
 /// Whether a protocol's header begins with two ports, and services may be of that protocol.
+#[inline]
 pub fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, TCP | UDP)
+    matches!(protocol, TCP | UDP | SCTP)
 }
 
 /// Reads as much of the L4 header as tells the flow. `len` is the length that the IP header gives it.
@@ -427,8 +475,9 @@ fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload)
     let ports_len = match protocol {
         TCP => 20,
         UDP => 8,
+        SCTP => 12, // the common header, RFC 9260 §3.1
         ICMP | ICMPV6 => {
-            let &[kind, ..] = l4 else { return Err(DropReason::Truncated.into()) };
+            let &[kind, ..] = l4 else { return Err(short(1, len, DropReason::Truncated)) };
             let payload = match (protocol, kind) {
                 (ICMP, ECHO_REQUEST) | (ICMPV6, V6_ECHO_REQUEST) => Payload::Echo,
                 (ICMPV6, kind) if NDP.contains(&kind) => Payload::Ndp,
@@ -439,11 +488,11 @@ fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload)
         _ => return Ok((Transport::new(0, 0, protocol), Payload::Other)),
     };
     match l4 {
-        [a, b, c, d, ..] if len >= ports_len => {
+        [a, b, c, d, ..] if l4.len().min(len) >= ports_len => {
             let ports = u32::from_be_bytes([*a, *b, *c, *d]);
             Ok((Transport { ports, protocol }, Payload::Ports(segment(protocol, l4))))
         }
-        _ => Err(DropReason::Truncated.into()),
+        _ => Err(short(ports_len, len, DropReason::Truncated)),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::flow::{Flow, FlowHasher, Transport};
 use crate::maglev;
 use crate::model::Model;
 use crate::schedule::{Cursor, NOBODY, Schedule};
+use crate::vlan::Tags;
 
 /// All that a worker needs to know.
 #[derive(Debug)]
@@ -32,8 +33,10 @@ pub struct Snapshot {
     pub targets: Box<[Target]>,
     /// By place ([`crate::counters::TargetId`]): where in `targets` the backend is that remembered flows know by it.
     pub places: Box<[Place]>,
-    /// The ports' own addresses, for the slow path.
-    pub ports: Box<[LocalPort]>,
+    /// The networks, in the order of the model's, for the slow path.
+    pub networks: Box<[LocalNetwork]>,
+    /// By port: which VLANs there are.
+    pub vlans: Box<[PortVlans]>,
     /// What the snapshot was made from, for the slow path and for listings.
     pub model: Arc<Model>,
 }
@@ -146,16 +149,21 @@ pub struct Target {
     pub counter: u32,
     /// Where it is counted for the service if it is dropped ([`crate::counters::ServicePlace`]).
     pub service: u32,
+    /// The VLAN tags of the network that it is in.
+    pub tags: Tags,
+    /// The largest L3 packet that the port takes.
+    pub mtu: u16,
 }
 
 impl Target {
-    /// A backend that has `mac`, if it is known, behind the port with `port_mac`.
-    pub fn new(mac: Option<Mac>, port_mac: Mac, port: usize, counter: u32) -> Self {
+    /// A backend in a network that has `mac`, if it is known.
+    pub fn new(mac: Option<Mac>, network: &LocalNetwork, counter: u32) -> Self {
+        let LocalNetwork { port, tags, link, .. } = *network;
         let mut macs = [0; 12];
         macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
-        macs[6..].copy_from_slice(&port_mac.0);
+        macs[6..].copy_from_slice(&link.mac.0);
         let port = u16::try_from(port).expect("DPDK numbers ports with 16 bits");
-        Target { macs, port, known: mac.is_some(), counter, service: 0 }
+        Target { macs, port, known: mac.is_some(), counter, service: 0, tags, mtu: link.mtu }
     }
 
     /// The backend's MAC address, zeros where it is not known.
@@ -165,13 +173,55 @@ impl Target {
     }
 }
 
-/// A port as the slow path sees it.
-#[derive(Debug)]
-pub struct LocalPort {
-    /// Its MAC address.
+/// What a device tells of its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortLink {
+    /// The MAC address.
     pub mac: Mac,
-    /// Its own addresses, the link-local one among them.
+    /// The largest L3 packet.
+    pub mtu: u16,
+}
+
+/// A network as the slow path sees it.
+#[derive(Debug)]
+pub struct LocalNetwork {
+    /// The port that it is on.
+    pub port: usize,
+    /// The VLAN tags that its frames have there.
+    pub tags: Tags,
+    /// The port's MAC address and MTU.
+    pub link: PortLink,
+    /// Our own addresses, the link-local one among them.
     pub addresses: Box<[IpNet]>,
+}
+
+/// A port's networks by their VLAN tags, as numbers in [`Snapshot::networks`].
+#[derive(Debug, Default)]
+pub struct PortVlans {
+    untagged: Option<usize>,
+    tagged: HashMap<Tags, usize>,
+}
+
+impl PortVlans {
+    /// Adds a network.
+    pub fn insert(&mut self, tags: Tags, network: usize) {
+        if tags.is_none() {
+            self.untagged = Some(network);
+        } else {
+            self.tagged.insert(tags, network);
+        }
+    }
+
+    /// Whether frames without tags are for one of them.
+    #[inline]
+    pub fn has_untagged(&self) -> bool {
+        self.untagged.is_some()
+    }
+
+    /// The network whose frames have these tags.
+    pub fn network(&self, tags: Tags) -> Option<usize> {
+        if tags.is_none() { self.untagged } else { self.tagged.get(&tags).copied() }
+    }
 }
 
 /// What a destination address is to us.

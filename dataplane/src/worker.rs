@@ -21,7 +21,8 @@ use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
 use crate::sample::Sample;
 use crate::schedule::NOBODY;
-use crate::snapshot::{LastService, Local, ServiceEntry, Snapshot, SnapshotReader, Target};
+use crate::snapshot::{LastService, Local, PortVlans, ServiceEntry, Snapshot, SnapshotReader, Target};
+use crate::vlan;
 
 /// A frame for the slow path.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Punt<P> {
     pub port: usize,
     /// Why it is given away.
     pub reason: PuntReason,
+    /// For [`PuntReason::TooBig`]: what it would have had to fit in.
+    pub mtu: u16,
     /// The frame.
     pub packet: P,
 }
@@ -109,6 +112,7 @@ pub struct Worker<Io: PacketIo> {
     fragments: Fragments<Io::Packet>,
     exceptions: Exceptions,
     echo: TokenBucket,
+    too_big: TokenBucket,
     clock: Clock,
     /// TSC at the end of the last turn.
     last_turn: u64,
@@ -158,6 +162,8 @@ pub struct Memory<P> {
     pub exceptions: Exceptions,
     /// How many pings it may still give to the slow path.
     pub echo: TokenBucket,
+    /// How many senders may still be told that their packets are too big.
+    pub too_big: TokenBucket,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -167,11 +173,24 @@ impl<Io: PacketIo> Worker<Io> {
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
         Rings { punts, outgoing, samples }: Rings<Io::Packet>,
-        Memory { fragments, exceptions, echo }: Memory<Io::Packet>,
+        Memory { fragments, exceptions, echo, too_big }: Memory<Io::Packet>,
         clock: Clock,
     ) -> Self {
         let last_turn = tsc();
-        Worker { ports, snapshots, counters, punts, outgoing, samples, fragments, exceptions, echo, clock, last_turn }
+        Worker {
+            ports,
+            snapshots,
+            counters,
+            punts,
+            outgoing,
+            samples,
+            fragments,
+            exceptions,
+            echo,
+            too_big,
+            clock,
+            last_turn,
+        }
     }
 
     /// Goes by another clock from now on: for tests.
@@ -196,6 +215,7 @@ impl<Io: PacketIo> Worker<Io> {
             fragments: &mut self.fragments,
             exceptions: &mut self.exceptions,
             echo: &mut self.echo,
+            too_big: &mut self.too_big,
             now_ms,
         };
         for port in 0..lane.ports.len() {
@@ -260,6 +280,7 @@ struct Lane<'w, Io: PacketIo> {
     fragments: &'w mut Fragments<Io::Packet>,
     exceptions: &'w mut Exceptions,
     echo: &'w mut TokenBucket,
+    too_big: &'w mut TokenBucket,
     /// When the turn began.
     now_ms: u64,
 }
@@ -306,7 +327,8 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Takes a burst that came in by a port from parsing to the transmit queues. Returns how many bytes it was.
     #[inline]
     fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) -> u64 {
-        let ours = self.ports[from].mac;
+        let door = self.door(from);
+        let untagged = door.vlans.has_untagged();
         let mut stages = Stages { services: [None; BURST], backends: [&ASK; BURST], targets: [None; BURST] };
         let mut aside =
             Aside { exits: [Exit::Hold; BURST], questions: ArrayVec::new(), answered: 0, last: LastService::default() };
@@ -318,16 +340,16 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             let wire_len = packet.wire_len();
             bytes += wire_len as u64;
             // Each arm knows the IP version of its flow, and the compiler with it.
-            let choice = if packet.bad_ip_checksum() {
+            let choice = if packet.bad_ip_checksum() || packet.has_stripped_tags() || !untagged {
                 None
-            } else if let Some((flow, l4)) = parse::plain_v4(packet.data(), wire_len, ours) {
+            } else if let Some((flow, l4)) = parse::plain_v4(packet.data(), wire_len, door.mac) {
                 self.choice(&flow, l4, &mut aside)
-            } else if let Some((flow, l4)) = parse::plain_v6(packet.data(), wire_len, ours) {
+            } else if let Some((flow, l4)) = parse::plain_v6(packet.data(), wire_len, door.mac) {
                 self.choice(&flow, l4, &mut aside)
             } else {
                 None
             };
-            let choice = choice.or_else(|| self.rare_choice(packet, ours, place, &mut aside));
+            let choice = choice.or_else(|| self.rare_choice(packet, door, place, &mut aside));
             if let Some(choice) = choice {
                 *service = Some(choice.service);
                 *backend = choice.backend;
@@ -403,16 +425,16 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     fn rare_choice(
         &mut self,
         packet: &Io::Packet,
-        ours: MacNumber,
+        door: Door<'w>,
         place: usize,
         aside: &mut Aside<'w>,
     ) -> Option<Choice<'w>> {
-        self.try_choice(packet, ours, aside).inspect_err(|exit| aside.exits[place] = *exit).ok()
+        self.try_choice(packet, door, aside).inspect_err(|exit| aside.exits[place] = *exit).ok()
     }
 
-    fn try_choice(&mut self, packet: &Io::Packet, ours: MacNumber, aside: &mut Aside<'w>) -> Result<Choice<'w>, Exit> {
+    fn try_choice(&mut self, packet: &Io::Packet, door: Door<'w>, aside: &mut Aside<'w>) -> Result<Choice<'w>, Exit> {
         let snapshot = self.snapshot;
-        let headers = self.with_ports(&parse_stage(packet, ours)?)?;
+        let headers = self.with_ports(&parse_stage(packet, door)?)?;
         let Payload::Ports(segment) = headers.payload else { return Err(not_for_a_service(&headers, snapshot)) };
         let Some(service) = snapshot.service(&headers.flow, &mut aside.last) else {
             return Err(not_for_a_service(&headers, snapshot));
@@ -504,11 +526,12 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             Exit::Punt(PuntReason::Echo) if !self.echo.take(self.now_ms) => Err(DropReason::EchoLimited),
             // Nor may what is left of it keep ARP out: the upper half of the ring is for what keeps the director alive.
             Exit::Punt(PuntReason::Echo | PuntReason::OwnAddress) if crowded(self.punts) => Err(DropReason::PuntFull),
-            Exit::Punt(reason) => {
-                let taken = self.punts.push(Punt { port, reason, packet });
-                taken.map(|()| counters.punts[reason.index()].add(1)).map_err(|_| DropReason::PuntFull)
+            Exit::Punt(reason) => self.punt(Punt { port, reason, mtu: 0, packet }),
+            Exit::TooBig(_) if crowded(self.punts) || !self.too_big.take(self.now_ms) => {
+                Err(DropReason::TooBigUnanswered)
             }
-            Exit::Hold => match parse_stage(&packet, self.ports[port].mac) {
+            Exit::TooBig(mtu) => self.punt(Punt { port, reason: PuntReason::TooBig, mtu, packet }),
+            Exit::Hold => match parse_stage(&packet, self.door(port)) {
                 Ok(headers) => self.fragments.hold(&headers, port, packet, self.now_ms),
                 Err(_) => Err(DropReason::FragmentOrphan),
             },
@@ -519,14 +542,29 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         }
     }
 
+    /// Gives a frame to the slow path, as it was on the wire.
+    fn punt(&mut self, mut punt: Punt<Io::Packet>) -> Result<(), DropReason> {
+        vlan::restore(&mut punt.packet)?;
+        let count = &self.counters.ports[punt.port].punts[punt.reason.index()];
+        self.punts.push(punt).map_err(|_| DropReason::PuntFull)?;
+        count.add(1);
+        Ok(())
+    }
+
     /// Shows the slow path what was dropped, if it has room for an example.
     fn show(&mut self, reason: DropReason, packet: &Io::Packet, port: usize) {
         if !self.samples.is_full()
-            && let Ok(headers) = parse_stage(packet, self.ports[port].mac)
+            && let Ok(headers) = parse_stage(packet, self.door(port))
             && let Some(sample) = Sample::new(reason, port, packet.data(), &headers.flow)
         {
             let _ = self.samples.push(sample);
         }
+    }
+
+    /// What frames of a port are checked against.
+    #[inline]
+    fn door(&self, port: usize) -> Door<'w> {
+        Door { mac: self.ports[port].mac, vlans: &self.snapshot.vlans[port] }
     }
 
     fn flush(&mut self) {
@@ -541,25 +579,64 @@ pub fn crowded<T>(ring: &Producer<T>) -> bool {
     ring.slots() <= ring.buffer().capacity() / 2
 }
 
+/// Whose frames a port takes.
+#[derive(Clone, Copy)]
+struct Door<'s> {
+    mac: MacNumber,
+    vlans: &'s PortVlans,
+}
+
 #[inline]
-fn parse_stage<P: Packet>(packet: &P, ours: MacNumber) -> Result<Headers, Exit> {
+fn parse_stage<P: Packet>(packet: &P, door: Door<'_>) -> Result<Headers, Exit> {
     if packet.bad_ip_checksum() {
         return Err(DropReason::BadIpChecksum.into());
     }
-    parse::headers(packet.data(), packet.wire_len(), ours)
+    if vlan::is_tagged(packet) || !door.vlans.has_untagged() {
+        return parse_tagged(packet, door);
+    }
+    parse::headers(packet.data(), packet.wire_len(), door.mac, 0)
 }
 
-/// Addresses the frame to the backend. Nothing behind the Ethernet header's 12 bytes of addresses changes.
+/// On a port with VLANs.
+#[cold]
+fn parse_tagged<P: Packet>(packet: &P, door: Door<'_>) -> Result<Headers, Exit> {
+    let received = vlan::read(packet)?;
+    door.vlans.network(received.tags).ok_or(DropReason::UnknownVlan)?;
+    parse::headers(packet.data(), packet.wire_len(), door.mac, received.len)
+}
+
+/// Addresses the frame to the backend. Nothing but the Ethernet header's 12 bytes of addresses and its VLAN tags changes.
 #[inline(always)]
 fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
     if !target.known {
         return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
+    }
+    // A frame that fits without looking at what it carries is the rule; padding and tags can make it seem larger.
+    let fits = packet.wire_len() <= usize::from(target.mtu) + parse::ETHERNET_HEADER;
+    if !target.tags.is_none() || vlan::is_tagged(packet) || !fits {
+        return rewrite_with_care(packet, target);
     }
     let macs = packet.data_mut().first_chunk_mut::<12>().expect("a parsed frame has an Ethernet header");
     if macs[6..] == *target.mac() {
         return Err(Exit::DropOf(DropReason::Loop, target.service));
     }
     *macs = target.macs;
+    Ok(target)
+}
+
+/// From or to a VLAN, or perhaps larger than the MTU.
+#[cold]
+fn rewrite_with_care<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
+    let of = |reason| Exit::DropOf(reason, target.service);
+    if packet.data()[6..12] == *target.mac() {
+        return Err(of(DropReason::Loop));
+    }
+    let received = vlan::read(packet).map_err(of)?;
+    parse::fits(&packet.data()[parse::ETHERNET_HEADER + received.len..], target.mtu).map_err(|exit| match exit {
+        Exit::Drop(reason) => of(reason),
+        exit => exit,
+    })?;
+    vlan::rewrite(packet, &received, &target.macs, target.tags).map_err(of)?;
     Ok(target)
 }
 
@@ -593,7 +670,7 @@ mod tests {
     use crate::snapshot::Publisher;
     use crate::testing::frame::{CLIENT_MAC, eth};
     use crate::testing::memory::{MemoryIo, MemoryPacket};
-    use crate::testing::model::{PORT_MAC, backend, backend_mac, model, service};
+    use crate::testing::model::{PORT, PORT_MAC, backend, backend_mac, model, network, service};
 
     const PING: &[u8] = b"ping";
 
@@ -614,7 +691,7 @@ mod tests {
         fn new(model: Model) -> Self {
             // The backend at .9 has not answered.
             let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
-            let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT_MAC], 1));
+            let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT], 1));
             let (wire, counters) = (MemoryIo::default(), Arc::new(WorkerCounters::new(1)));
             let (punts, punted) = rtrb::RingBuffer::new(4);
             let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
@@ -622,7 +699,12 @@ mod tests {
             let (to_events, samples) = rtrb::RingBuffer::new(4);
             let rings = Rings { punts, outgoing, samples: to_events };
             let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, 0);
-            let memory = Memory { fragments: Fragments::alone(), exceptions, echo: TokenBucket::new(ECHO_RATE, 1) };
+            let memory = Memory {
+                fragments: Fragments::alone(),
+                exceptions,
+                echo: TokenBucket::new(ECHO_RATE, 1),
+                too_big: TokenBucket::new(100, 1),
+            };
             // What is held stays so.
             let clock = Clock::stopped_at(0);
             let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
@@ -635,6 +717,11 @@ mod tests {
             let ids = TargetIds::new(vec![]);
             let mut dns = service("192.168.0.101:53", &[("192.168.0.5", 1)]);
             dns.service.protocol = Protocol::Udp;
+            let sctp = |vip, backend| {
+                let mut sigtran = service(vip, &[(backend, 1)]);
+                sigtran.service.protocol = Protocol::Sctp;
+                sigtran
+            };
             for service in [
                 service("192.168.0.101:80", &[("192.168.0.3", 1)]),
                 service("192.168.0.101:81", &[]),
@@ -642,6 +729,8 @@ mod tests {
                 service("192.168.0.101:83", &[("192.168.0.3", 0)]),
                 service("[fd00::101]:80", &[("fd00::3", 1)]),
                 dns,
+                sctp("192.168.0.101:2905", "192.168.0.5"),
+                sctp("[fd00::101]:2905", "fd00::5"),
             ] {
                 model.add_service(&service, &ids).unwrap();
             }
@@ -661,8 +750,13 @@ mod tests {
 
         /// What became of one frame: sent, or gone for exactly one reason that was counted.
         fn fate(&mut self, frame: &[u8]) -> Result<Vec<u8>, Exit> {
+            self.fate_of(frame.to_vec().into())
+        }
+
+        fn fate_of(&mut self, packet: MemoryPacket) -> Result<Vec<u8>, Exit> {
             let before = self.reasons();
-            self.receive([frame.to_vec()]);
+            self.wire.0.borrow_mut().rx.push_back(packet);
+            self.worker.turn();
             if !self.worker.fragments.is_idle() {
                 self.let_time_pass();
             }
@@ -714,12 +808,29 @@ mod tests {
         // What a backend has sent to the client, as an ICMP error quotes it: behind four bytes of its own.
         let reply = |client_port, port| eth().ipv4("192.168.0.101", "10.0.0.1").tcp(port, client_port).ack();
         let reply6 = || eth().ipv6("fd00::101", "2001:db8::1");
+        // Ports, verification tag, checksum; what fills the rest is nobody's business.
+        let sctp = |from: u16, to: u16| [&from.to_be_bytes()[..], &to.to_be_bytes(), &[7; 8], &[1, 0, 0, 4]].concat();
         let about = |packet: Vec<u8>| [&[0; 4], &packet[14..]].concat();
         let table = [
             ("a SYN", v4().tcp(1234, 80).syn(), to("192.168.0.3")),
             ("an ACK with data", v4().tcp(1234, 80).data(b"GET /"), to("192.168.0.3")),
             ("over IPv6", v6().tcp(1234, 80).syn(), to("fd00::3")),
             ("a datagram", v4().udp(1234, 53, b"?"), to("192.168.0.5")),
+            ("SCTP", v4().protocol(132, &sctp(5000, 2905)), to("192.168.0.5")),
+            ("SCTP over IPv6", v6().protocol(132, &sctp(5000, 2905)), to("fd00::5")),
+            (
+                "SCTP behind an extension header",
+                v6().extension(60, &[0; 8]).protocol(132, &sctp(1, 2905)),
+                to("fd00::5"),
+            ),
+            ("SCTP to a port of TCP's", v4().protocol(132, &sctp(5000, 80)), drop(NoService)),
+            ("the first fragment of SCTP", v4().fragment(0x2000).protocol(132, &sctp(9, 2905)), to("192.168.0.5")),
+            ("the last fragment of SCTP", v4().fragment(2).protocol(132, &[0; 64]), to("192.168.0.5")),
+            (
+                "an unreachable that quotes SCTP",
+                v4().icmp(1, 3, 4, &about(eth().ipv4("192.168.0.101", "10.0.0.1").protocol(132, &sctp(2905, 9)))),
+                to("192.168.0.5"),
+            ),
             ("a frame padded to the Ethernet minimum", padded(v4().udp(1234, 53, b"")), to("192.168.0.5")),
             ("IPv4 options are legal", v4().options(&[1; 8]).tcp(1234, 80).syn(), to("192.168.0.3")),
             ("an extension header is legal", v6().extension(60, &[0; 8]).tcp(1234, 80).syn(), to("fd00::3")),
@@ -851,9 +962,13 @@ mod tests {
                 drop(Multicast),
             ),
             ("another station's", eth().to(other).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(), drop(NotOurMac)),
-            ("a VLAN tag", eth().payload(0x8100, &[0; 60]), drop(UnknownVlan)),
-            ("two VLAN tags", eth().payload(0x88a8, &[0; 60]), drop(UnknownVlan)),
-            ("a broadcast with a VLAN tag", eth().to(Mac([0xff; 6])).payload(0x8100, &[0; 60]), drop(UnknownVlan)),
+            ("a VLAN tag", eth().payload(0x8100, &[0, 7, 8, 0, 0]), drop(UnknownVlan)),
+            ("two VLAN tags", eth().tag(0x88a8, 7).tag(0x8100, 8).payload(0x0800, &[0; 60]), drop(UnknownVlan)),
+            (
+                "a broadcast with a VLAN tag",
+                eth().to(Mac([0xff; 6])).tag(0x8100, 7).payload(0x0806, &[0; 60]),
+                drop(UnknownVlan),
+            ),
             ("LLDP to us", eth().payload(0x88cc, &[0; 60]), drop(NotIp)),
             ("an 802.3 length", eth().payload(60, &[0; 60]), drop(NotIp)),
             ("an empty frame", vec![], drop(Runt)),
@@ -865,6 +980,7 @@ mod tests {
             ("a byte short", cut(v4().tcp(1, 80).syn(), 53), drop(Truncated)),
             ("a byte short, IPv6", cut(v6().tcp(1, 80).syn(), 73), drop(Truncated)),
             ("a TCP header that does not fit", v4().protocol(6, &[0; 19]), drop(Truncated)),
+            ("an SCTP header that does not fit", v4().protocol(132, &[0; 11]), drop(Truncated)),
             ("a UDP header that does not fit", v6().protocol(17, &[0; 7]), drop(Truncated)),
             ("an empty ICMP message", v4().protocol(1, &[]), drop(Truncated)),
             ("an empty ICMP message with padding", padded(v4().protocol(1, &[])), drop(Truncated)),
@@ -902,11 +1018,230 @@ mod tests {
 
     fn drop_bytes<T>(_: T) {}
 
+    /// Packets to a backend in an untagged network and to one in a VLAN: 1,500 bytes fit, 1,501 do not.
+    #[test]
+    fn what_does_not_fit_the_backends_port_is_answered_or_counted() {
+        let too_big = Err(Exit::Punt(PuntReason::TooBig));
+        let unanswered = Err(Exit::Drop(DropReason::TooBigUnanswered));
+        let v4 = |port, len: usize| eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, port).data(&vec![7; len - 40]);
+        let v6 = |len: usize| {
+            let ip = eth().tag(0x8100, 100).ipv6("2001:db8::1", "fd01::101").extension(60, &[0; 8]);
+            ip.tcp(1, 80).data(&vec![7; len - 68])
+        };
+        let padded = |frame: Vec<u8>| [frame, vec![0; 400]].concat();
+        let errors = |len: usize| {
+            let reply = eth().ipv4("192.168.0.101", "10.0.0.1").tcp(80, 1234).data(&vec![7; len - 28 - 40]);
+            eth().ipv4("10.0.0.1", "192.168.0.101").icmp(1, 3, 1, &[&[0; 4], &reply[14..]].concat())
+        };
+        let tagged = |len: usize| {
+            eth().tag(0x8100, 0xa000).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).data(&vec![7; len - 40])
+        };
+        let first = eth().ipv4("10.0.0.1", "192.168.0.101").fragment(0x2000).tcp(1, 80).data(&[7; 1_468]);
+        let later = eth().ipv4("10.0.0.1", "192.168.0.101").fragment(186).protocol(6, &[7; 1_488]);
+        let mut rig = with_vlans();
+        for (description, frame, expected) in [
+            ("just fits", v4(80, 1_500), Ok(())),
+            ("a byte too long", v4(80, 1_501), too_big),
+            ("much too long, a super-frame", v4(80, 60_000), too_big),
+            ("just fits a VLAN", v4(81, 1_500), Ok(())),
+            ("a byte too long for a VLAN", v4(81, 1_501), too_big),
+            ("just fits two VLANs", v4(82, 1_500), Ok(())),
+            ("just fits, IPv6", v6(1_500), Ok(())),
+            ("a byte too long, IPv6", v6(1_501), too_big),
+            ("just fits, with a tag less", tagged(1_500), Ok(())),
+            ("just fits, and has padding", padded(v4(80, 1_500)), Ok(())),
+            ("a short one with much padding", padded(v4(80, 1_200)), Ok(())),
+            ("an ICMP error that fits", errors(1_500), Ok(())),
+            ("an ICMP error that does not", errors(1_501), unanswered),
+            ("a first fragment", first, too_big),
+            ("a later fragment", later, unanswered),
+        ] {
+            let fate = rig.fate(&frame).map(drop_bytes);
+            assert_eq!(fate, expected, "{description}");
+            if let Ok(punt) = rig.punted.pop() {
+                assert_eq!((punt.mtu, punt.packet.bytes), (1_500, frame), "{description}");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_of_several_segments_need_their_headers_in_the_first() {
+        let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
+        let v6 = || eth().ipv6("2001:db8::1", "fd00::101");
+        let fragment_header = [0, 0, 0, 1, 0, 0, 0, 7];
+        // Description, frame, and how many bytes the first segment needs.
+        for (description, frame, needed) in [
+            ("TCP", v4().tcp(1, 80).data(&[7; 1_000]), 54),
+            ("IPv4 options", v4().options(&[1; 8]).tcp(1, 80).data(&[7; 1_000]), 62),
+            ("UDP", v4().udp(1, 53, &[7; 1_000]), 42),
+            ("SCTP", v4().protocol(132, &[&[0, 1, 11, 89], &[7; 1_000][..]].concat()), 46),
+            ("IPv6", v6().tcp(1, 80).data(&[7; 1_000]), 74),
+            ("an extension header", v6().extension(60, &[0; 8]).tcp(1, 80).data(&[7; 1_000]), 82),
+            ("a first fragment", v4().fragment(0x2000).udp(1, 53, &[7; 1_000]), 42),
+            ("an IPv6 one", v6().extension(44, &fragment_header).tcp(1, 80).data(&[7; 1_000]), 82),
+            ("a VLAN tag", eth().tag(0x8100, 0).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).data(&[7; 1_000]), 58),
+        ] {
+            let mut rig = Rig::example();
+            for first in 0..frame.len() {
+                let fate = rig.fate_of(MemoryPacket::segmented(frame.clone(), first));
+                if first < needed {
+                    assert_eq!(fate, Err(Exit::Drop(DropReason::HeadersSplit)), "{description}, {first} bytes");
+                } else {
+                    let sent = fate.unwrap_or_else(|exit| panic!("{description}, {first} bytes: {exit:?}"));
+                    assert!(frame.ends_with(&sent[14..]), "{description}, {first} bytes");
+                }
+            }
+        }
+        // What is shorter than it says is so in segments, too.
+        let mut rig = Rig::example();
+        let cut = |frame: Vec<u8>, len| MemoryPacket::segmented(frame[..len].to_vec(), 20);
+        assert_eq!(rig.fate_of(cut(v4().tcp(1, 80).syn(), 30)), Err(Exit::Drop(DropReason::Truncated)));
+        assert_eq!(rig.fate_of(MemoryPacket::segmented(vec![0; 13], 5)), Err(Exit::Drop(DropReason::Runt)));
+    }
+
+    #[test]
+    fn not_everybody_is_told_that_packets_are_too_big() {
+        let mut rig = with_vlans();
+        let frame = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 80).data(&[7; 1_500]);
+        let told = (0..300).filter(|_| {
+            let told = rig.fate(&frame) == Err(Exit::Punt(PuntReason::TooBig));
+            told && rig.punted.pop().is_ok()
+        });
+        assert_eq!(told.count(), 100);
+    }
+
+    /// A port with an untagged network, VLAN 100, and VLAN 30 inside VLAN 200.
+    fn with_vlans() -> Rig {
+        let networks = vec![
+            network("lan0", 0, "", &["192.168.0.2/24"]),
+            network("lan0", 0, "100", &["10.1.0.2/24", "fd01::2/64"]),
+            network("lan0", 0, "200.30", &["10.2.0.2/24"]),
+        ];
+        let mut model = Model::new([1; 16], 1_021, networks);
+        for (vip, backend) in [
+            ("192.168.0.101:80", "192.168.0.3"),
+            ("192.168.0.101:81", "10.1.0.4"),
+            ("192.168.0.101:82", "10.2.0.5"),
+            ("10.1.0.101:80", "10.1.0.4"),
+            ("[fd01::101]:80", "fd01::4"),
+        ] {
+            model.add_service(&service(vip, &[(backend, 1)]), &TargetIds::new(vec![])).unwrap();
+        }
+        Rig::new(model)
+    }
+
+    /// Description, the tags that a packet comes with (in the frame, taken out by the device), its port, and the tags that it
+    /// leaves with or why it does not.
+    #[test]
+    fn tags_become_those_of_the_backends_network() {
+        type Tags<'t> = &'t [(u16, u16)];
+        let drop = |reason| Err(Exit::Drop(reason));
+        let (tag, qinq): (Tags<'_>, Tags<'_>) = (&[(0x8100, 100)], &[(0x88a8, 200), (0x8100, 30)]);
+        type Row<'t> = (&'t str, Tags<'t>, [Option<u16>; 2], u16, Result<Tags<'t>, Exit>);
+        let table: [Row<'_>; 24] = [
+            ("none to none", &[], [None; 2], 80, Ok(&[])),
+            ("none to one", &[], [None; 2], 81, Ok(tag)),
+            ("none to two", &[], [None; 2], 82, Ok(qinq)),
+            ("one to none", tag, [None; 2], 80, Ok(&[])),
+            ("one to the same", tag, [None; 2], 81, Ok(tag)),
+            ("one to two", tag, [None; 2], 82, Ok(qinq)),
+            ("two to none", qinq, [None; 2], 80, Ok(&[])),
+            ("two to one", qinq, [None; 2], 81, Ok(tag)),
+            ("two to two", qinq, [None; 2], 82, Ok(qinq)),
+            ("two, both 0x8100", &[(0x8100, 200), (0x8100, 30)], [None; 2], 82, Ok(qinq)),
+            ("a priority stays", &[(0x8100, 0xb064)], [None; 2], 82, Ok(&[(0x88a8, 0xb0c8), (0x8100, 0xb01e)])),
+            (
+                "each of two",
+                &[(0x88a8, 0x20c8), (0x8100, 0xe01e)],
+                [None; 2],
+                82,
+                Ok(&[(0x88a8, 0x20c8), (0x8100, 0xe01e)]),
+            ),
+            ("the outer one for one", &[(0x88a8, 0x20c8), (0x8100, 0xe01e)], [None; 2], 81, Ok(&[(0x8100, 0x2064)])),
+            ("a priority alone is no VLAN", &[(0x8100, 0xa000)], [None; 2], 80, Ok(&[])),
+            ("and stays in one", &[(0x8100, 0xa000)], [None; 2], 81, Ok(&[(0x8100, 0xa064)])),
+            ("taken out, to none", &[], [Some(100), None], 80, Ok(&[])),
+            ("taken out, to one", &[], [None, Some(0x6064)], 81, Ok(&[(0x8100, 0x6064)])),
+            ("both taken out", &[], [Some(200), Some(30)], 82, Ok(qinq)),
+            ("the outer one taken out", &[(0x8100, 30)], [Some(200), None], 81, Ok(tag)),
+            ("no VLAN of ours", &[(0x8100, 101)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+            ("no VLAN of ours, taken out", &[], [Some(101), None], 80, drop(DropReason::UnknownVlan)),
+            ("the outer one alone", &[(0x8100, 200)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+            ("three", &[(0x88a8, 200), (0x8100, 30), (0x8100, 1)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+            ("the reserved one", &[(0x8100, 4095)], [None; 2], 80, drop(DropReason::UnknownVlan)),
+        ];
+        let mut rig = with_vlans();
+        let with = |tags: Tags<'_>| tags.iter().fold(eth(), |eth, &(kind, control)| eth.tag(kind, control));
+        for (description, tags, stripped, port, expected) in table {
+            let frame = |tags| with(tags).ipv4("10.0.0.1", "192.168.0.101").tcp(1234, port).data(b"GET /");
+            let mac = Mac([2, 0, 0, 0, 0, u8::try_from(port - 77).unwrap()]);
+            let expected = expected.map(|tags| [&mac.0[..], &PORT_MAC.0, &frame(tags)[12..]].concat());
+            assert_eq!(rig.fate_of(MemoryPacket { stripped, ..frame(tags).into() }), expected, "{description}");
+        }
+        let v6 = eth().tag(0x8100, 100).ipv6("2001:db8::1", "fd01::101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&v6).unwrap()[12..], v6[12..]);
+        let looped =
+            eth().from(Mac([2, 0, 0, 0, 0, 4])).tag(0x8100, 100).ipv4("10.0.0.1", "10.1.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&looped), Err(Exit::Drop(DropReason::Loop)));
+        let other = eth().to(CLIENT_MAC).tag(0x8100, 100).ipv4("10.0.0.1", "10.1.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&other), Err(Exit::Drop(DropReason::NotOurMac)));
+        for length in 12..22 {
+            let cut = eth().tag(0x88a8, 200).tag(0x8100, 30).payload(0x0800, &[])[..length].to_vec();
+            assert!(matches!(rig.fate(&cut), Err(Exit::Drop(_))), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_tag_needs_room_in_the_buffer() {
+        let mut rig = with_vlans();
+        let frame = || eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 81).syn();
+        let fate = rig.fate_of(MemoryPacket { headroom: 3, ..frame().into() });
+        assert_eq!(fate, Err(Exit::Drop(DropReason::NoHeadroom)));
+        assert!(rig.fate_of(MemoryPacket { headroom: 4, ..frame().into() }).is_ok());
+    }
+
+    #[test]
+    fn a_port_with_vlans_alone_takes_no_untagged_frames() {
+        let mut model = Model::new([1; 16], 1_021, vec![network("lan0", 0, "7", &["192.168.0.2/24"])]);
+        model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &TargetIds::new(vec![])).unwrap();
+        let mut rig = Rig::new(model);
+        let untagged = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&untagged), Err(Exit::Drop(DropReason::UnknownVlan)));
+        let tagged = eth().tag(0x8100, 7).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+        assert_eq!(rig.fate(&tagged).unwrap()[12..], tagged[12..]);
+    }
+
+    #[test]
+    fn the_slow_path_gets_frames_with_all_their_tags() {
+        let mut rig = with_vlans();
+        let arp = |eth: crate::testing::frame::Ethernet| eth.to(Mac([0xff; 6])).payload(0x0806, &[0; 28]);
+        let tagged = arp(eth().tag(0x8100, 100));
+        for (frame, stripped) in [(tagged.clone(), [None; 2]), (arp(eth()), [None, Some(100)])] {
+            let fate = rig.fate_of(MemoryPacket { stripped, ..frame.into() });
+            assert_eq!(fate, Err(Exit::Punt(PuntReason::Arp)));
+            assert_eq!(rig.punted.pop().unwrap().packet.bytes, tagged);
+        }
+    }
+
+    #[test]
+    fn fragments_keep_their_tags_while_they_are_held() {
+        let mut rig = with_vlans();
+        let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
+        let (first, last) = (v4().fragment(0x2000).tcp(1234, 81).data(&[1; 4]), v4().fragment(3).protocol(6, &[2; 72]));
+        let stripped = [None, Some(100)];
+        let packets = [last, first].map(|frame| MemoryPacket { stripped, ..frame.into() });
+        rig.wire.0.borrow_mut().rx.extend(packets);
+        rig.worker.turn();
+        let sent = rig.sent();
+        assert_eq!(sent.len(), 2);
+        assert!(sent.iter().all(|frame| frame[12..16] == [0x81, 0, 0, 100]));
+    }
+
     #[test]
     fn a_wrong_checksum_that_the_nic_found_is_dropped() {
         let mut rig = Rig::example();
         let bytes = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
-        rig.wire.0.borrow_mut().rx.push_back(MemoryPacket { bytes, bad_ip_checksum: true });
+        rig.wire.0.borrow_mut().rx.push_back(MemoryPacket { bad_ip_checksum: true, ..bytes.into() });
         rig.worker.turn();
         assert_eq!(rig.counters.ports[0].drops[DropReason::BadIpChecksum.index()].read(), 1);
     }
@@ -1130,7 +1465,7 @@ mod tests {
         let mut changed = Model::clone(&rig.publisher.current().model);
         let id = "192.168.0.101:81".parse().unwrap();
         changed.add_backend(&id, &backend("192.168.0.4", 1), &TargetIds::new(vec![])).unwrap();
-        rig.publisher.publish(compile(Arc::new(changed), |address| Some(backend_mac(address)), &[PORT_MAC], 2));
+        rig.publisher.publish(compile(Arc::new(changed), |address| Some(backend_mac(address)), &[PORT], 2));
         rig.receive([frame()]);
         assert_eq!(rig.sent().len(), 1);
         assert_eq!(rig.counters.generation.read(), 2);
@@ -1159,7 +1494,7 @@ mod tests {
             if let Some(cut) = cut {
                 frame.truncate(cut.index(frame.len()));
             }
-            let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into());
+            let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into(), 0);
             let plain = [parse::plain_v4, parse::plain_v6].map(|plain| plain(&frame, wire_len, PORT_MAC.into()));
             for (flow, l4) in plain.into_iter().flatten() {
                 let segment = parse::segment(flow.transport().protocol, l4);

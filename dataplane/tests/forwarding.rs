@@ -17,7 +17,7 @@ use dataplane::model::compile::compile;
 use dataplane::snapshot::Publisher;
 use dataplane::testing::frame::{Ethernet, Ip, eth};
 use dataplane::testing::memory::{MemoryIo, MemoryPacket};
-use dataplane::testing::model::{PORT_MAC, backend_mac, model, service};
+use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
 use dataplane::worker::{Clock, Memory, Punt, Rings, Worker, WorkerPort};
 use rtrb::Consumer;
 
@@ -139,13 +139,14 @@ impl Rig {
         }
         // The backends that end in 9 have not answered.
         let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
-        let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT_MAC], 1));
+        let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT], 1));
         let (wire, (to_slow_path, punts)) = (MemoryIo::default(), rtrb::RingBuffer::new(4));
         let (outgoing, samples) = (rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(64).0);
         let memory = Memory {
             fragments: Fragments::alone(),
             exceptions: Exceptions::new(Room { v4: 64, v6: 64 }, 0),
             echo: TokenBucket::new(1_000, 1),
+            too_big: TokenBucket::new(100, 1),
         };
         let worker = Worker::new(
             vec![WorkerPort::new(wire.clone(), PORT_MAC)],

@@ -21,7 +21,7 @@ use dataplane::model::compile::compile;
 use dataplane::snapshot::Publisher;
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryIo;
-use dataplane::testing::model::{PORT_MAC, backend, backend_mac, model};
+use dataplane::testing::model::{PORT, PORT_MAC, backend, backend_mac, model};
 use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
 use proptest::prelude::*;
 
@@ -123,13 +123,18 @@ impl World {
         let ids = TargetIds::new(vec![counters.clone()]);
         let mut model = model();
         model.add_service(&wanted, &ids).unwrap();
-        let publisher = Publisher::new(compile(Arc::new(model.clone()), |a| Some(backend_mac(a)), &[PORT_MAC], 1));
+        let publisher = Publisher::new(compile(Arc::new(model.clone()), |a| Some(backend_mac(a)), &[PORT], 1));
         let wire = MemoryIo::default();
         let (punts, outgoing, samples) =
             (rtrb::RingBuffer::new(4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
         let rings = Rings { punts, outgoing, samples };
         let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, 0);
-        let memory = Memory { fragments: Fragments::alone(), exceptions, echo: TokenBucket::new(1, 1) };
+        let memory = Memory {
+            fragments: Fragments::alone(),
+            exceptions,
+            echo: TokenBucket::new(1, 1),
+            too_big: TokenBucket::new(1, 1),
+        };
         let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, Clock::stopped_at(0));
         World {
@@ -178,7 +183,7 @@ impl World {
         self.generation += 1;
         self.model.join(|_| true);
         let model = Arc::new(self.model.clone());
-        self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT_MAC], self.generation));
+        self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT], self.generation));
         let homeless: HashSet<u8> = (0..6).filter(|&number| !self.serves(number)).collect();
         for flow in &mut self.flows {
             flow.home = flow.home.filter(|home| !homeless.contains(home));

@@ -6,14 +6,17 @@ use ctl::answer;
 
 use super::{Facts, PortFacts};
 use crate::counters::PortCounters;
+use crate::model::{Model, Network};
 
 pub(super) fn ports(facts: &Facts) -> Vec<answer::Port> {
     let model = facts.director.snapshot().model.clone();
-    let ports = facts.ports.iter().zip(model.ports.iter()).enumerate();
-    ports.map(|(number, (port, configured))| one_port(facts, number, port, &configured.addresses)).collect()
+    facts.ports.iter().enumerate().map(|(number, port)| one_port(facts, &model, number, port)).collect()
 }
 
-fn one_port(facts: &Facts, number: usize, port: &PortFacts, addresses: &[ipnet::IpNet]) -> answer::Port {
+fn one_port(facts: &Facts, model: &Model, number: usize, port: &PortFacts) -> answer::Port {
+    let networks = || model.networks.iter().filter(|network| network.port == number);
+    let addresses = |network: &Network| network.addresses.iter().map(ToString::to_string).collect();
+    let (untagged, tagged): (Vec<&Network>, Vec<&Network>) = networks().partition(|network| network.tags.is_none());
     let live = (port.live)();
     let sum = |which: fn(&PortCounters) -> u64| {
         facts.director.workers().iter().map(|worker| which(&worker.ports[number])).sum::<u64>()
@@ -23,7 +26,11 @@ fn one_port(facts: &Facts, number: usize, port: &PortFacts, addresses: &[ipnet::
         device: port.device.clone(),
         driver: port.driver.clone(),
         mac: port.mac,
-        addresses: addresses.iter().map(ToString::to_string).collect(),
+        addresses: untagged.into_iter().flat_map(addresses).collect(),
+        vlans: tagged
+            .into_iter()
+            .map(|network| answer::Vlan { id: network.tags.to_string(), addresses: addresses(network) })
+            .collect(),
         link_up: live.link_up,
         speed_mbps: live.speed_mbps,
         mtu: port.mtu,
@@ -40,13 +47,14 @@ fn one_port(facts: &Facts, number: usize, port: &PortFacts, addresses: &[ipnet::
 
 pub(super) fn neighbors(facts: &Facts) -> Vec<answer::Neighbor> {
     let now = Instant::now();
-    let uses = facts.director.snapshot().model.backend_addresses();
+    let model = facts.director.snapshot().model.clone();
+    let uses = model.backend_addresses();
     let neighbors = facts.neighbors();
     neighbors
         .iter()
         .map(|(&address, neighbor)| answer::Neighbor {
             address,
-            port: facts.ports[neighbor.port].name.clone(),
+            port: model.networks[neighbor.network].name(),
             mac: neighbor.mac,
             state: neighbor.state,
             confirmed_s: neighbor.confirmed.map(|then| now.saturating_duration_since(then).as_secs()),

@@ -39,7 +39,7 @@ pub(super) struct DirectorSection {
     pub(super) socket_group: Option<String>,
     /// "auto", "on" or "off". Default: "auto": hugepages where enough of them are free.
     pub(super) hugepages: Hugepages,
-    /// Packet buffers of 2 KiB. Default: what ports and workers need.
+    /// Packet buffers, of 2 KiB unless AF_PACKET has larger frames. Default: what ports and workers need.
     pub(super) mbufs: Option<u32>,
     /// IPv4 flows that a worker can remember, 16 bytes each. Default: 1048576.
     pub(super) exceptions: Option<usize>,
@@ -59,8 +59,33 @@ pub(super) struct PortSection {
     pub(super) device: Option<String>,
     /// For `iface:`: "af_xdp", "af_packet" or "auto". Default: "auto": AF_XDP, else AF_PACKET.
     pub(super) driver: Option<Driver>,
-    /// The director's own addresses there, with prefix length. Backends must be in one of these networks.
+    /// The director's own addresses there, with prefix length. Backends must be in one of the networks of these, or of a
+    /// VLAN's.
     pub(super) addresses: Vec<String>,
+    /// Networks with VLAN tags. Where there are some and no `addresses`, frames without tags are not taken.
+    pub(super) vlans: Vec<Option<VlanSection>>,
+    /// Whether the device is to take VLAN tags out of what it receives. Default: false.
+    pub(super) vlan_strip: bool,
+    /// The largest L3 packet in bytes, 1280 to 64000. Default: the interface's; of other devices, 1500.
+    pub(super) mtu: Option<u32>,
+}
+
+/// `[[ports.vlans]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct VlanSection {
+    /// 1 to 4094, or "OUTER.INNER" for two tags (QinQ). Required.
+    pub(super) id: Option<VlanNumber>,
+    /// The director's own addresses there, with prefix length.
+    pub(super) addresses: Vec<String>,
+}
+
+/// VLAN tags, as a number or as text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a VLAN, 1 to 4094, or text such as \"200.30\"")]
+pub(super) enum VlanNumber {
+    Number(u64),
+    Text(String),
 }
 
 /// `[[services]]`
@@ -71,7 +96,7 @@ pub(super) struct ServiceSection {
     pub(super) vip: Option<String>,
     /// The L4 port, or "80,443", "8000-8100", "any". Required.
     pub(super) port: Option<PortNumber>,
-    /// "tcp" or "udp". Default: "tcp".
+    /// "tcp", "udp" or "sctp". Default: "tcp".
     pub(super) protocol: Option<String>,
     /// "maglev"; "sh": the same by the client's address; or flow by flow "wrr", "rr", "wlc", "lc". Default: "maglev".
     pub(super) scheduler: Option<String>,

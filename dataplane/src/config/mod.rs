@@ -19,7 +19,8 @@ use crate::dpdk::{Device, Driver};
 use crate::exceptions::Room;
 use crate::maglev;
 use crate::model::{self, Model, ModelError};
-use file::{BackendSection, DirectorSection, File, PortNumber, PortSection, ServiceSection};
+use crate::vlan::Tags;
+use file::{BackendSection, DirectorSection, File, PortNumber, PortSection, ServiceSection, VlanNumber, VlanSection};
 use source::Source;
 
 /// Keys the hashes where the configuration has no `hash_key`: fixed, so that a restart moves no flow.
@@ -29,6 +30,8 @@ const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt-hash-key-0";
 const DEFAULT_EXCEPTIONS: usize = 1 << 20;
 /// Pings a second that are answered: enough for any monitoring, and little work.
 const DEFAULT_ECHO_RATE: u32 = 1_000;
+/// From what IPv6 needs of any link (RFC 8200 §5) to what fits an mbuf's length with Ethernet header and tags.
+const MTUS: std::ops::RangeInclusive<u16> = 1_280..=64_000;
 
 /// What `shuntd` is to do, checked.
 #[derive(Debug, Clone)]
@@ -92,8 +95,39 @@ pub struct Port {
     pub name: String,
     /// Its device.
     pub device: Device,
+    /// The director's own addresses there, in the network without VLAN tags.
+    pub addresses: Vec<IpNet>,
+    /// The networks with VLAN tags.
+    pub vlans: Vec<Vlan>,
+    /// Whether the device is to take tags out of received frames.
+    pub vlan_strip: bool,
+    /// The largest L3 packet; `None`: the device's.
+    pub mtu: Option<u16>,
+}
+
+/// A network of a port with VLAN tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vlan {
+    /// The tags.
+    pub tags: Tags,
     /// The director's own addresses there.
     pub addresses: Vec<IpNet>,
+}
+
+impl Port {
+    /// Its networks. One with VLANs and no addresses of its own has no other network.
+    fn networks(&self, number: usize) -> impl Iterator<Item = model::Network> {
+        let network = move |tags, addresses: &[IpNet]| model::Network {
+            port: number,
+            port_name: self.name.clone(),
+            tags,
+            addresses: addresses.to_vec(),
+        };
+        let has_untagged = !self.addresses.is_empty() || self.vlans.is_empty();
+        let untagged = has_untagged.then(|| network(Tags::NONE, &self.addresses));
+        let tagged = self.vlans.iter().map(move |vlan| network(vlan.tags, &vlan.addresses));
+        untagged.into_iter().chain(tagged)
+    }
 }
 
 /// All that is wrong with a configuration.
@@ -163,9 +197,8 @@ impl Config {
     }
 
     fn model(&self, table_size: u32) -> Model {
-        let ports =
-            self.ports.iter().map(|port| model::Port { name: port.name.clone(), addresses: port.addresses.clone() });
-        Model::new(self.director.hash_key, table_size, ports.collect())
+        let networks = self.ports.iter().enumerate().flat_map(|(number, port)| port.networks(number));
+        Model::new(self.director.hash_key, table_size, networks.collect())
     }
 }
 
@@ -276,10 +309,15 @@ impl Reader {
             if !devices.insert(port.device.to_string()) {
                 self.source.problem(&format!("{key}.device"), "Another port has this device already");
             }
-            for address in &port.addresses {
+            let untagged = (format!("{key}.addresses"), &port.addresses);
+            let tagged = port.vlans.iter().enumerate();
+            let tagged = tagged.map(|(place, vlan)| (format!("{key}.vlans[{place}].addresses"), &vlan.addresses));
+            for (key, address) in
+                [untagged].into_iter().chain(tagged).flat_map(|(k, a)| a.iter().map(move |a| (k.clone(), a)))
+            {
                 if !addresses.insert(address.addr()) {
-                    let message = format!("{} is an address of another port already", address.addr());
-                    self.source.problem(&format!("{key}.addresses"), message);
+                    let message = format!("{} is an address of another port or VLAN already", address.addr());
+                    self.source.problem(&key, message);
                 }
             }
             ports.push(port);
@@ -298,14 +336,51 @@ impl Reader {
                 .inspect_err(|message| self.source.problem(&format!("{key}.device"), message.as_str()))
                 .ok()
         });
-        let addresses = section.addresses.into_iter().enumerate().filter_map(|(index, text)| {
+        let mtu = section.mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(|mtu| MTUS.contains(mtu));
+        if section.mtu.is_some() && mtu.is_none() {
+            let message = format!("Use {} to {}, or leave it out for the device's", MTUS.start(), MTUS.end());
+            self.source.problem(&format!("{key}.mtu"), message);
+        }
+        Port {
+            name,
+            // A name that cannot be twice, so that what lacks a device is not called a duplicate on top.
+            device: device.unwrap_or_else(|| Device::Vdev(format!("({key})"))),
+            addresses: self.own_addresses(key, section.addresses),
+            vlans: self.vlans(key, section.vlans),
+            vlan_strip: section.vlan_strip,
+            mtu,
+        }
+    }
+
+    fn own_addresses(&mut self, key: &str, addresses: Vec<String>) -> Vec<IpNet> {
+        let addresses = addresses.into_iter().enumerate().filter_map(|(index, text)| {
             own_address(&text)
                 .inspect_err(|message| self.source.problem(&format!("{key}.addresses[{index}]"), message.as_str()))
                 .ok()
         });
-        let addresses: Vec<IpNet> = addresses.collect();
-        // A name that cannot be twice, so that what lacks a device is not called a duplicate on top.
-        Port { name, device: device.unwrap_or_else(|| Device::Vdev(format!("({key})"))), addresses }
+        addresses.collect()
+    }
+
+    fn vlans(&mut self, port: &str, sections: Vec<Option<VlanSection>>) -> Vec<Vlan> {
+        let mut vlans: Vec<Vlan> = Vec::new();
+        for (index, section) in sections.into_iter().enumerate() {
+            let Some(section) = section else { continue };
+            let key = format!("{port}.vlans[{index}]");
+            let addresses = self.own_addresses(&key, section.addresses);
+            let text = self.required(&key, "id", section.id).map(|id| match id {
+                VlanNumber::Number(number) => number.to_string(),
+                VlanNumber::Text(text) => text,
+            });
+            match text.map(|text| text.parse::<Tags>()) {
+                Some(Ok(tags)) if vlans.iter().any(|vlan| vlan.tags == tags) => {
+                    self.source.problem(&format!("{key}.id"), format!("This port has VLAN {tags} already"));
+                }
+                Some(Ok(tags)) => vlans.push(Vlan { tags, addresses }),
+                Some(Err(error)) => self.source.problem(&format!("{key}.id"), error.to_string()),
+                None => {}
+            }
+        }
+        vlans
     }
 
     fn services(&mut self, sections: Vec<Option<ServiceSection>>) -> Vec<(String, ServiceAdd)> {
@@ -545,6 +620,30 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("device = \"0000:03:00.1\"", "device = \"eth1\"", "iface:NAME"),
             ("device = \"0000:03:00.1\"", "device = \"iface:\"", "iface:eth1"),
             ("\"fd00::2/64\"", "\"192.168.0.0/24\"", "network's own"),
+            ("slow_path = 0", "slow_path = 0\nmtu = 9000", "director.mtu"),
+            ("device = ", "mtu = 1000\ndevice = ", "Use 1280 to 64000"),
+            ("device = ", "mtu = 70000\ndevice = ", "Use 1280 to 64000"),
+            ("device = ", "vlan_strip = 1\ndevice = ", "ports[0].vlan_strip"),
+            ("device = ", "vlans = [{ id = 4095 }]\ndevice = ", "ports[0].vlans[0].id: \"4095\" is no VLAN"),
+            ("device = ", "vlans = [{ id = \"7.0\" }]\ndevice = ", "is no VLAN"),
+            ("device = ", "vlans = [{ id = 7.5 }]\ndevice = ", "text such as \"200.30\""),
+            (
+                "device = ",
+                "vlans = [{ id = 7 }, { id = \"7\" }]\ndevice = ",
+                "ports[0].vlans[1].id: This port has VLAN 7 already",
+            ),
+            ("device = ", "vlans = [{ addresses = [] }]\ndevice = ", "ports[0].vlans[0].id: Missing"),
+            (
+                "device = ",
+                "vlans = [{ id = 7, addresses = [\"10.0.0.1\"] }]\ndevice = ",
+                "ports[0].vlans[0].addresses[0]",
+            ),
+            (
+                "device = ",
+                "vlans = [{ id = 7, addresses = [\"192.168.0.2/24\"] }]\ndevice = ",
+                "of another port or VLAN already",
+            ),
+            ("device = ", "vlans = [{ id = 7, adresses = [] }]\ndevice = ", "did you mean `addresses`?"),
             ("\"192.168.0.3\"", "\"192.168.0.3:8080\"", "8080"),
             ("\"192.168.0.3\"", "\"10.0.0.3\"", "192.168.0.0/24 (lan0)"),
             ("weight = 3", "weight = 65536", "65535"),
@@ -571,6 +670,24 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             assert!(said.contains(says), "{instead}: {said}");
             assert!(said.contains("shunt.toml:"), "{instead}: {said}");
         }
+    }
+
+    #[test]
+    fn a_port_may_have_networks_with_tags_and_no_other() {
+        let vlans = "[[ports.vlans]]\nid = 100\naddresses = [\"192.168.0.2/24\"]\n\
+                     [[ports.vlans]]\nid = \"200.30\"\naddresses = [\"fd00::2/64\"]";
+        let config = load(&with("addresses = [\"192.168.0.2/24\", \"fd00::2/64\"]", vlans)).unwrap();
+        let networks = |config: &Config| -> Vec<String> {
+            config
+                .model(3)
+                .networks
+                .iter()
+                .map(|network| format!("{} {:?}", network.name(), network.addresses))
+                .collect()
+        };
+        assert_eq!(networks(&config), ["lan0.100 [192.168.0.2/24]", "lan0.200.30 [fd00::2/64]"]);
+        let mixed = with("device = ", "vlans = [{ id = 7, addresses = [\"10.7.0.2/24\"] }]\ndevice = ");
+        assert_eq!(networks(&load(&mixed).unwrap()), ["lan0 [192.168.0.2/24, fd00::2/64]", "lan0.7 [10.7.0.2/24]"]);
     }
 
     #[test]

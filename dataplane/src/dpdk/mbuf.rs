@@ -2,11 +2,17 @@
 
 use std::ptr::NonNull;
 
-use dpdk_sys::{SHUNT_MBUF_F_RX_IP_CKSUM_BAD, SHUNT_MBUF_F_RX_IP_CKSUM_MASK, rte_mbuf};
+use dpdk_sys::{
+    SHUNT_MBUF_F_RX_IP_CKSUM_BAD, SHUNT_MBUF_F_RX_IP_CKSUM_MASK, SHUNT_MBUF_F_RX_QINQ_STRIPPED,
+    SHUNT_MBUF_F_RX_VLAN_STRIPPED, rte_mbuf,
+};
 
 use super::Mempool;
 use super::lcore::prefetch_pointer;
 use crate::packet::Packet;
+
+/// Flags that say that a VLAN tag is not in the frame, but beside it.
+const STRIPPED: u64 = SHUNT_MBUF_F_RX_VLAN_STRIPPED | SHUNT_MBUF_F_RX_QINQ_STRIPPED;
 
 /// A packet buffer, owned: dropping it gives it back to its pool. Sending takes it (see [`super::QueuePair`]).
 ///
@@ -25,8 +31,7 @@ impl Mbuf {
         let raw = unsafe { dpdk_sys::shunt_pktmbuf_alloc(pool.as_ptr()) };
         let mut mbuf = Mbuf(NonNull::new(raw)?);
         let len = u16::try_from(data.len()).ok()?;
-        // SAFETY: `raw` is ours and initialized by the allocation.
-        let header = unsafe { mbuf.0.as_mut() };
+        let header = mbuf.header_mut();
         if header.buf_len - header.data_off < len {
             return None;
         }
@@ -40,6 +45,12 @@ impl Mbuf {
     fn header(&self) -> &rte_mbuf {
         // SAFETY: the pointer is valid while `self` owns it, and nobody else writes to an owned mbuf.
         unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    fn header_mut(&mut self) -> &mut rte_mbuf {
+        // SAFETY: as in `header`, and `self` is borrowed mutably.
+        unsafe { self.0.as_mut() }
     }
 
     /// The first byte of the data.
@@ -75,6 +86,43 @@ impl Packet for Mbuf {
     #[inline(always)]
     fn bad_ip_checksum(&self) -> bool {
         self.header().ol_flags & SHUNT_MBUF_F_RX_IP_CKSUM_MASK == SHUNT_MBUF_F_RX_IP_CKSUM_BAD
+    }
+
+    #[inline(always)]
+    fn has_stripped_tags(&self) -> bool {
+        self.header().ol_flags & STRIPPED != 0
+    }
+
+    fn stripped_tags(&self) -> [Option<u16>; 2] {
+        let header = self.header();
+        let tag = |flag: u64, control: u16| (header.ol_flags & flag != 0).then_some(control);
+        [tag(SHUNT_MBUF_F_RX_QINQ_STRIPPED, header.vlan_tci_outer), tag(SHUNT_MBUF_F_RX_VLAN_STRIPPED, header.vlan_tci)]
+    }
+
+    fn forget_stripped_tags(&mut self) {
+        self.header_mut().ol_flags &= !STRIPPED;
+    }
+
+    fn grow_front(&mut self, bytes: usize) -> bool {
+        let header = self.header_mut();
+        let Ok(count) = u16::try_from(bytes) else { return false };
+        match (header.data_off.checked_sub(count), header.data_len.checked_add(count)) {
+            (Some(offset), Some(len)) => {
+                header.data_off = offset;
+                header.data_len = len;
+                header.pkt_len += u32::from(count);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn shrink_front(&mut self, bytes: usize) {
+        let header = self.header_mut();
+        let count = u16::try_from(bytes).unwrap_or(u16::MAX).min(header.data_len);
+        header.data_off += count;
+        header.data_len -= count;
+        header.pkt_len -= u32::from(count);
     }
 
     #[inline(always)]

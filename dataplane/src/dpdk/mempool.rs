@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use dpdk_sys::{RTE_MBUF_DEFAULT_BUF_SIZE, rte_mempool};
+use dpdk_sys::{RTE_PKTMBUF_HEADROOM, rte_mempool};
 
 use super::{DpdkError, Eal, Mbuf};
 use crate::packet::FrameSource;
@@ -16,11 +16,15 @@ const CACHE: u32 = 256;
 /// it (Programmer's Guide, "Known Issues: rte_ring"). With this one (relaxed tail sync) they do not.
 const RING: &CStr = c"ring_mt_rts";
 
-/// A pool of mbufs of 2 KiB of data room each. Freed with its last holder.
+/// The data room of an mbuf where nothing needs more: what NICs' receive descriptors like best.
+pub const ROOM: u16 = 2_048;
+
+/// A pool of mbufs. Freed with its last holder.
 #[derive(Debug)]
 pub struct Mempool {
     pool: NonNull<rte_mempool>,
     size: u32,
+    room: u16,
     eal: Arc<Eal>,
 }
 
@@ -49,24 +53,35 @@ pub enum MempoolError {
 
 impl Mempool {
     /// About what a pool of that many buffers needs, in bytes.
-    pub fn bytes(mbufs: u32) -> usize {
-        // The mbuf structure, its private part and the object's header: 2,176 + 128 + 64, and the rings.
-        mbufs as usize * 2_400
+    pub fn bytes(mbufs: u32, room: u16) -> usize {
+        // Headroom, the mbuf structure, its private part and the object's header: 128 + 128 + 64, and the rings.
+        mbufs as usize * (usize::from(room) + 352)
     }
 
-    /// Makes a pool. `mbufs` is best a power of two less one.
-    pub fn create(eal: &Arc<Eal>, name: &str, mbufs: u32, socket: i32) -> Result<Arc<Mempool>, MempoolError> {
+    /// Makes a pool of buffers with that data room. `mbufs` is best a power of two less one.
+    pub fn create(
+        eal: &Arc<Eal>,
+        name: &str,
+        mbufs: u32,
+        room: u16,
+        socket: i32,
+    ) -> Result<Arc<Mempool>, MempoolError> {
         let c_name = CString::new(name).expect("pools are named in the code");
-        let room = u16::try_from(RTE_MBUF_DEFAULT_BUF_SIZE).expect("2 KiB and headroom");
+        let size = u16::try_from(RTE_PKTMBUF_HEADROOM).expect("128").saturating_add(room);
         // SAFETY: EAL is initialized, as `eal` shows; the names are NUL-terminated and copied.
         let pool = unsafe {
             let (name, ops) = (c_name.as_ptr(), RING.as_ptr());
-            dpdk_sys::rte_pktmbuf_pool_create_by_ops(name, mbufs, CACHE, 0, room, socket, ops)
+            dpdk_sys::rte_pktmbuf_pool_create_by_ops(name, mbufs, CACHE, 0, size, socket, ops)
         };
         match NonNull::new(pool) {
-            Some(pool) => Ok(Arc::new(Mempool { pool, size: mbufs, eal: eal.clone() })),
-            None => Err(MempoolError::Create { mbufs, mib: Self::bytes(mbufs) >> 20, source: DpdkError::last() }),
+            Some(pool) => Ok(Arc::new(Mempool { pool, size: mbufs, room, eal: eal.clone() })),
+            None => Err(MempoolError::Create { mbufs, mib: Self::bytes(mbufs, room) >> 20, source: DpdkError::last() }),
         }
+    }
+
+    /// The bytes of a frame that one buffer takes.
+    pub fn room(&self) -> u16 {
+        self.room
     }
 
     /// Buffers that are not in use, those in the workers' caches among them.

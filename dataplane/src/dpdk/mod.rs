@@ -17,6 +17,6 @@ pub use eal::{Eal, EalError, EalOptions, Memory, version};
 pub use error::DpdkError;
 pub use lcore::{RegisteredThread, prefetch, tsc, tsc_hz};
 pub use mbuf::Mbuf;
-pub use mempool::{Mempool, MempoolError};
+pub use mempool::{Mempool, MempoolError, ROOM};
 pub use port::{Device, Driver, Link, Port, PortError, PortSettings, PortStats};
 pub use queue::QueuePair;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ctl::Mac;
 use dpdk_sys::{
-    SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM, SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
+    SHUNT_ETH_MQ_RX_RSS, SHUNT_ETH_RSS_FLOWS, SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM, SHUNT_ETH_RX_OFFLOAD_SCATTER,
+    SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP, SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE, SHUNT_ETH_TX_OFFLOAD_MULTI_SEGS,
     rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats, rte_ether_addr,
 };
 
@@ -18,6 +19,19 @@ const DESCRIPTORS: u16 = 1_024;
 
 /// What a VF can ask of its PF (82576, 82599: 30 addresses in a message).
 const MAX_GROUPS: usize = 30;
+
+/// What a frame has besides its L3 packet: Ethernet header, two VLAN tags, checksum.
+const FRAME_OVERHEAD: usize = 14 + 8 + 4;
+/// The largest MTU that AF_XDP and its buffers of 2 KiB take.
+const XDP_MTU: u16 = 2_048 - 14 - 8;
+/// What AF_PACKET's ring has before a frame (`TPACKET2_HDRLEN`), and some room.
+const RING_HEADER: usize = 64;
+/// DPDK's driver takes the ring for one row of frames, the kernel for blocks of whole pages: four frames of so many times
+/// this make a block.
+const RING_UNIT: usize = 1_024;
+
+/// The largest MTU whose frames fit a packet buffer's 16 bits of length, with all that is around them.
+const MOST_MTU: u32 = 64_000;
 
 /// Which device to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +86,38 @@ impl Device {
     }
 }
 
+impl Device {
+    /// The largest L3 packet that a Linux interface takes, after it has been set, if it is to be. `None` for what DPDK has
+    /// for itself: there, [`Port::open`] sets it.
+    pub fn interface_mtu(&self, wanted: Option<u16>) -> Result<Option<u16>, PortError> {
+        let Device::Interface { name, .. } = self else { return Ok(None) };
+        let file = Path::new("/sys/class/net").join(name).join("mtu");
+        let failed = |source| PortError::InterfaceMtu { name: name.clone(), source };
+        if let Some(mtu) = wanted {
+            std::fs::write(&file, mtu.to_string()).map_err(failed)?;
+        }
+        let read = std::fs::read_to_string(&file).map(|text| text.trim().parse::<u32>().unwrap_or(u32::MAX));
+        match (read, wanted) {
+            // More than the buffers can have is the loopback interface's, 65536.
+            (Ok(mtu), _) => Ok(u16::try_from(mtu.min(MOST_MTU)).ok()),
+            (Err(error), Some(_)) => Err(failed(error)),
+            // Where /sys is another network namespace's: DPDK takes it for the usual 1500.
+            (Err(_), None) => Ok(None),
+        }
+    }
+
+    /// The packet buffer that the device's frames need at an MTU, in one piece.
+    pub fn buffer(&self, mtu: u16) -> usize {
+        match self {
+            // AF_PACKET copies a frame of its ring as a whole.
+            Device::Interface { .. } if ring(Some(mtu)).is_empty() => 0,
+            Device::Interface { .. } => usize::from(mtu) + FRAME_OVERHEAD + RING_HEADER + RING_UNIT,
+            // A NIC spreads a frame over several.
+            Device::Pci(_) | Device::Vdev(_) => 0,
+        }
+    }
+}
+
 fn check_pci(devices: &Path, address: &str) -> Result<(), PortError> {
     /// Drivers for user space, and those whose devices DPDK shares with the kernel ("bifurcated").
     const USABLE: [&str; 7] =
@@ -97,6 +143,10 @@ pub struct PortSettings {
     pub device: Device,
     /// Receive and transmit queue pairs.
     pub queues: u16,
+    /// Whether the device is to take VLAN tags out of received frames.
+    pub vlan_strip: bool,
+    /// The largest L3 packet; `None`: the device's.
+    pub mtu: Option<u16>,
 }
 
 /// Why a port does not open.
@@ -140,6 +190,62 @@ pub enum PortError {
         queues: u16,
         /// What is needed.
         workers: u16,
+    },
+    /// The kernel refuses.
+    #[error(
+        "The MTU of {name} cannot be set or read: see `ip -d link show {name}` for what it takes, or leave the port's mtu out"
+    )]
+    InterfaceMtu {
+        /// The interface.
+        name: String,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// Too large for the device.
+    #[error("{device} ({driver}) takes an MTU of {least} to {most}, not {mtu}: set the port's mtu accordingly")]
+    MtuRange {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// The smallest.
+        least: u16,
+        /// The largest.
+        most: u16,
+        /// What is wanted.
+        mtu: u16,
+    },
+    /// Frames that fit no buffer, and a device that does not spread them over several.
+    #[error(
+        "{device} ({driver}) cannot spread frames over several packet buffers of {room} bytes: set the port's mtu to {most} or less"
+    )]
+    NoScatter {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// A buffer's room.
+        room: u16,
+        /// The largest MTU that fits.
+        most: usize,
+    },
+    /// AF_XDP has one page for a frame.
+    #[error(
+        "AF_XDP takes no frames of {mtu} bytes on {name}: set the port's mtu to {XDP_MTU} or less, or its driver to \"af_packet\""
+    )]
+    XdpMtu {
+        /// The interface.
+        name: String,
+        /// What is wanted.
+        mtu: u16,
+    },
+    /// An offload that the operator asks for.
+    #[error("{device} ({driver}) cannot take out VLAN tags: leave the port's vlan_strip out")]
+    NoVlanStrip {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
     },
     /// A step of the set-up failed.
     #[error("{device} ({driver}): {step} failed")]
@@ -242,7 +348,16 @@ impl Port {
                 let xdp = format!("net_af_xdp{}", settings.index);
                 let xdp_args = format!("{xdp},iface={name},queue_count={queues}");
                 let packet = format!("net_af_packet{}", settings.index);
-                let packet_args = format!("{packet},iface={name},qpairs={queues}");
+                let packet_args = format!("{packet},iface={name},qpairs={queues}{}", ring(settings.mtu));
+                let jumbo = settings.mtu.filter(|&mtu| mtu > XDP_MTU);
+                match (driver, jumbo) {
+                    (Driver::AfXdp, Some(mtu)) => return Err(PortError::XdpMtu { name: name.clone(), mtu }),
+                    (Driver::Auto, Some(mtu)) => {
+                        tracing::info!("{name}: AF_XDP takes no frames of {mtu} bytes; taking AF_PACKET");
+                        return attempt(packet_args, packet);
+                    }
+                    _ => {}
+                }
                 match driver {
                     Driver::AfXdp => attempt(xdp_args, xdp),
                     Driver::AfPacket => attempt(packet_args, packet),
@@ -330,6 +445,17 @@ impl Port {
     }
 }
 
+/// AF_PACKET's ring for frames larger than its usual 2 KiB.
+fn ring(mtu: Option<u16>) -> String {
+    match mtu.map(|mtu| usize::from(mtu) + FRAME_OVERHEAD + RING_HEADER) {
+        Some(frame) if frame > 2_048 => {
+            let frame = frame.next_multiple_of(RING_UNIT);
+            format!(",framesz={frame},blocksz={}", frame * 4)
+        }
+        _ => String::new(),
+    }
+}
+
 /// Attaches a device and opens its port. On failure, nothing of it stays.
 fn open_device(
     eal: &Arc<Eal>,
@@ -362,12 +488,19 @@ fn open_device(
     if settings.queues > 1 && rss == 0 && !matches!(settings.device, Device::Interface { .. }) {
         tracing::warn!("{} ({driver}) has no RSS: all frames may come to one worker", device());
     }
-    configure(number, &info, rss, settings.queues).map_err(fail("configuring"))?;
+    let offloads = Offloads::new(settings, &info, &driver, mempool.room())?;
+    configure(number, rss, settings.queues, &offloads).map_err(fail("configuring"))?;
+    if let Some(mtu) = offloads.mtu {
+        set_mtu(number, mtu).map_err(fail("setting the MTU"))?;
+    }
     set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
     // SAFETY: configured, its queues set up.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
     let mac = mac_of(number).map_err(fail("asking for its MAC address"))?;
-    let mtu = mtu_of(number).map_err(fail("asking for its MTU"))?;
+    let mtu = match (&settings.device, settings.mtu) {
+        (Device::Interface { .. }, Some(mtu)) => mtu,
+        _ => mtu_of(number).map_err(fail("asking for its MTU"))?,
+    };
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue)).collect();
     let port = Port { open, device: settings.device.clone(), driver, mac, mtu, queues: settings.queues };
     Ok((port, pairs))
@@ -406,17 +539,66 @@ fn driver_name(info: &rte_eth_dev_info) -> String {
     unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
 }
 
-fn configure(number: u16, info: &rte_eth_dev_info, rss: u64, queues: u16) -> Result<(), DpdkError> {
+/// What a device is asked to do with frames.
+#[derive(Debug, PartialEq, Eq)]
+struct Offloads {
+    rx: u64,
+    tx: u64,
+    /// The MTU, where it is not the device's own nor the kernel's matter.
+    mtu: Option<u16>,
+}
+
+impl Offloads {
+    fn new(settings: &PortSettings, info: &rte_eth_dev_info, driver: &str, room: u16) -> Result<Offloads, PortError> {
+        let (device, driver) = (settings.device.to_string(), driver.to_owned());
+        // A Linux interface has its MTU from the kernel.
+        let mtu = settings.mtu.filter(|_| !matches!(settings.device, Device::Interface { .. }));
+        let limits = info.min_mtu..=info.max_mtu;
+        if let Some(mtu) = mtu.filter(|mtu| !limits.contains(mtu)) {
+            return Err(PortError::MtuRange { device, driver, least: info.min_mtu, most: info.max_mtu, mtu });
+        }
+        let mut rx = SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM & info.rx_offload_capa;
+        // All mbufs are of one pool, and nobody holds a second reference, to any segment.
+        let mut tx = SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE & info.tx_offload_capa;
+        if settings.vlan_strip {
+            rx |= SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP;
+        }
+        if mtu.is_some_and(|mtu| usize::from(mtu) + FRAME_OVERHEAD > usize::from(room)) {
+            rx |= SHUNT_ETH_RX_OFFLOAD_SCATTER;
+            tx |= SHUNT_ETH_TX_OFFLOAD_MULTI_SEGS;
+        }
+        let lacking = (rx & !info.rx_offload_capa, tx & !info.tx_offload_capa);
+        if lacking.0 & SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP != 0 {
+            return Err(PortError::NoVlanStrip { device, driver });
+        }
+        if lacking != (0, 0) {
+            return Err(PortError::NoScatter { device, driver, room, most: usize::from(room) - FRAME_OVERHEAD });
+        }
+        Ok(Offloads { rx, tx, mtu })
+    }
+}
+
+fn configure(number: u16, rss: u64, queues: u16, offloads: &Offloads) -> Result<(), DpdkError> {
     let mut conf = rte_eth_conf::default();
     if queues > 1 && rss != 0 {
         conf.rxmode.mq_mode = SHUNT_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = rss;
     }
-    conf.rxmode.offloads = SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM & info.rx_offload_capa;
-    // All mbufs are of one pool, and nobody holds a second reference.
-    conf.txmode.offloads = SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE & info.tx_offload_capa;
+    // 0: the usual 1500, or the device's if it takes less.
+    conf.rxmode.mtu = offloads.mtu.map_or(0, u32::from);
+    conf.rxmode.offloads = offloads.rx;
+    conf.txmode.offloads = offloads.tx;
     // SAFETY: the port exists and is not started; the structure is read during the call.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_configure(number, queues, queues, &raw const conf) })
+}
+
+/// Some drivers go by the configuration alone, some by this call.
+fn set_mtu(number: u16, mtu: u16) -> Result<(), DpdkError> {
+    // SAFETY: the port is configured.
+    match unsafe { dpdk_sys::rte_eth_dev_set_mtu(number, mtu) } {
+        code if code == -nix::libc::ENOTSUP => Ok(()),
+        code => DpdkError::check(code),
+    }
 }
 
 fn set_up_queues(number: u16, mempool: &Arc<Mempool>, queues: u16) -> Result<(), DpdkError> {
@@ -455,6 +637,51 @@ fn mtu_of(number: u16) -> Result<u16, DpdkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn settings(device: Device, mtu: Option<u16>, vlan_strip: bool) -> PortSettings {
+        PortSettings { index: 0, device, queues: 1, vlan_strip, mtu }
+    }
+
+    #[test]
+    fn large_frames_are_spread_over_buffers_where_the_device_can() {
+        let able = rte_eth_dev_info {
+            rx_offload_capa: SHUNT_ETH_RX_OFFLOAD_SCATTER | SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP,
+            tx_offload_capa: SHUNT_ETH_TX_OFFLOAD_MULTI_SEGS | SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
+            min_mtu: 68,
+            max_mtu: 9_702,
+            ..Default::default()
+        };
+        let simple = rte_eth_dev_info { min_mtu: 68, max_mtu: 9_000, ..Default::default() };
+        let nic = || Device::Pci("0000:01:00.0".into());
+        let ask = |info, mtu, strip| {
+            Offloads::new(&settings(nic(), mtu, strip), info, "net_x", 2_048).map_err(|error| error.to_string())
+        };
+        let fast_free = SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+        assert_eq!(ask(&able, None, false), Ok(Offloads { rx: 0, tx: fast_free, mtu: None }));
+        assert_eq!(ask(&able, Some(2_022), false), Ok(Offloads { rx: 0, tx: fast_free, mtu: Some(2_022) }));
+        let jumbo = Offloads {
+            rx: SHUNT_ETH_RX_OFFLOAD_SCATTER | SHUNT_ETH_RX_OFFLOAD_VLAN_STRIP,
+            tx: SHUNT_ETH_TX_OFFLOAD_MULTI_SEGS | fast_free,
+            mtu: Some(9_000),
+        };
+        assert_eq!(ask(&able, Some(9_000), true), Ok(jumbo));
+        assert!(ask(&able, Some(9_703), false).unwrap_err().contains("68 to 9702, not 9703"));
+        assert!(ask(&simple, Some(9_000), false).unwrap_err().contains("mtu to 2022 or less"));
+        assert!(ask(&simple, None, true).unwrap_err().contains("vlan_strip"));
+        let interface = Device::Interface { name: "eth1".into(), driver: Driver::Auto };
+        let offloads = Offloads::new(&settings(interface, Some(9_000), false), &simple, "net_af_packet", 2_048);
+        assert_eq!(offloads.unwrap(), Offloads { rx: 0, tx: 0, mtu: None });
+    }
+
+    #[test]
+    fn a_ring_has_room_for_its_interfaces_frames() {
+        assert_eq!(ring(None), "");
+        assert_eq!(ring(Some(1_500)), "");
+        assert_eq!(ring(Some(9_000)), ",framesz=9216,blocksz=36864");
+        let interface = Device::Interface { name: "eth1".into(), driver: Driver::AfPacket };
+        assert_eq!(interface.buffer(1_500), 0);
+        assert!((1_280..=64_000).all(|mtu| interface.buffer(mtu).max(2_048) >= usize::from(mtu) + FRAME_OVERHEAD));
+    }
 
     #[test]
     fn a_pci_device_must_be_there_and_bound_for_dpdk() {

@@ -456,7 +456,7 @@ mod tests {
     use crate::flow::Transport;
     use crate::model::Model;
     use crate::model::compile::compile;
-    use crate::testing::model::{PORT_MAC, backend, backend_mac, model, service};
+    use crate::testing::model::{PORT, backend, backend_mac, model, service};
 
     const OLD: u16 = 0;
     const NEW: u16 = 1;
@@ -519,7 +519,7 @@ mod tests {
     }
 
     fn snapshot(model: &Model) -> Snapshot {
-        compile(Arc::new(model.clone()), |address| Some(backend_mac(address)), &[PORT_MAC], 1)
+        compile(Arc::new(model.clone()), |address| Some(backend_mac(address)), &[PORT], 1)
     }
 
     #[test]

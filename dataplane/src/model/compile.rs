@@ -9,17 +9,20 @@ use ipnet::{IpNet, Ipv6Net};
 use super::{Model, Service, link_local};
 use crate::exceptions;
 use crate::flow::FlowHasher;
-use crate::snapshot::{LocalPort, Place, ServiceEntry, Snapshot, Target, VipMap};
+use crate::snapshot::{LocalNetwork, Place, PortLink, PortVlans, ServiceEntry, Snapshot, Target, VipMap};
 
-/// Makes a snapshot of a model. `resolve` knows the backends' MAC addresses, `port_macs` are the ports' own.
+/// Makes a snapshot of a model. `resolve` knows the backends' MAC addresses, `ports` are those that the networks are on.
 pub fn compile(
     model: Arc<Model>,
     resolve: impl Fn(IpAddr) -> Option<Mac>,
-    port_macs: &[Mac],
+    ports: &[PortLink],
     generation: u64,
 ) -> Snapshot {
-    assert_eq!(model.ports.len(), port_macs.len(), "each port has a MAC address");
-    let ports: Box<[LocalPort]> = model.ports.iter().zip(port_macs).map(|(port, &mac)| local_port(port, mac)).collect();
+    let networks: Box<[LocalNetwork]> = model.networks.iter().map(|network| local_network(network, ports)).collect();
+    let mut vlans: Box<[PortVlans]> = ports.iter().map(|_| PortVlans::default()).collect();
+    for (place, network) in networks.iter().enumerate() {
+        vlans[network.port].insert(network.tags, place);
+    }
 
     let mut vips = VipMap::default();
     let mut services = Vec::with_capacity(model.services.len());
@@ -49,12 +52,12 @@ pub fn compile(
         }
         targets.extend(service.backends.iter().map(|backend| {
             let mac = backend.pinned.or_else(|| resolve(backend.address));
-            let target = Target::new(mac, port_macs[backend.port], backend.port, backend.target.place());
+            let target = Target::new(mac, &networks[backend.network], backend.target.place());
             Target { service: service.counter.place(), ..target }
         }));
     }
-    for port in &ports {
-        for address in &port.addresses {
+    for network in &networks {
+        for address in &network.addresses {
             vips.insert_own(address.addr());
         }
     }
@@ -65,7 +68,8 @@ pub fn compile(
         services: services.into(),
         targets: targets.into(),
         places: places.into(),
-        ports,
+        networks,
+        vlans,
         model,
     }
 }
@@ -79,9 +83,10 @@ fn source_bits(service: &Service) -> Option<u8> {
 }
 
 /// The configured addresses, and the link-local one that every IPv6 interface has (RFC 4291 §2.1).
-fn local_port(port: &super::Port, mac: Mac) -> LocalPort {
-    let link_local = Ipv6Net::new(link_local(mac), 64).expect("64 is a prefix length");
-    let mut addresses = port.addresses.clone();
+fn local_network(network: &super::Network, ports: &[PortLink]) -> LocalNetwork {
+    let link = ports[network.port];
+    let link_local = Ipv6Net::new(link_local(link.mac), 64).expect("64 is a prefix length");
+    let mut addresses = network.addresses.clone();
     addresses.push(IpNet::V6(link_local));
-    LocalPort { mac, addresses: addresses.into() }
+    LocalNetwork { port: network.port, tags: network.tags, link, addresses: addresses.into() }
 }

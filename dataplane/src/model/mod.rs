@@ -1,4 +1,4 @@
-//! What the operator asked for: ports with their networks, services, backends.
+//! What the operator asked for: networks, services, backends.
 //!
 //! A [`Model`] is a value. A change makes a new one from the old ([`Model::clone`] is cheap: services are shared),
 //! checks it, and either all of it is right or a [`ModelError`] says what is not. [`compile`] turns a model into
@@ -20,6 +20,7 @@ use crate::counters::{ServicePlace, TargetId, TargetIds};
 use crate::exceptions::MAX_IDLE_MS;
 use crate::maglev::{self, Candidate};
 use crate::schedule::{Cursor, NOBODY, Schedule};
+use crate::vlan::Tags;
 
 pub use error::ModelError;
 use handover::{HandOver, Slots};
@@ -34,8 +35,8 @@ pub struct Model {
     pub hash_key: [u8; 16],
     /// Slots of a Maglev table, a prime.
     pub table_size: u32,
-    /// The ports, in the order of the configuration.
-    pub ports: Arc<[Port]>,
+    /// The networks, in the order of the configuration.
+    pub networks: Arc<[Network]>,
     /// The services by VIP, port and protocol.
     pub services: BTreeMap<ServiceId, Arc<Service>>,
     /// The time of the change that is being made, in ms on any clock that does not go back.
@@ -44,13 +45,24 @@ pub struct Model {
     nobody: Arc<[u16]>,
 }
 
-/// A port's part in the network.
+/// A network that the director is in: a port, or a VLAN of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// Its name in the configuration.
-    pub name: String,
+pub struct Network {
+    /// The port, by its place in the configuration.
+    pub port: usize,
+    /// The port's name in the configuration.
+    pub port_name: String,
+    /// The VLAN tags of its frames.
+    pub tags: Tags,
     /// The director's own addresses there, each with its network's prefix length.
     pub addresses: Vec<IpNet>,
+}
+
+impl Network {
+    /// What it is called: as the port, with the VLAN, if there is one: `lan0`, `lan0.100`.
+    pub fn name(&self) -> String {
+        if self.tags.is_none() { self.port_name.clone() } else { format!("{}.{}", self.port_name, self.tags) }
+    }
 }
 
 /// A service and its backends.
@@ -93,8 +105,8 @@ pub struct Backend {
     pub weight: u32,
     /// Its MAC address, where the operator gives it.
     pub pinned: Option<Mac>,
-    /// The port by whose network it is reached, an index into [`Model::ports`].
-    pub port: usize,
+    /// The network by which it is reached, an index into [`Model::networks`].
+    pub network: usize,
     /// Where its traffic is counted.
     pub target: Arc<TargetId>,
     /// Its slots of the service's table.
@@ -124,9 +136,9 @@ pub enum Duty {
 
 impl Model {
     /// Without services.
-    pub fn new(hash_key: [u8; 16], table_size: u32, ports: Vec<Port>) -> Self {
+    pub fn new(hash_key: [u8; 16], table_size: u32, networks: Vec<Network>) -> Self {
         let nobody = vec![NOBODY; table_size as usize].into();
-        Model { hash_key, table_size, ports: ports.into(), services: BTreeMap::new(), now_ms: 0, nobody }
+        Model { hash_key, table_size, networks: networks.into(), services: BTreeMap::new(), now_ms: 0, nobody }
     }
 
     /// The service of this name.
@@ -308,19 +320,19 @@ impl Model {
         }
     }
 
-    /// The port whose network an address lies in, the most specific network first.
-    pub fn port_towards(&self, address: IpAddr) -> Option<usize> {
-        let networks =
-            self.ports.iter().enumerate().flat_map(|(port, p)| p.addresses.iter().map(move |net| (port, net)));
-        networks
+    /// The network that an address lies in, the most specific one.
+    pub fn network_towards(&self, address: IpAddr) -> Option<usize> {
+        let prefixes =
+            self.networks.iter().enumerate().flat_map(|(place, n)| n.addresses.iter().map(move |net| (place, net)));
+        prefixes
             .filter(|(_, net)| net.contains(&address))
-            .max_by_key(|&(port, net)| (net.prefix_len(), std::cmp::Reverse(port)))
-            .map(|(port, _)| port)
+            .max_by_key(|&(place, net)| (net.prefix_len(), std::cmp::Reverse(place)))
+            .map(|(place, _)| place)
     }
 
     /// Whether an address is one of the director's own.
     pub fn is_own(&self, address: IpAddr) -> bool {
-        self.ports.iter().any(|port| port.addresses.iter().any(|net| net.addr() == address))
+        self.networks.iter().any(|network| network.addresses.iter().any(|net| net.addr() == address))
     }
 
     /// Whether a service has this VIP.
@@ -384,7 +396,7 @@ impl Model {
             address,
             weight: checked_weight(wanted.weight)?,
             pinned: wanted.mac.map(checked_mac).transpose()?,
-            port: self.port_towards(address).ok_or_else(|| self.off_link(address))?,
+            network: self.network_towards(address).ok_or_else(|| self.off_link(address))?,
             target: Arc::new(ids.take().ok_or(ModelError::TooManyTargets)?),
             slots: 0,
             joined: true,
@@ -430,14 +442,14 @@ impl Model {
         let edge = |net: &IpNet| {
             net.addr().is_ipv4() && net.prefix_len() < 31 && (net.network() == address || net.broadcast() == address)
         };
-        let is_edge = self.ports.iter().flat_map(|port| &port.addresses).any(edge);
+        let is_edge = self.networks.iter().flat_map(|network| &network.addresses).any(edge);
         if is_edge { Err(ModelError::NotUnicast(address)) } else { Ok(()) }
     }
 
     fn off_link(&self, address: IpAddr) -> ModelError {
         let same_family = |net: &&IpNet| net.addr().is_ipv4() == address.is_ipv4();
-        let networks = self.ports.iter().flat_map(|port| {
-            port.addresses.iter().filter(same_family).map(|net| format!("{} ({})", net.trunc(), port.name))
+        let networks = self.networks.iter().flat_map(|network| {
+            network.addresses.iter().filter(same_family).map(|net| format!("{} ({})", net.trunc(), network.name()))
         });
         ModelError::OffLink { address, networks: networks.collect() }
     }
@@ -585,7 +597,7 @@ pub fn link_local(mac: Mac) -> Ipv6Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::model::{backend, ids, model, service};
+    use crate::testing::model::{backend, ids, model, network, service};
 
     #[test]
     fn backends_stand_in_the_order_of_their_addresses() {
@@ -677,11 +689,17 @@ mod tests {
 
     #[test]
     fn the_most_specific_network_wins() {
-        let port = |name: &str, net: &str| Port { name: name.into(), addresses: vec![net.parse().unwrap()] };
-        let model = Model::new([0; 16], 31, vec![port("wide", "10.0.0.1/8"), port("narrow", "10.1.0.1/16")]);
-        assert_eq!(model.port_towards("10.1.0.9".parse().unwrap()), Some(1));
-        assert_eq!(model.port_towards("10.2.0.9".parse().unwrap()), Some(0));
-        assert_eq!(model.port_towards("11.0.0.1".parse().unwrap()), None);
+        let networks = vec![
+            network("wide", 0, "", &["10.0.0.1/8"]),
+            network("narrow", 1, "", &["10.1.0.1/16"]),
+            network("narrow", 1, "7", &["10.1.7.1/24"]),
+        ];
+        let model = Model::new([0; 16], 31, networks);
+        for (address, place) in
+            [("10.1.0.9", Some(1)), ("10.1.7.9", Some(2)), ("10.2.0.9", Some(0)), ("11.0.0.1", None)]
+        {
+            assert_eq!(model.network_towards(address.parse().unwrap()), place, "{address}");
+        }
     }
 
     #[test]

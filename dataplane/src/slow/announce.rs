@@ -1,14 +1,14 @@
 //! Announcements: tells the network where VIPs and own addresses are, without being asked.
 //!
 //! An address that appears is announced at once and, because announcements get lost, some more times at growing
-//! distances. The same happens on a port whose link comes up: what is behind it may be another switch. With the
+//! distances. The same happens in the networks of a port whose link comes up: what is behind it may be another switch. With the
 //! announcements go [reports](super::mld) of the groups that solicitations for IPv6 addresses come by, and these go on.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Frame, arp, mld, ndp, vip_port};
+use super::{Frame, arp, mld, ndp, vip_network};
 use crate::snapshot::Snapshot;
 
 /// How long after its appearance an address is announced, in seconds.
@@ -55,9 +55,10 @@ impl Announcer {
     }
 
     /// Takes over which links are up; where one has come up, all is announced anew.
-    pub fn links(&mut self, up: Vec<bool>, now: Instant) {
-        for (port, _) in up.iter().enumerate().filter(|&(port, &up)| up && self.links.get(port) == Some(&false)) {
-            for (_, campaign) in self.campaigns.iter_mut().filter(|((on, _), _)| *on == port) {
+    pub fn links(&mut self, snapshot: &Snapshot, up: Vec<bool>, now: Instant) {
+        let come_up = |port: usize| up.get(port) == Some(&true) && self.links.get(port) == Some(&false);
+        for ((network, _), campaign) in &mut self.campaigns {
+            if snapshot.networks.get(*network).is_some_and(|network| come_up(network.port)) {
                 *campaign = Campaign { begin: now, made: 0 };
             }
         }
@@ -74,33 +75,33 @@ impl Announcer {
         // Reports first: who hears of an address may ask for it at once.
         let mut frames = self.reports(snapshot);
         self.next_report = Some(now + REPORT_INTERVAL);
-        for (&(port, address), campaign) in &mut self.campaigns {
+        for (&(network, address), campaign) in &mut self.campaigns {
             if !due(campaign.due()) {
                 continue;
             }
             campaign.made += 1;
-            let mac = snapshot.ports[port].mac;
+            let mac = snapshot.networks[network].link.mac;
             let bytes = match address {
                 IpAddr::V4(address) => arp::announcement(mac, address),
                 IpAddr::V6(address) => ndp::announcement(mac, address),
             };
-            frames.push(Frame { port, bytes });
+            frames.push(Frame { network, bytes });
         }
         self.schedule();
         frames
     }
 
     fn reports(&self, snapshot: &Snapshot) -> Vec<Frame> {
-        let on_port = |wanted| {
-            let mine = self.campaigns.keys().filter(move |(port, _)| *port == wanted);
+        let in_network = |wanted| {
+            let mine = self.campaigns.keys().filter(move |(network, _)| *network == wanted);
             mine.filter_map(|(_, address)| match address {
                 IpAddr::V6(address) => Some(*address),
                 IpAddr::V4(_) => None,
             })
         };
-        let ports = snapshot.ports.iter().enumerate();
-        let reports = ports.flat_map(|(port, local)| {
-            mld::reports(local.mac, on_port(port)).into_iter().map(move |bytes| Frame { port, bytes })
+        let networks = snapshot.networks.iter().enumerate();
+        let reports = networks.flat_map(|(network, local)| {
+            mld::reports(local.link.mac, in_network(network)).into_iter().map(move |bytes| Frame { network, bytes })
         });
         reports.collect()
     }
@@ -110,15 +111,15 @@ impl Announcer {
     }
 }
 
-/// Own addresses on their ports, VIPs on the port of their network. A VIP that is routed to us is on no network, and
+/// Own addresses and VIPs, each with its network. A VIP that is routed to us is in no network, and
 /// nobody would listen.
 pub(super) fn addresses(snapshot: &Snapshot) -> impl Iterator<Item = (usize, IpAddr)> {
     let own = snapshot
-        .ports
+        .networks
         .iter()
         .enumerate()
-        .flat_map(|(port, local)| local.addresses.iter().map(move |net| (port, net.addr())));
-    let vips = snapshot.model.services.keys().filter_map(|id| Some((vip_port(snapshot, id.vip)?, id.vip)));
+        .flat_map(|(network, local)| local.addresses.iter().map(move |net| (network, net.addr())));
+    let vips = snapshot.model.services.keys().filter_map(|id| Some((vip_network(snapshot, id.vip)?, id.vip)));
     own.chain(vips)
 }
 
@@ -164,7 +165,7 @@ mod tests {
             announcer.poll(&snapshot, later);
         }
         for (up, announced) in [(true, 0), (true, 0), (false, 0), (true, 1)] {
-            announcer.links(vec![up], later);
+            announcer.links(&snapshot, vec![up], later);
             assert_eq!(announcements_of_vip(&mut announcer, &snapshot, later), announced);
         }
     }
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn groups_are_reported_with_each_announcement_and_then_for_ever() {
         let (begin, snapshot) = (Instant::now(), with_vip("[fd00::101]:80"));
-        let own = snapshot.ports[0].addresses.iter().map(|net| net.addr());
+        let own = snapshot.networks[0].addresses.iter().map(|net| net.addr());
         let addresses = own.chain(["fd00::101".parse().unwrap()]).filter_map(|address| match address {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,

@@ -19,7 +19,7 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
         return Outcome::default();
     };
     let sender = Mac(source_hardware_addr.0);
-    if !sender.is_unicast() || sender == view.local().mac {
+    if !sender.is_unicast() || sender == view.mac() {
         return Outcome::default();
     }
     // A probe (RFC 5227 §2.1.1) has no sender address to learn, but is to be answered.
@@ -35,9 +35,8 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
         && source_protocol_addr != target_protocol_addr
         && view.answers_for(IpAddr::V4(target_protocol_addr));
     let reply = wanted.then(|| {
-        let bytes =
-            packet(view.local().mac, sender, ArpOperation::Reply, target_protocol_addr, sender, source_protocol_addr);
-        Frame { port: view.port, bytes }
+        let bytes = packet(view.mac(), sender, ArpOperation::Reply, target_protocol_addr, sender, source_protocol_addr);
+        Frame { network: view.network, bytes }
     });
     Outcome { reply, learned }
 }
@@ -96,7 +95,7 @@ mod tests {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("203.0.113.1:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), port: 0 })
+        process(frame, View { snapshot: &snapshot(model), network: 0 })
     }
 
     fn who_has(target: &str) -> Vec<u8> {

@@ -8,7 +8,7 @@ use super::{Frame, View};
 use crate::parse::ETHERNET_HEADER;
 
 /// As every host's.
-const HOP_LIMIT: u8 = 64;
+pub(super) const HOP_LIMIT: u8 = 64;
 
 /// The reply: the request with its addresses swapped, sent back to the station that it came from.
 pub fn process(frame: &[u8], view: View<'_>) -> Option<Frame> {
@@ -18,8 +18,8 @@ pub fn process(frame: &[u8], view: View<'_>) -> Option<Frame> {
         _ => v6(packet, view)?,
     };
     let [.., high, low] = *ethernet;
-    let bytes = [&ethernet[6..12], &view.local().mac.0, &[high, low], &packet].concat();
-    Some(Frame { port: view.port, bytes })
+    let bytes = [&ethernet[6..12], &view.mac().0, &[high, low], &packet].concat();
+    Some(Frame { network: view.network, bytes })
 }
 
 fn v4(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
@@ -66,7 +66,7 @@ fn v6(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
 
 /// Whether the request is to us and from a single station that can take an answer. A request "from" an address of ours
 /// would have us answer ourselves.
-fn answerable(source: IpAddr, destination: IpAddr, view: View<'_>) -> bool {
+pub(super) fn answerable(source: IpAddr, destination: IpAddr, view: View<'_>) -> bool {
     let local = |address| view.snapshot.vips.local(address).is_some();
     let broadcast = matches!(source, IpAddr::V4(source) if source.is_broadcast());
     let station = !(source.is_unspecified() || source.is_multicast() || source.is_loopback() || broadcast);
@@ -83,7 +83,7 @@ mod tests {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), port: 0 }).map(|frame| frame.bytes)
+        process(frame, View { snapshot: &snapshot(model), network: 0 }).map(|frame| frame.bytes)
     }
 
     fn back() -> crate::testing::frame::Ethernet {

@@ -15,6 +15,7 @@ pub mod mld;
 pub mod ndp;
 pub mod neighbor;
 pub mod report;
+pub mod too_big;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -26,7 +27,8 @@ use rtrb::{Consumer, Producer};
 use crate::director::Director;
 use crate::exit::PuntReason;
 use crate::packet::{FrameSource, Packet};
-use crate::snapshot::{Local, LocalPort, Snapshot, SnapshotReader};
+use crate::snapshot::{Local, LocalNetwork, Snapshot, SnapshotReader};
+use crate::vlan;
 use crate::worker::{Outgoing, Punt};
 use announce::Announcer;
 use neighbor::{Evidence, Neighbors};
@@ -50,9 +52,9 @@ pub trait PortControl: Send {
 /// A frame to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The port to send it by.
-    pub port: usize,
-    /// The frame from its Ethernet header on.
+    /// The network to send it to.
+    pub network: usize,
+    /// The frame from its Ethernet header on, without VLAN tags.
     pub bytes: Vec<u8>,
 }
 
@@ -81,30 +83,35 @@ pub struct Learned {
 pub struct View<'s> {
     /// The current snapshot.
     pub snapshot: &'s Snapshot,
-    /// The port that the frame came in by.
-    pub port: usize,
+    /// The network that the frame came from.
+    pub network: usize,
 }
 
 impl<'s> View<'s> {
-    /// That port's addresses.
-    pub fn local(&self) -> &'s LocalPort {
-        &self.snapshot.ports[self.port]
+    /// Our part in that network.
+    pub fn local(&self) -> &'s LocalNetwork {
+        &self.snapshot.networks[self.network]
     }
 
-    /// Whether we answer for an address on this port: for the port's own, and for the VIPs that belong there. Not for
-    /// another port's own address: it would draw that port's traffic here (as `arp_ignore=1`).
+    /// Our MAC address there.
+    pub fn mac(&self) -> Mac {
+        self.local().link.mac
+    }
+
+    /// Whether we answer for an address in this network: for our own there, and for the VIPs that belong there. Not for
+    /// our address in another one: it would draw that network's traffic here (as `arp_ignore=1`).
     pub fn answers_for(&self, address: IpAddr) -> bool {
         match self.snapshot.vips.local(address) {
             Some(Local::Own) => self.local().addresses.iter().any(|net| net.addr() == address),
-            Some(Local::Vip) => vip_port(self.snapshot, address).is_none_or(|port| port == self.port),
+            Some(Local::Vip) => vip_network(self.snapshot, address).is_none_or(|network| network == self.network),
             None => false,
         }
     }
 }
 
-/// The port in whose network a VIP lies. One that lies in none (it is routed to the director) belongs to all.
-pub fn vip_port(snapshot: &Snapshot, vip: IpAddr) -> Option<usize> {
-    snapshot.model.port_towards(vip)
+/// The network that a VIP lies in. One that lies in none (it is routed to the director) belongs to all.
+pub fn vip_network(snapshot: &Snapshot, vip: IpAddr) -> Option<usize> {
+    snapshot.model.network_towards(vip)
 }
 
 /// The state of the slow path's thread.
@@ -167,7 +174,7 @@ impl<S: FrameSource> SlowPath<S> {
         let mut frames = self.neighbors().poll(&snapshot, now);
         frames.extend(self.announcer.poll(&snapshot, now));
         busy |= !frames.is_empty();
-        self.send(frames);
+        self.send(&snapshot, frames);
         self.publish_macs(&snapshot, now);
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
@@ -181,10 +188,10 @@ impl<S: FrameSource> SlowPath<S> {
 
     /// Has the ports receive solicitations for their IPv6 addresses.
     fn listen(&mut self, snapshot: &Snapshot) {
-        self.groups.resize(snapshot.ports.len(), Vec::new());
+        self.groups.resize(snapshot.vlans.len(), Vec::new());
         for (port, groups) in self.groups.iter_mut().enumerate() {
-            let wanted =
-                ndp::groups(announce::addresses(snapshot).filter(|&(on, _)| on == port).map(|(_, address)| address));
+            let on_port = |&(network, _): &(usize, IpAddr)| snapshot.networks[network].port == port;
+            let wanted = ndp::groups(announce::addresses(snapshot).filter(on_port).map(|(_, address)| address));
             if *groups != wanted {
                 self.ports.listen(port, &wanted);
                 *groups = wanted;
@@ -200,26 +207,29 @@ impl<S: FrameSource> SlowPath<S> {
             for _ in 0..FRAMES_PER_TURN {
                 let Ok(punt) = self.punts[worker].pop() else { break };
                 busy = true;
-                let view = View { snapshot, port: punt.port };
-                let Outcome { reply, learned } = process(punt.reason, punt.packet.data(), view);
-                // Pings get what room is left by what keeps the director alive.
-                if punt.reason != PuntReason::Echo
+                let Some((tags, frame)) = vlan::untagged(punt.packet.data()) else { continue };
+                // The worker may have had another snapshot.
+                let Some(network) = snapshot.vlans[punt.port].network(tags) else { continue };
+                let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { snapshot, network });
+                // Strangers get what room is left by what keeps the director alive.
+                if !matches!(punt.reason, PuntReason::Echo | PuntReason::TooBig)
                     || self.outgoing.slots() > self.outgoing.buffer().capacity() / 2 + frames.len()
                 {
                     frames.extend(reply);
                 }
                 if let Some(learned) = learned {
-                    self.neighbors().learn(learned, punt.port, now);
+                    self.neighbors().learn(learned, network, now);
                 }
             }
         }
-        self.send(frames);
+        self.send(snapshot, frames);
         busy
     }
 
-    fn send(&mut self, frames: Vec<Frame>) {
-        for Frame { port, bytes } in frames {
-            let Some(packet) = self.source.packet(&bytes) else {
+    fn send(&mut self, snapshot: &Snapshot, frames: Vec<Frame>) {
+        for Frame { network, bytes } in frames {
+            let LocalNetwork { port, tags, .. } = snapshot.networks[network];
+            let Some(packet) = self.source.packet(&vlan::tagged(bytes, tags)) else {
                 tracing::debug!("no packet buffer for a frame of the slow path");
                 continue;
             };
@@ -234,7 +244,7 @@ impl<S: FrameSource> SlowPath<S> {
     fn report(&mut self, snapshot: &Snapshot, now: Instant) {
         let links = self.ports.links();
         self.reporter.links(&links, snapshot, now);
-        self.announcer.links(links, now);
+        self.announcer.links(snapshot, links, now);
         self.reporter.losses(self.director.workers(), snapshot, now);
         let neighbors = self.neighbors.lock().expect("nobody panics while holding the neighbors");
         self.reporter.samples(&neighbors, snapshot, now);
@@ -258,12 +268,147 @@ impl<S: FrameSource> SlowPath<S> {
     }
 }
 
-/// What comes of a frame.
-pub fn process(reason: PuntReason, frame: &[u8], view: View<'_>) -> Outcome {
+/// What comes of a frame without VLAN tags. `mtu` is that of the port towards the backend, where it does not fit.
+pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Outcome {
     match reason {
         PuntReason::Arp => arp::process(frame, view),
         PuntReason::Ndp => ndp::process(frame, view),
         PuntReason::Echo => Outcome { reply: echo::process(frame, view), learned: None },
+        PuntReason::TooBig => Outcome { reply: too_big::process(frame, mtu, view), learned: None },
         PuntReason::OwnAddress => Outcome::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+    use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
+    use crate::testing::memory::{MemoryPacket, MemorySource};
+    use crate::testing::model::{PORT, PORT_MAC, ids, network, service};
+
+    /// A port whose link is up.
+    struct Up;
+
+    impl PortControl for Up {
+        fn links(&mut self) -> Vec<bool> {
+            vec![true]
+        }
+
+        fn listen(&mut self, _port: usize, _groups: &[Mac]) {}
+    }
+
+    /// A slow path with an untagged network and VLAN 100 on one port, and the ends of its rings.
+    struct Rig {
+        slow_path: SlowPath<MemorySource>,
+        punts: Producer<Punt<MemoryPacket>>,
+        outgoing: Consumer<Outgoing<MemoryPacket>>,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let networks = vec![
+                network("lan0", 0, "", &["192.168.0.2/24"]),
+                network("lan0", 0, "100", &["10.1.0.2/24", "fd01::2/64"]),
+            ];
+            let mut model = Model::new([1; 16], 31, networks);
+            for (vip, backend) in
+                [("192.168.0.101:80", "10.1.0.3"), ("10.1.0.101:80", "192.168.0.3"), ("[fd01::101]:80", "fd01::3")]
+            {
+                model.add_service(&service(vip, &[(backend, 1)]), &ids()).unwrap();
+            }
+            let director = Arc::new(Director::new(model, ids(), vec![], vec![PORT]));
+            let (punts, punted) = rtrb::RingBuffer::new(64);
+            let (to_worker, outgoing) = rtrb::RingBuffer::new(64);
+            let reporter = Reporter::new(Arc::default(), Vec::new());
+            let slow_path =
+                SlowPath::new(director, Arc::default(), MemorySource, vec![punted], to_worker, Box::new(Up), reporter);
+            Rig { slow_path, punts, outgoing, now: Instant::now() }
+        }
+
+        /// What is sent in one turn.
+        fn turn(&mut self) -> Vec<Vec<u8>> {
+            self.slow_path.turn(self.now);
+            std::iter::from_fn(|| self.outgoing.pop().ok()).map(|outgoing| outgoing.packet.bytes).collect()
+        }
+
+        fn answers(&mut self, reason: PuntReason, frame: Vec<u8>) -> Vec<Vec<u8>> {
+            self.punts.push(Punt { port: 0, reason, mtu: 1_400, packet: frame.into() }).unwrap();
+            self.turn()
+        }
+    }
+
+    fn in_vlan(frame: &[u8]) -> Vec<u8> {
+        vlan::tagged(frame.to_vec(), "100".parse().unwrap())
+    }
+
+    #[test]
+    fn probes_and_announcements_have_the_tags_of_their_network() {
+        let sent = Rig::new().turn();
+        let (untagged, tagged) = (["192.168.0.2", "192.168.0.101"], ["10.1.0.2", "10.1.0.101"]);
+        for address in untagged {
+            assert!(sent.contains(&arp::announcement(PORT_MAC, address.parse().unwrap())), "{address}");
+        }
+        for address in tagged {
+            assert!(sent.contains(&in_vlan(&arp::announcement(PORT_MAC, address.parse().unwrap()))), "{address}");
+        }
+        assert!(sent.contains(&in_vlan(&ndp::announcement(PORT_MAC, "fd01::101".parse().unwrap()))));
+        let asks =
+            |own: &str, target: &str| arp::request(PORT_MAC, own.parse().unwrap(), target.parse().unwrap(), None);
+        assert!(sent.contains(&asks("192.168.0.2", "192.168.0.3")));
+        assert!(sent.contains(&in_vlan(&asks("10.1.0.2", "10.1.0.3"))));
+        let solicits = ndp::request(PORT_MAC, "fd01::2".parse().unwrap(), "fd01::3".parse().unwrap(), None);
+        assert!(sent.contains(&in_vlan(&solicits)));
+        let groups = ["fe80::ff:fe00:2", "fd01::2", "fd01::101"].map(|address| address.parse().unwrap());
+        assert!(sent.contains(&in_vlan(&mld::reports(PORT_MAC, groups)[0])));
+    }
+
+    #[test]
+    fn answers_have_the_tags_of_the_request_and_a_vip_is_in_its_network_alone() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let who_has =
+            |target: &str| arp::request(CLIENT_MAC, "10.1.0.9".parse().unwrap(), target.parse().unwrap(), None);
+        let answers = |frames: Vec<Vec<u8>>| frames.into_iter().filter(|frame| frame[..6] == CLIENT_MAC.0).collect();
+        let answered: Vec<Vec<u8>> = answers(rig.answers(PuntReason::Arp, in_vlan(&who_has("10.1.0.101"))));
+        assert_eq!(answered.len(), 1);
+        assert_eq!(answered[0][12..18], [0x81, 0, 0, 100, 8, 6]);
+        for frame in [who_has("10.1.0.101"), in_vlan(&who_has("192.168.0.101")), in_vlan(&who_has("192.168.0.2"))] {
+            assert_eq!(answers(rig.answers(PuntReason::Arp, frame)), [] as [Vec<u8>; 0]);
+        }
+        // A ping may come from any network.
+        let back = || eth().from(PORT_MAC).to(CLIENT_MAC);
+        let reply = |eth: Ethernet| eth.ipv4("192.168.0.101", "10.1.0.9").icmp(1, 0, 0, &[0x12, 0x34, 0, 1, 7]);
+        let ping = eth().tag(0x8100, 0xa064).ipv4("10.1.0.9", "192.168.0.101").echo(&[7]);
+        assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back().tag(0x8100, 100))]);
+        let ping = eth().tag(0x8100, 0xa000).ipv4("10.1.0.9", "192.168.0.101").echo(&[7]);
+        assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back())]);
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_is_answered_in_its_vlan() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let sent = eth().tag(0x8100, 100).ipv4("10.1.0.9", "192.168.0.101").tcp(1, 80).data(&[7; 1_460]);
+        let answers = rig.answers(PuntReason::TooBig, sent.clone());
+        let rest = [&[0, 0, 5, 120], &sent[18..18 + 548]].concat();
+        let back = eth().from(PORT_MAC).to(CLIENT_MAC).tag(0x8100, 100).ipv4("10.1.0.2", "10.1.0.9");
+        assert_eq!(answers, [back.dont_fragment().icmp(1, 3, 4, &rest)]);
+    }
+
+    #[test]
+    fn a_backend_is_learned_in_its_own_network_alone() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let mac = Mac([2, 0, 0, 0, 0, 3]);
+        let here = arp::announcement(mac, "10.1.0.3".parse().unwrap());
+        let known = |rig: &Rig| rig.slow_path.neighbors().get("10.1.0.3".parse().unwrap()).unwrap().mac;
+        rig.answers(PuntReason::Arp, here.clone());
+        assert_eq!(known(&rig), None);
+        rig.answers(PuntReason::Arp, in_vlan(&here));
+        assert_eq!(known(&rig), Some(mac));
+        let targets = &rig.slow_path.director.snapshot().targets;
+        assert!(targets.iter().any(|target| target.known && !target.tags.is_none()));
     }
 }

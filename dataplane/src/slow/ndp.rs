@@ -39,10 +39,9 @@ fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, 
     if target.is_multicast() || ip.src_addr.is_unspecified() && sender.is_some() {
         return Outcome::default();
     }
-    let sender = sender.filter(|&mac| mac.is_unicast() && mac != view.local().mac);
+    let sender = sender.filter(|&mac| mac.is_unicast() && mac != view.mac());
     let learned = sender.map(|mac| Learned { address: ip.src_addr.into(), mac, evidence: Evidence::Announcement });
     let reply = view.answers_for(IpAddr::V6(target)).then(|| {
-        let port = view.local();
         let solicited = !ip.src_addr.is_unspecified();
         // §7.2.4: whoever has no address yet is told along with everybody else. Who does not say where it is, in a
         // unicast solicitation, is where the frame came from.
@@ -51,7 +50,7 @@ fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, 
             false => (ALL_NODES, multicast_mac(ALL_NODES)),
         };
         let flags = if solicited { NdiscNeighborFlags::SOLICITED } else { NdiscNeighborFlags::empty() };
-        Frame { port: view.port, bytes: advertisement(port.mac, target, to, to_mac, flags) }
+        Frame { network: view.network, bytes: advertisement(view.mac(), target, to, to_mac, flags) }
     });
     Outcome { reply, learned }
 }
@@ -60,7 +59,7 @@ fn advertised(flags: NdiscNeighborFlags, station: Mac, target: Ipv6Addr, mac: Op
     let solicited = flags.contains(NdiscNeighborFlags::SOLICITED);
     // §4.4: the answer to a unicast solicitation may leave its address out. It confirms, and replaces nothing.
     let flags = if mac.is_none() { flags.difference(NdiscNeighborFlags::OVERRIDE) } else { flags };
-    let mac = mac.or(solicited.then_some(station)).filter(|mac| mac.is_unicast() && *mac != view.local().mac);
+    let mac = mac.or(solicited.then_some(station)).filter(|mac| mac.is_unicast() && *mac != view.mac());
     // §7.2.5: without the override flag, it may confirm an address, but not replace it.
     let evidence = match (solicited, flags.contains(NdiscNeighborFlags::OVERRIDE)) {
         (true, true) => Evidence::Answer,
@@ -181,7 +180,7 @@ mod tests {
     fn after(frame: &[u8]) -> Outcome {
         let mut model = model();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), port: 0 })
+        process(frame, View { snapshot: &snapshot(model), network: 0 })
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub enum Evidence {
 pub struct News {
     /// The backend.
     pub address: IpAddr,
-    /// The port by whose network it is reached.
-    pub port: usize,
+    /// The network by which it is reached.
+    pub network: usize,
     /// The MAC address that it had.
     pub before: Option<Mac>,
     /// The one that it has; none: nobody answers.
@@ -59,8 +59,8 @@ pub struct News {
 /// What is known of one backend.
 #[derive(Debug, Clone)]
 pub struct Neighbor {
-    /// The port by whose network it is reached.
-    pub port: usize,
+    /// The network by which it is reached.
+    pub network: usize,
     /// Its MAC address.
     pub mac: Option<Mac>,
     /// Where its resolution stands.
@@ -103,7 +103,7 @@ impl Neighbors {
         let mut wanted: BTreeMap<IpAddr, (usize, Option<Mac>)> = BTreeMap::new();
         for backend in snapshot.model.services.values().flat_map(|service| &service.backends) {
             // Pinned in one service and not in another: it needs to be resolved.
-            let entry = wanted.entry(backend.address).or_insert((backend.port, backend.pinned));
+            let entry = wanted.entry(backend.address).or_insert((backend.network, backend.pinned));
             if backend.pinned.is_none() {
                 entry.1 = None;
             }
@@ -111,20 +111,22 @@ impl Neighbors {
         let before = self.table.len();
         self.table.retain(|address, _| wanted.contains_key(address));
         self.dirty |= self.table.len() < before;
-        for (address, (port, pinned)) in wanted {
+        for (address, (network, pinned)) in wanted {
             match self.table.get_mut(&address) {
-                Some(known) if (known.state == NeighborState::Permanent) == pinned.is_some() && known.port == port => {
+                Some(known)
+                    if (known.state == NeighborState::Permanent) == pinned.is_some() && known.network == network =>
+                {
                     known.mac = pinned.or(known.mac);
                 }
                 // No longer pinned: used on, until whoever answers says otherwise.
-                Some(known) if known.state == NeighborState::Permanent && known.port == port => {
+                Some(known) if known.state == NeighborState::Permanent && known.network == network => {
                     known.state = NeighborState::Probe;
                     known.probes = UNICAST_PROBES;
                     known.due = now;
                     self.dirty = true;
                 }
                 _ => {
-                    self.table.insert(address, Neighbor::new(port, pinned, now));
+                    self.table.insert(address, Neighbor::new(network, pinned, now));
                     self.dirty = true;
                 }
             }
@@ -133,10 +135,10 @@ impl Neighbors {
     }
 
     /// Takes note of somebody's MAC address, if it is a backend's and comes from where the backend is.
-    pub fn learn(&mut self, learned: Learned, port: usize, now: Instant) {
+    pub fn learn(&mut self, learned: Learned, network: usize, now: Instant) {
         let Learned { address, mac, evidence } = learned;
         let Some(neighbor) = self.table.get_mut(&address) else { return };
-        if neighbor.port != port || neighbor.state == NeighborState::Permanent {
+        if neighbor.network != network || neighbor.state == NeighborState::Permanent {
             return;
         }
         match neighbor.mac {
@@ -145,7 +147,7 @@ impl Neighbors {
             Some(known) => match neighbor.changed.map(|changed| changed + HOLD_DOWN).filter(|&until| until > now) {
                 Some(until) => neighbor.ask_everybody(until),
                 None => {
-                    self.news.push(News { address, port, before: Some(known), now: Some(mac) });
+                    self.news.push(News { address, network, before: Some(known), now: Some(mac) });
                     neighbor.changes += 1;
                     neighbor.changed = Some(now);
                     neighbor.take(mac, now);
@@ -153,7 +155,7 @@ impl Neighbors {
                 }
             },
             None => {
-                self.news.push(News { address, port, before: None, now: Some(mac) });
+                self.news.push(News { address, network, before: None, now: Some(mac) });
                 neighbor.take(mac, now);
                 self.dirty = true;
             }
@@ -174,7 +176,7 @@ impl Neighbors {
             let (before, state) = (neighbor.mac, neighbor.state);
             neighbor.give_up_or_go_on(now);
             if neighbor.state == NeighborState::Failed && state != NeighborState::Failed {
-                self.news.push(News { address, port: neighbor.port, before, now: None });
+                self.news.push(News { address, network: neighbor.network, before, now: None });
                 self.dirty = true;
             }
             frames.extend(probe(snapshot, address, neighbor));
@@ -210,9 +212,9 @@ impl Neighbors {
 }
 
 impl Neighbor {
-    fn new(port: usize, pinned: Option<Mac>, now: Instant) -> Self {
+    fn new(network: usize, pinned: Option<Mac>, now: Instant) -> Self {
         let state = if pinned.is_some() { NeighborState::Permanent } else { NeighborState::Incomplete };
-        Neighbor { port, mac: pinned, state, confirmed: None, probes: 0, changes: 0, changed: None, due: now }
+        Neighbor { network, mac: pinned, state, confirmed: None, probes: 0, changes: 0, changed: None, due: now }
     }
 
     fn take(&mut self, mac: Mac, now: Instant) {
@@ -254,15 +256,15 @@ impl Neighbor {
 
 /// Asks for a neighbor, from our own address in its network, never from a VIP.
 fn probe(snapshot: &Snapshot, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
-    let port = &snapshot.ports[neighbor.port];
-    let own = port.addresses.iter().find(|net| net.contains(&address))?.addr();
+    let network = &snapshot.networks[neighbor.network];
+    let own = network.addresses.iter().find(|net| net.contains(&address))?.addr();
     let last = neighbor.mac.filter(|_| neighbor.probes <= UNICAST_PROBES);
     let bytes = match (own, address) {
-        (IpAddr::V4(own), IpAddr::V4(address)) => arp::request(port.mac, own, address, last),
-        (IpAddr::V6(own), IpAddr::V6(address)) => ndp::request(port.mac, own, address, last),
+        (IpAddr::V4(own), IpAddr::V4(address)) => arp::request(network.link.mac, own, address, last),
+        (IpAddr::V6(own), IpAddr::V6(address)) => ndp::request(network.link.mac, own, address, last),
         _ => return None,
     };
-    Some(Frame { port: neighbor.port, bytes })
+    Some(Frame { network: neighbor.network, bytes })
 }
 
 #[cfg(test)]
@@ -325,7 +327,7 @@ mod tests {
         let frames = story.neighbors.poll(&story.snapshot, story.now);
         let own = "192.168.0.2".parse().unwrap();
         let expected = arp::request(PORT_MAC, own, "192.168.0.3".parse().unwrap(), None);
-        assert_eq!(frames, [Frame { port: 0, bytes: expected }]);
+        assert_eq!(frames, [Frame { network: 0, bytes: expected }]);
         assert_eq!(story.probes(), [], "not again before its time");
         assert_eq!(story.at(1).probes(), [Mac([0xff; 6])]);
     }
@@ -421,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_wrong_ports_are_not_learned_from() {
+    fn strangers_and_wrong_networks_are_not_learned_from() {
         let mut story = Story::new();
         let stranger = Learned { address: "192.168.0.9".parse().unwrap(), mac: NEW, evidence: Evidence::Answer };
         story.neighbors.learn(stranger, 0, story.now);

@@ -39,7 +39,7 @@ impl Reporter {
     /// Backends that were found, have moved, or are lost.
     pub fn news(&self, news: Vec<News>, snapshot: &Snapshot, now: Instant) {
         for news in news {
-            let port = port_name(snapshot, news.port);
+            let port = snapshot.model.networks[news.network].name();
             let (kind, message) = in_words(news, &port);
             let (backend, mac) = (Some(news.address), news.now.or(news.before));
             let subject = Subject { backend, mac, port: Some(port), ..Subject::default() };
@@ -67,7 +67,7 @@ impl Reporter {
 
     /// Frames that were lost because somebody was too slow.
     pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], snapshot: &Snapshot, now: Instant) {
-        self.lost.resize(snapshot.ports.len(), [0; LOSSES.len()]);
+        self.lost.resize(snapshot.vlans.len(), [0; LOSSES.len()]);
         for (number, told) in self.lost.iter_mut().enumerate() {
             for ((reason, kind), told) in LOSSES.into_iter().zip(told) {
                 let lost: u64 = workers.iter().map(|worker| worker.ports[number].drops[reason.index()].read()).sum();
@@ -96,7 +96,8 @@ impl Reporter {
 }
 
 fn port_name(snapshot: &Snapshot, port: usize) -> String {
-    snapshot.model.ports[port].name.clone()
+    let network = snapshot.model.networks.iter().find(|network| network.port == port);
+    network.map_or_else(String::new, |network| network.port_name.clone())
 }
 
 fn in_words(news: News, port: &str) -> (Kind, String) {
@@ -261,7 +262,7 @@ mod tests {
             (new, None, "backend-unreachable", "(02:00:00:00:00:33) does not answer ARP on lan0 any more"),
             (None, None, "backend-unreachable", "is its address right"),
         ] {
-            let news = News { address: address("192.168.0.3"), port: 0, before, now };
+            let news = News { address: address("192.168.0.3"), network: 0, before, now };
             desk.reporter.news(vec![news], &desk.snapshot, desk.begin);
             let (last, message) = desk.told().pop().unwrap();
             assert!(last == kind && message.contains(says), "{last}: {message}");

@@ -15,7 +15,7 @@ pub const CLIENT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0xcc]);
 
 /// A frame from a client to `lan0`.
 pub fn eth() -> Ethernet {
-    Ethernet { source: CLIENT_MAC, destination: PORT_MAC }
+    Ethernet { source: CLIENT_MAC, destination: PORT_MAC, tags: [None; 4] }
 }
 
 /// An Ethernet header to put something behind.
@@ -23,6 +23,8 @@ pub fn eth() -> Ethernet {
 pub struct Ethernet {
     source: Mac,
     destination: Mac,
+    /// EtherType and tag control information of each VLAN tag, as they stand in the frame.
+    tags: [Option<[u16; 2]>; 4],
 }
 
 impl Ethernet {
@@ -36,9 +38,17 @@ impl Ethernet {
         Ethernet { destination, ..self }
     }
 
+    /// With a VLAN tag (one more): its EtherType, and its priority and VLAN id.
+    pub fn tag(mut self, ethertype: u16, control: u16) -> Self {
+        let free = self.tags.iter_mut().find(|tag| tag.is_none()).expect("four tags are enough");
+        *free = Some([ethertype, control]);
+        self
+    }
+
     /// Any payload under any EtherType.
     pub fn payload(self, ethertype: u16, payload: &[u8]) -> Vec<u8> {
-        [&self.destination.0[..], &self.source.0, &ethertype.to_be_bytes(), payload].concat()
+        let tags: Vec<u8> = self.tags.into_iter().flatten().flatten().flat_map(u16::to_be_bytes).collect();
+        [&self.destination.0[..], &self.source.0, &tags, &ethertype.to_be_bytes(), payload].concat()
     }
 
     /// An IPv4 packet from one address to another.
@@ -68,6 +78,7 @@ pub struct Ip {
     destination: IpAddress,
     /// IPv4 flags and fragment offset, as they stand in the header.
     fragment: u16,
+    identification: u16,
     /// IPv4 options, a multiple of four bytes.
     options: Vec<u8>,
     /// IPv6 extension headers: their number and their bytes, whose first is filled in.
@@ -76,10 +87,11 @@ pub struct Ip {
 
 impl Ip {
     const EMPTY: Ip = Ip {
-        ethernet: Ethernet { source: CLIENT_MAC, destination: PORT_MAC },
+        ethernet: Ethernet { source: CLIENT_MAC, destination: PORT_MAC, tags: [None; 4] },
         source: IpAddress::Ipv4(Ipv4Addr::UNSPECIFIED),
         destination: IpAddress::Ipv4(Ipv4Addr::UNSPECIFIED),
         fragment: 0,
+        identification: 0x4242,
         options: Vec::new(),
         extensions: Vec::new(),
     };
@@ -87,6 +99,13 @@ impl Ip {
     /// IPv4 flags and fragment offset: 0x2000 is "more fragments", the rest the offset in units of eight bytes.
     pub fn fragment(mut self, field: u16) -> Self {
         self.fragment = field;
+        self
+    }
+
+    /// As packets are that have no identification, since they are never fragmented (RFC 6864 §4.1).
+    pub fn dont_fragment(mut self) -> Self {
+        self.fragment = 0x4000;
+        self.identification = 0;
         self
     }
 
@@ -175,7 +194,7 @@ impl Ip {
         packet.set_version(4);
         packet.set_header_len(u8::try_from(header_len).expect("at most 60"));
         packet.set_total_len(total_len);
-        packet.set_ident(0x4242);
+        packet.set_ident(self.identification);
         packet.set_hop_limit(64);
         packet.set_next_header(IpProtocol::from(protocol));
         packet.set_src_addr(source);

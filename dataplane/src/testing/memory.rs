@@ -13,21 +13,35 @@ pub struct MemoryPacket {
     pub bytes: Vec<u8>,
     /// What the NIC would say of its checksum.
     pub bad_ip_checksum: bool,
+    /// The tags that the NIC has taken out.
+    pub stripped: [Option<u16>; 2],
+    /// Room before the first byte.
+    pub headroom: usize,
+    /// The length of its first segment, where there are several.
+    pub first_segment: Option<usize>,
+}
+
+impl MemoryPacket {
+    /// A frame whose first segment has so many bytes.
+    pub fn segmented(bytes: Vec<u8>, first: usize) -> Self {
+        MemoryPacket { first_segment: Some(first.min(bytes.len())), ..bytes.into() }
+    }
 }
 
 impl From<Vec<u8>> for MemoryPacket {
     fn from(bytes: Vec<u8>) -> Self {
-        MemoryPacket { bytes, bad_ip_checksum: false }
+        MemoryPacket { bytes, bad_ip_checksum: false, stripped: [None; 2], headroom: 128, first_segment: None }
     }
 }
 
 impl Packet for MemoryPacket {
     fn data(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.first_segment.unwrap_or(self.bytes.len())]
     }
 
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        let first = self.first_segment.unwrap_or(self.bytes.len());
+        &mut self.bytes[..first]
     }
 
     fn wire_len(&self) -> usize {
@@ -36,6 +50,32 @@ impl Packet for MemoryPacket {
 
     fn bad_ip_checksum(&self) -> bool {
         self.bad_ip_checksum
+    }
+
+    fn has_stripped_tags(&self) -> bool {
+        self.stripped != [None; 2]
+    }
+
+    fn stripped_tags(&self) -> [Option<u16>; 2] {
+        self.stripped
+    }
+
+    fn forget_stripped_tags(&mut self) {
+        self.stripped = [None; 2];
+    }
+
+    fn grow_front(&mut self, bytes: usize) -> bool {
+        let Some(left) = self.headroom.checked_sub(bytes) else { return false };
+        self.headroom = left;
+        self.bytes.splice(0..0, vec![0xee; bytes]);
+        self.first_segment = self.first_segment.map(|first| first + bytes);
+        true
+    }
+
+    fn shrink_front(&mut self, bytes: usize) {
+        self.bytes.drain(..bytes);
+        self.headroom += bytes;
+        self.first_segment = self.first_segment.map(|first| first - bytes);
     }
 
     fn prefetch(&self) {}

@@ -6,16 +6,26 @@ use ctl::Mac;
 use ctl::request::{BackendSpec, ServiceAdd};
 
 use crate::counters::TargetIds;
-use crate::model::{Model, Port, compile::compile};
-use crate::snapshot::Snapshot;
+use crate::model::{Model, Network, compile::compile};
+use crate::snapshot::{PortLink, Snapshot};
+use crate::vlan::Tags;
 
 /// The MAC address of `lan0`.
 pub const PORT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x02]);
 
+/// `lan0` as the device tells of it.
+pub const PORT: PortLink = PortLink { mac: PORT_MAC, mtu: 1_500 };
+
+/// A network of a port.
+pub fn network(port_name: &str, port: usize, tags: &str, addresses: &[&str]) -> Network {
+    let tags = if tags.is_empty() { Tags::NONE } else { tags.parse().expect("a VLAN") };
+    let addresses = addresses.iter().map(|net| net.parse().expect("a network")).collect();
+    Network { port, port_name: port_name.into(), tags, addresses }
+}
+
 /// A model without services.
 pub fn model() -> Model {
-    let addresses = ["192.168.0.2/24", "fd00::2/64"].map(|net| net.parse().expect("a network"));
-    Model::new([1; 16], 1_021, vec![Port { name: "lan0".into(), addresses: addresses.into() }])
+    Model::new([1; 16], 1_021, vec![network("lan0", 0, "", &["192.168.0.2/24", "fd00::2/64"])])
 }
 
 /// Counters' places without workers.
@@ -45,5 +55,5 @@ pub fn backend_mac(address: std::net::IpAddr) -> Mac {
 
 /// A snapshot in which all backends are resolved by [`backend_mac`].
 pub fn snapshot(model: Model) -> Snapshot {
-    compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT_MAC], 1)
+    compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1)
 }

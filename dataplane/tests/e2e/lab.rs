@@ -20,6 +20,7 @@ pub(crate) const VIP6: &str = "fd00::101";
 pub(crate) const DIRECTOR: &str = "192.168.0.2";
 pub(crate) const DIRECTOR6: &str = "fd00::2";
 const PREFIX: &str = "shunt-e2e";
+const ACCESS_PORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/access_port.c");
 const REAL_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/real-server");
 
 /// Where the client is.
@@ -113,17 +114,43 @@ impl Lab {
         }
     }
 
-    /// Puts a host's interface on the switch.
-    fn plug(&mut self, host: &str, interface: &str, addresses: &[&str]) {
+    /// Puts a host's interface on the switch: at the port of the host's name, with that of another interface than lan0.
+    pub(crate) fn plug(&mut self, host: &str, interface: &str, addresses: &[&str]) {
         let (switch, namespace) = (self.namespace("switch"), self.namespace(host));
+        let port = if interface == "lan0" { host.into() } else { format!("{host}-{interface}") };
         run(&[
-            "ip", "link", "add", interface, "netns", &namespace, "type", "veth", "peer", "name", host, "netns", &switch,
+            "ip", "link", "add", interface, "netns", &namespace, "type", "veth", "peer", "name", &port, "netns",
+            &switch,
         ]);
-        self.on("switch", &["ip", "link", "set", host, "master", "br0", "up"]);
+        self.on("switch", &["ip", "link", "set", &port, "master", "br0", "up"]);
         self.configure(host, interface, addresses);
     }
 
-    fn configure(&self, host: &str, interface: &str, addresses: &[&str]) {
+    /// Makes a port of the switch an access port of a VLAN: by its id, or by two with a point between. What comes from
+    /// the host gets this priority.
+    pub(crate) fn access_port(&self, port: &str, vlan: &str, priority: u8) {
+        let object = self.folder.path().join(format!("{port}.o"));
+        let object = object.to_str().unwrap();
+        let (outer, inner) = vlan.split_once('.').map_or((vlan, None), |(outer, inner)| (outer, Some(inner)));
+        let mut defines = vec![format!("-DOUTER={outer}"), format!("-DPRIORITY={priority}")];
+        defines.extend(inner.map(|inner| format!("-DINNER={inner}")));
+        let mut compile = vec!["clang", "-O2", "-target", "bpf", "-I/usr/include/x86_64-linux-gnu"];
+        compile.extend(defines.iter().map(String::as_str));
+        run(&[&compile[..], &["-c", ACCESS_PORT, "-o", object]].concat());
+        self.on("switch", &["tc", "qdisc", "add", "dev", port, "clsact"]);
+        for (direction, section) in [("ingress", "classifier/from_host"), ("egress", "classifier/to_host")] {
+            let filter = ["bpf", "direct-action", "object-file", object, "section", section];
+            self.on("switch", &[&["tc", "filter", "add", "dev", port, direction], &filter[..]].concat());
+        }
+    }
+
+    /// Has the switch write VLAN tags into frames for the director: veth hands them over beside the frame, where XDP does
+    /// not see them.
+    pub(crate) fn tags_in_frames(&self) {
+        self.on("switch", &["ethtool", "-K", "director", "txvlan", "off", "tx-vlan-stag-hw-insert", "off"]);
+    }
+
+    pub(crate) fn configure(&self, host: &str, interface: &str, addresses: &[&str]) {
         // veth leaves checksums to hardware that is not there, and hands over super-frames.
         self.on(host, &["ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]);
         for address in addresses {

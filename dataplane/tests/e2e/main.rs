@@ -12,4 +12,6 @@ mod fragments;
 mod handover;
 mod http;
 mod lab;
+mod mtu;
+mod vlan;
 mod wire;
