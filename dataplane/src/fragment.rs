@@ -331,4 +331,15 @@ mod tests {
         }
         assert!(owners.iter().all(|&count| count > 50), "{owners:?}");
     }
+
+    #[test]
+    fn a_worker_that_does_not_keep_up_is_passed_no_more() {
+        let mut workers = mesh::<u32>(2);
+        let passed = (0..1_000).map(|packet| workers[0].pass(1, 0, packet)).filter(|passed| passed.is_ok()).count();
+        assert!((32..1_000).contains(&passed), "{passed}");
+        assert_eq!(workers[0].pass(1, 0, 7), Err(DropReason::FragmentPassFull));
+        let mut burst = Burst::new();
+        workers[1].ready(&hasher(), 0, &mut burst);
+        assert_eq!(workers[0].pass(1, 0, 7), Ok(()), "there is room again");
+    }
 }

@@ -128,6 +128,7 @@ impl Rig {
                 (VIP, "8000-8100", Protocol::Tcp, 6, 1),
                 (VIP, "53", Protocol::Udp, 5, 1),
                 (VIP, "any", Protocol::Udp, 8, 1),
+                (VIP, "2905", Protocol::Sctp, 5, 1),
                 (ALL_PORTS, "any", Protocol::Tcp, 4, 1),
                 (ALL_PORTS, "22", Protocol::Tcp, 3, 1),
             ] {
@@ -522,6 +523,50 @@ fn extensions() -> Vec<Row> {
     rows
 }
 
+fn sctp(net: Net) -> Vec<Row> {
+    let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
+    // Ports, verification tag, checksum, and the head of a chunk of this type.
+    let packet =
+        |from: u16, to: u16, chunk| [&from.to_be_bytes()[..], &to.to_be_bytes(), &[7; 8], &[chunk, 0, 0, 4]].concat();
+    let vip = || net.vip();
+    vec![
+        row("SCTP, INIT", vip().protocol(132, &packet(9, 2_905, 1)), To(5)),
+        row("SCTP, DATA", vip().protocol(132, &packet(9, 2_905, 0)), To(5)),
+        row("SCTP, ABORT", vip().protocol(132, &packet(9, 2_905, 6)), To(5)),
+        row("SCTP, SHUTDOWN", vip().protocol(132, &packet(9, 2_905, 7)), To(5)),
+        row("SCTP without a chunk", vip().protocol(132, &packet(9, 2_905, 0)[..12]), To(5)),
+        row("half an SCTP header", vip().protocol(132, &packet(9, 2_905, 0)[..11]), Drop(Truncated)),
+        row("SCTP to a port of TCP's", vip().protocol(132, &packet(9, 80, 1)), Drop(NoService)),
+        row("SCTP to the director", net.to(OWN).protocol(132, &packet(9, 80, 1)), Punted(PuntReason::OwnAddress)),
+        row("an SCTP reply", net.reply().protocol(132, &packet(2_905, 9, 0)), Drop(ReturnViaDirector)),
+        row("a first fragment of SCTP", net.fragment(vip(), 0, true).protocol(132, &packet(9, 2_905, 0)), To(5)),
+        row("a later one", net.fragment(vip(), 2, false).protocol(132, &[0; 64]), To(5)),
+        row(
+            "an error that quotes SCTP",
+            vip().icmp(net.icmp(), net.errors()[0], 0, &about(&net.reply().protocol(132, &packet(2_905, 9, 0)))),
+            To(5),
+        ),
+    ]
+}
+
+/// Tags on a port without VLANs; sizes. (What becomes of tags where there are VLANs is a table of its own, in `worker.rs`.)
+fn tags_and_sizes(net: Net) -> Vec<Row> {
+    let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
+    let tagged = |eth: Ethernet| net.packet(eth, net.client(), &net.host(VIP)).tcp(1, 80).syn();
+    let packet_of = |bytes: usize| net.vip().tcp(1, 80).data(&vec![7; bytes - net.header_len() - 20]);
+    vec![
+        row("a tag", tagged(eth().tag(0x8100, 7)), Drop(UnknownVlan)),
+        row("a service provider's tag", tagged(eth().tag(0x88a8, 7)), Drop(UnknownVlan)),
+        row("two tags", tagged(eth().tag(0x88a8, 7).tag(0x8100, 8)), Drop(UnknownVlan)),
+        row("two tags of customers", tagged(eth().tag(0x8100, 7).tag(0x8100, 8)), Drop(UnknownVlan)),
+        row("a tag to everybody", tagged(eth().to(Mac([0xff; 6])).tag(0x8100, 7)), Drop(UnknownVlan)),
+        row("a packet that just fits", packet_of(1_500), To(3)),
+        row("a byte too large", packet_of(1_501), Punted(PuntReason::TooBig)),
+        row("as large as a super-frame", packet_of(60_000), Punted(PuntReason::TooBig)),
+        row("a large one for no service", net.vip().tcp(1, 79).data(&[7; 3_000]), Drop(NoService)),
+    ]
+}
+
 /// What is no IP, or for nobody in particular.
 fn ethernet() -> Vec<Row> {
     let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
@@ -575,7 +620,9 @@ fn ethernet() -> Vec<Row> {
 fn table() -> Vec<Row> {
     let mut rows: Vec<Row> = [ethernet(), options(), extensions()].concat();
     for net in [Net::V4, Net::V6] {
-        let both = [transport(net), addresses(net), icmp(net), fragments(net), malformed(net)].concat();
+        let both =
+            [transport(net), sctp(net), addresses(net), icmp(net), fragments(net), tags_and_sizes(net), malformed(net)]
+                .concat();
         rows.extend(both.into_iter().map(|(what, frame, fate)| (format!("{}: {what}", net.name()), frame, fate)));
     }
     rows
@@ -598,4 +645,37 @@ fn every_frame_goes_where_it_should() {
         }
     }
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What the rows above do not cause takes more than one frame, or a device's word. So no reason is without a frame.
+#[test]
+fn every_reason_has_a_frame() {
+    let mut seen: Vec<Fate> = table().into_iter().map(|(_, _, fate)| fate).collect();
+    let mut rig = Rig::new();
+    let mut caused = |rig: &mut Rig, expected: Fate, frames: Vec<MemoryPacket>| {
+        rig.wire.0.borrow_mut().rx.extend(frames);
+        while !rig.wire.0.borrow().rx.is_empty() {
+            rig.worker.turn();
+        }
+        let counted = rig.counted();
+        assert!(counted.iter().any(|&(fate, count)| fate == expected && count > 0), "{expected:?}: {counted:?}");
+        seen.push(expected);
+    };
+    let syn = || Net::V4.vip().tcp(1, 80).syn();
+    caused(&mut rig, Drop(BadIpChecksum), vec![MemoryPacket { bad_ip_checksum: true, ..syn().into() }]);
+    caused(&mut rig, Drop(HeadersSplit), vec![MemoryPacket::segmented(Net::V4.vip().tcp(1, 80).data(&[0; 64]), 40)]);
+    // One sender's fragments without a first one: some are held, not all.
+    let fragments = (0..40).map(|place| Net::V4.vip().fragment(0x2001 + place).protocol(17, &[0; 8]).into());
+    caused(&mut rig, Drop(FragmentHoldFull), fragments.collect());
+    caused(&mut rig, Drop(EchoLimited), (0..1_500).map(|_| Net::V4.vip().echo(b"?").into()).collect());
+    caused(&mut rig, Drop(PuntFull), (0..64).map(|_| eth().payload(0x0806, &[0; 28]).into()).collect());
+    let large = || Net::V4.vip().tcp(1, 80).data(&[0; 2_000]).into();
+    caused(&mut rig, Drop(TooBigUnanswered), (0..200).map(|_| large()).collect());
+    rig.wire.0.borrow_mut().tx_room = 3;
+    caused(&mut rig, Drop(TxFull), (0..8).map(|_| syn().into()).collect());
+    // These two need another worker and a VLAN: `a_worker_that_does_not_keep_up_is_passed_no_more` in fragment.rs, `a_tag_needs_room_in_the_buffer` in worker.rs.
+    seen.extend([Drop(FragmentPassFull), Drop(NoHeadroom)]);
+    let all = DropReason::ALL.iter().map(|&reason| Drop(reason)).chain(PuntReason::ALL.iter().map(|&r| Punted(r)));
+    let without: Vec<Fate> = all.filter(|fate| !seen.contains(fate)).collect();
+    assert_eq!(without, [], "reasons that no test causes");
 }
