@@ -408,3 +408,17 @@ proptest! {
         prop_assert_eq!(world.counters.exceptions_full.read(), 0);
     }
 }
+
+/// The whole of its idle timeout: a flow that was heard of at the very moment of a change, and then not until the last
+/// moment that it may be silent.
+#[test]
+fn a_flow_may_be_silent_for_the_whole_of_its_time() {
+    let wanted =
+        ServiceAdd { idle_timeout_s: Some(IDLE_S), ..ServiceAdd::new("192.168.0.101:80".parse().unwrap(), vec![]) };
+    let mut world = World::new(wanted);
+    world.happen(&Event::Add { backend: 0, weight: 1 });
+    (0..50).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+    world.happen(&Event::Add { backend: 1, weight: 1 });
+    world.pass(IDLE_MS);
+    world.happen(&Event::SpeakAll);
+}

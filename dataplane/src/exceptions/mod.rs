@@ -546,11 +546,11 @@ mod tests {
         scene.ask(1, Segment::Data);
         scene.ask(2, Segment::Data);
         scene.change(|model| {
-            model.now_ms = 900_000;
+            model.now_ms = 901_000;
             model.expire();
         });
         assert!(scene.snapshot.services[0].before.is_none());
-        for seconds in (900..1_000).step_by(4) {
+        for seconds in (901..1_000).step_by(4) {
             assert_eq!((scene.at(seconds).ask(2, Segment::Data), scene.ask(3, Segment::Data)), (OLD, NEW));
         }
         assert_eq!(scene.exceptions.books.used, 1, "the flow that its slot knows is forgotten");
@@ -687,7 +687,7 @@ mod tests {
     fn nothing_is_asked_where_nothing_can_be_known() {
         let mut scene = Scene::new(64);
         scene.change(|model| {
-            model.now_ms = 900_000;
+            model.now_ms = 901_000;
             model.expire();
         });
         let asked = |scene: &Scene| scene.exceptions.may_concern(&scene.snapshot.services[0], 7);

@@ -25,6 +25,9 @@ use crate::vlan::Tags;
 pub use error::ModelError;
 use handover::{HandOver, Slots};
 
+/// How much longer than the idle timeout a hand-over lasts.
+const HAND_OVER_SLACK_MS: u64 = 1_000;
+
 /// The most services.
 pub const MAX_SERVICES: usize = 16_384;
 
@@ -512,7 +515,9 @@ fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
     };
     let numbers: Vec<u16> = old.backends.iter().map(number).collect();
     let slots = Slots { now: &old.table, handover: old.handover.as_deref() };
-    HandOver::begin(slots, &new.table, |backend| numbers[usize::from(backend)], now_ms, now_ms + new.idle_ms)
+    // A little longer than a flow may be silent: one that was heard of at the moment of the change has the whole of its time.
+    let until_ms = now_ms + new.idle_ms + HAND_OVER_SLACK_MS;
+    HandOver::begin(slots, &new.table, |backend| numbers[usize::from(backend)], now_ms, until_ms)
 }
 
 fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {
