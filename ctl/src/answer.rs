@@ -86,6 +86,9 @@ pub struct Status {
     pub config_file: String,
     /// Whether packet memory is in hugepages.
     pub hugepages: bool,
+    /// The packet buffers.
+    #[serde(default)]
+    pub packet_buffers: PacketBuffers,
     /// The number of the current snapshot; each change makes a new one.
     pub generation: u64,
     /// How many workers forward.
@@ -107,6 +110,15 @@ pub struct Status {
     /// Events of the last hour that an operator should look at.
     #[serde(default)]
     pub events: EventCount,
+}
+
+/// The buffers that frames are received into.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketBuffers {
+    /// With frames in them, or waiting for frames in the ports' receive queues.
+    pub in_use: u32,
+    /// All there are.
+    pub total: u32,
 }
 
 /// How many events were bad ones.

@@ -51,6 +51,7 @@ fn status(status: &Status) -> String {
         ("up for", duration(status.uptime_s)),
         ("configuration", status.config_file.clone()),
         ("memory", memory.into()),
+        ("packet buffers", format!("{} of {} in use", status.packet_buffers.in_use, status.packet_buffers.total)),
         ("snapshot", status.generation.to_string()),
         ("workers", status.workers.to_string()),
         ("ports", of(status.ports, "up")),

@@ -119,6 +119,11 @@ pub struct ServiceCounters {
 impl WorkerCounters {
     /// All zero, for this many ports.
     pub fn new(ports: usize) -> Self {
+        Self::with_places(ports, MAX_TARGETS, MAX_SERVICE_PLACES)
+    }
+
+    /// With fewer places for the counters of backends and services: for tests that make many of these, and few of those.
+    pub fn with_places(ports: usize, targets: usize, services: usize) -> Self {
         WorkerCounters {
             turns: Counter::default(),
             busy_turns: Counter::default(),
@@ -128,8 +133,8 @@ impl WorkerCounters {
             exceptions: Counter::default(),
             exceptions_full: Counter::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
-            targets: (0..MAX_TARGETS).map(|_| TargetCounters::default()).collect(),
-            services: (0..MAX_SERVICE_PLACES).map(|_| ServiceCounters::default()).collect(),
+            targets: (0..targets).map(|_| TargetCounters::default()).collect(),
+            services: (0..services).map(|_| ServiceCounters::default()).collect(),
         }
     }
 

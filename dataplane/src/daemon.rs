@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ctl::Mac;
-use ctl::answer::Subject;
+use ctl::answer::{PacketBuffers, Subject};
 use dataplane::api::server::Server;
 use dataplane::api::{Facts, PortFacts, PortLive};
 use dataplane::bucket::TokenBucket;
@@ -109,6 +109,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let outgoing = outgoing.swap_remove(0);
     let control = Box::new(OpenPortControl(ports.clone()));
     let reporter = Reporter::new(events.clone(), samples);
+    let packet_buffers = packet_buffers(&mempool);
     let slow_path = SlowPath::new(director.clone(), neighbors.clone(), mempool, punts, outgoing, control, reporter);
     threads.slow_path = Some(start_slow_path(slow_path, config.director.slow_path_poll, stop)?);
 
@@ -123,6 +124,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         config_file: config_file.display().to_string(),
         dpdk: dataplane::dpdk::version(),
         hugepages,
+        packet_buffers,
         room_for_flows,
     };
     let socket = server.run(Arc::new(facts)).context("The control socket's thread cannot be started")?;
@@ -353,6 +355,15 @@ fn keep_off_workers(allowed: &CpuSet, workers: &[usize]) {
     if any && let Err(problem) = sched_setaffinity(Pid::from_raw(0), &cores) {
         warn!("the control threads stay on the slow path's core: {problem}");
     }
+}
+
+/// As with ports: the API's threads must not be what keeps the memory.
+fn packet_buffers(mempool: &Arc<Mempool>) -> Box<dyn Fn() -> PacketBuffers + Send + Sync> {
+    let weak = Arc::downgrade(mempool);
+    Box::new(move || {
+        let of = |pool: Arc<Mempool>| PacketBuffers { in_use: pool.in_use(), total: pool.size() };
+        weak.upgrade().map(of).unwrap_or_default()
+    })
 }
 
 /// The API's threads end with the process, so they must not be what keeps a port open.

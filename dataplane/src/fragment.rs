@@ -143,6 +143,11 @@ impl<P> Fragments<P> {
         ring.push(Passed { port, packet }).map_err(|_| DropReason::FragmentPassFull)
     }
 
+    /// Frames that are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether there may be something for [`Fragments::ready`] or [`Fragments::overdue`] to return.
     #[inline]
     pub fn is_idle(&self) -> bool {

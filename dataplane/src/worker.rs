@@ -198,6 +198,11 @@ impl<Io: PacketIo> Worker<Io> {
         self.clock = clock;
     }
 
+    /// Frames that are held until their first fragment comes.
+    pub fn held(&self) -> usize {
+        self.fragments.held()
+    }
+
     /// One turn: a burst from each port, and what the slow path wants sent.
     #[inline]
     pub fn turn(&mut self) {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use ctl::Mac;
-use ctl::answer::{Answer, Outcome, Refusal};
+use ctl::answer::{Answer, Outcome, PacketBuffers, Refusal};
 use ctl::request::Request;
 
 use crate::director::Director;
@@ -41,6 +41,8 @@ pub struct Facts {
     pub dpdk: String,
     /// Whether packet memory is in hugepages.
     pub hugepages: bool,
+    /// How many packet buffers there are, and in use.
+    pub packet_buffers: Box<dyn Fn() -> PacketBuffers + Send + Sync>,
     /// How many flows a worker can remember.
     pub room_for_flows: usize,
 }

@@ -33,6 +33,7 @@ pub(super) fn status(facts: &Facts) -> answer::Status {
         uptime_s: facts.started.elapsed().as_secs(),
         config_file: facts.config_file.clone(),
         hugepages: facts.hugepages,
+        packet_buffers: (facts.packet_buffers)(),
         generation: snapshot.generation,
         workers: facts.lcores.len(),
         ports: Count { total: links.len(), up: links.iter().filter(|&&up| up).count() },

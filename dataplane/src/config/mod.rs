@@ -165,6 +165,11 @@ impl Config {
         Self::from_source(Source::read(path)?)
     }
 
+    /// Checks a file's text, with these environment variables on top. `name` is the file's, for messages.
+    pub fn from_text(name: &str, text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Self::from_source(Source::from_text(name, text, variables)?)
+    }
+
     fn from_source(mut source: Source) -> Result<Config, ConfigError> {
         let file: File = source.sections();
         let mut reader = Reader { source, warnings: Vec::new() };

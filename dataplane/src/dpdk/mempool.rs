@@ -90,6 +90,13 @@ impl Mempool {
         unsafe { dpdk_sys::rte_mempool_avail_count(self.pool.as_ptr()) }
     }
 
+    /// Buffers that are in use: held by somebody, in a device's rings, or on their way. Where this grows while the traffic does
+    /// not, somebody loses them.
+    pub fn in_use(&self) -> u32 {
+        // The caches are counted one after the other, while buffers move: the sum may be a few too many.
+        self.size.saturating_sub(self.available())
+    }
+
     /// All buffers.
     pub fn size(&self) -> u32 {
         self.size
@@ -111,11 +118,11 @@ impl FrameSource for Arc<Mempool> {
 
 impl Drop for Mempool {
     fn drop(&mut self) {
-        if self.available() < self.size {
+        if self.in_use() > 0 {
             // Some buffers are still out: giving their memory back would pull it from under them.
             // Nor may EAL unmap it, as long as somebody could still look into one of them.
             std::mem::forget(self.eal.clone());
-            tracing::debug!(out = self.size - self.available(), "a mempool was not freed: buffers are in use");
+            tracing::debug!(out = self.in_use(), "a mempool was not freed: buffers are in use");
             return;
         }
         // SAFETY: no buffer is in use, and nobody else has the pool.

@@ -98,6 +98,12 @@ impl<'s> View<'s> {
         self.local().link.mac
     }
 
+    /// Whether a frame can have come from this MAC address, so that an answer can go there. Not from a group, whose members
+    /// would all get it; nor from ourselves.
+    fn is_station(&self, source: Mac) -> bool {
+        source.is_unicast() && source != self.mac()
+    }
+
     /// Whether we answer for an address in this network: for our own there, and for the VIPs that belong there. Not for
     /// our address in another one: it would draw that network's traffic here (as `arp_ignore=1`).
     pub fn answers_for(&self, address: IpAddr) -> bool {
@@ -270,6 +276,10 @@ impl<S: FrameSource> SlowPath<S> {
 
 /// What comes of a frame without VLAN tags. `mtu` is that of the port towards the backend, where it does not fit.
 pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Outcome {
+    let Some(&[a, b, c, d, e, f]) = frame.get(6..).and_then(<[u8]>::first_chunk) else { return Outcome::default() };
+    if !view.is_station(Mac([a, b, c, d, e, f])) {
+        return Outcome::default();
+    }
     match reason {
         PuntReason::Arp => arp::process(frame, view),
         PuntReason::Ndp => ndp::process(frame, view),
@@ -341,6 +351,26 @@ mod tests {
 
     fn in_vlan(frame: &[u8]) -> Vec<u8> {
         vlan::tagged(frame.to_vec(), "100".parse().unwrap())
+    }
+
+    #[test]
+    fn groups_and_we_ourselves_are_answered_nothing() {
+        let mut rig = Rig::new();
+        rig.turn();
+        for (station, answers) in [(CLIENT_MAC, 1), (Mac([0xff; 6]), 0), (Mac([1, 0, 0x5e, 0, 0, 1]), 0), (PORT_MAC, 0)]
+        {
+            let ip = || eth().from(station).ipv4("10.0.0.1", "192.168.0.101");
+            assert_eq!(rig.answers(PuntReason::Echo, ip().echo(b"x")).len(), answers, "{station}");
+            assert_eq!(rig.answers(PuntReason::TooBig, ip().tcp(1, 80).ack()).len(), answers, "{station}");
+            let mut solicitation = in_vlan(&ndp::request(
+                CLIENT_MAC,
+                "fd01::10".parse().unwrap(),
+                "fd01::101".parse().unwrap(),
+                Some(PORT_MAC),
+            ));
+            solicitation[6..12].copy_from_slice(&station.0);
+            assert_eq!(rig.answers(PuntReason::Ndp, solicitation).len(), answers, "{station}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
 
 fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>) -> Outcome {
     // RFC 4861 §7.1.1: without a source address it is duplicate address detection, which has no link-layer option.
-    if target.is_multicast() || ip.src_addr.is_unspecified() && sender.is_some() {
+    if target.is_multicast() || ip.src_addr.is_multicast() || ip.src_addr.is_unspecified() && sender.is_some() {
         return Outcome::default();
     }
     let sender = sender.filter(|&mac| mac.is_unicast() && mac != view.mac());
@@ -210,6 +210,13 @@ mod tests {
         for length in 0..good.len() {
             assert_eq!(after(&good[..length]), Outcome::default());
         }
+    }
+
+    #[test]
+    fn a_group_asks_nobody() {
+        let target = "fd00::101".parse().unwrap();
+        assert!(after(&request(CLIENT_MAC, client(), target, Some(PORT_MAC))).reply.is_some());
+        assert_eq!(after(&request(CLIENT_MAC, ALL_NODES, target, Some(PORT_MAC))), Outcome::default());
     }
 
     #[test]

@@ -93,37 +93,46 @@ impl FrameSource for MemorySource {
     }
 }
 
-/// What a [`MemoryIo`] still has to receive, and what it has sent.
+/// What a [`ListIo`] still has to receive, and what it has sent.
 #[derive(Debug)]
-pub struct Wire {
+pub struct Wire<P> {
     /// To be received.
-    pub rx: VecDeque<MemoryPacket>,
+    pub rx: VecDeque<P>,
     /// Sent.
-    pub tx: Vec<MemoryPacket>,
+    pub tx: Vec<P>,
     /// How many more may be sent before the queue is full.
     pub tx_room: usize,
 }
 
 /// A queue pair whose other end the test holds.
-#[derive(Debug, Clone)]
-pub struct MemoryIo(pub Rc<RefCell<Wire>>);
+#[derive(Debug)]
+pub struct ListIo<P>(pub Rc<RefCell<Wire<P>>>);
 
-impl Default for MemoryIo {
+/// One of frames in plain memory.
+pub type MemoryIo = ListIo<MemoryPacket>;
+
+impl<P> Default for ListIo<P> {
     fn default() -> Self {
-        MemoryIo(Rc::new(RefCell::new(Wire { rx: VecDeque::new(), tx: Vec::new(), tx_room: usize::MAX })))
+        ListIo(Rc::new(RefCell::new(Wire { rx: VecDeque::new(), tx: Vec::new(), tx_room: usize::MAX })))
     }
 }
 
-impl PacketIo for MemoryIo {
-    type Packet = MemoryPacket;
+impl<P> Clone for ListIo<P> {
+    fn clone(&self) -> Self {
+        ListIo(self.0.clone())
+    }
+}
 
-    fn rx_burst(&mut self, burst: &mut Burst<MemoryPacket>) {
+impl<P: Packet> PacketIo for ListIo<P> {
+    type Packet = P;
+
+    fn rx_burst(&mut self, burst: &mut Burst<P>) {
         let mut wire = self.0.borrow_mut();
         let count = wire.rx.len().min(BURST);
         burst.extend(wire.rx.drain(..count));
     }
 
-    fn tx_burst(&mut self, burst: &mut Burst<MemoryPacket>) {
+    fn tx_burst(&mut self, burst: &mut Burst<P>) {
         let mut wire = self.0.borrow_mut();
         let count = burst.len().min(wire.tx_room);
         wire.tx_room -= count;

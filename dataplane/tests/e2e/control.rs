@@ -169,7 +169,10 @@ fn only_root_and_the_daemons_user_may_change_anything() {
     let refused = as_nobody(&["service", "remove", "192.168.0.101:80"]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("Only root"), "{refused:?}");
-    assert_eq!(lab.status().services.total, 2);
+    let status = lab.status();
+    assert_eq!(status.services.total, 2);
+    let buffers = status.packet_buffers;
+    assert!(buffers.total > 1_000 && buffers.in_use < buffers.total, "{buffers:?}");
 }
 
 #[test]

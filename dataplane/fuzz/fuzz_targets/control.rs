@@ -1,0 +1,259 @@
+//! The control socket's lines, through decoding and into a real director, whose state is kept from line to line. Where the first
+//! byte is 0, the rest decides which requests to write, so that more of them get past the decoder.
+#![no_main]
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Instant;
+
+use ctl::answer::{Envelope, Outcome, PacketBuffers};
+use ctl::request::{
+    self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, EventQuery, MacChange, Request, ServiceAdd,
+};
+use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Tracking};
+use dataplane::api::{Facts, PortFacts, PortLive, answer, decode};
+use dataplane::counters::{TargetIds, WorkerCounters};
+use dataplane::director::Director;
+use dataplane::events::EventLog;
+use dataplane::flow::{Flow, Transport};
+use dataplane::model::{Duty, Model, Service};
+use dataplane::schedule::NOBODY;
+use dataplane::slow::neighbor::Neighbors;
+use dataplane::snapshot::Snapshot;
+use dataplane::testing::choices::Choices;
+use dataplane::testing::model::{PORT, PORT_MAC, model};
+use libfuzzer_sys::fuzz_target;
+
+/// Nobody counts here; making them takes longer than all the rest.
+static COUNTERS: LazyLock<Arc<WorkerCounters>> = LazyLock::new(|| Arc::new(WorkerCounters::new(1)));
+
+fuzz_target!(|bytes: &[u8]| {
+    let facts = facts();
+    match bytes {
+        [0, rest @ ..] => {
+            let mut choices = Choices::new(rest);
+            while !choices.is_empty() {
+                if choices.one_in(8) {
+                    network(&facts.director, &mut choices);
+                    check(&facts.director.snapshot());
+                    continue;
+                }
+                let request = request(&mut choices);
+                let written = request::Envelope { version: ctl::VERSION, request: request.clone() };
+                let line = serde_json::to_vec(&written).expect("requests can be written");
+                assert_eq!(decode::request(&line), Ok(request), "what is written is understood");
+                carry_out(&facts, &line);
+            }
+        }
+        lines => lines.split(|&byte| byte == b'\n').for_each(|line| carry_out(&facts, line)),
+    }
+});
+
+fn facts() -> Facts {
+    let workers = vec![COUNTERS.clone()];
+    let ids = TargetIds::new(workers.clone());
+    let model = Model::new([1; 16], 61, model().networks.to_vec());
+    let port = PortFacts {
+        name: "lan0".into(),
+        device: "net_null0".into(),
+        driver: "net_null".into(),
+        mac: PORT_MAC,
+        mtu: 1_500,
+        queues: 1,
+        live: Box::new(PortLive::default),
+    };
+    Facts {
+        director: Arc::new(Director::new(model, ids, workers, vec![PORT])),
+        neighbors: Arc::new(Mutex::new(Neighbors::default())),
+        events: Arc::new(EventLog::default()),
+        ports: vec![port],
+        lcores: vec![1],
+        started: Instant::now(),
+        config_file: "shunt.toml".into(),
+        dpdk: String::new(),
+        hugepages: false,
+        packet_buffers: Box::new(PacketBuffers::default),
+        room_for_flows: 0,
+    }
+}
+
+/// As the socket's server does. A change is a new snapshot; a refusal and a question change nothing.
+fn carry_out(facts: &Facts, line: &[u8]) {
+    let before = facts.director.snapshot();
+    let outcome = match decode::request(line) {
+        Ok(request) => {
+            let changes = request.changes();
+            let outcome = answer(facts, request);
+            let done = changes && matches!(outcome, Outcome::Ok(_));
+            let after = facts.director.snapshot();
+            assert_eq!(after.generation, before.generation + u64::from(done));
+            assert_eq!(Arc::ptr_eq(&after.model, &before.model), !done);
+            outcome
+        }
+        Err(refusal) => Outcome::Error(refusal),
+    };
+    if let Outcome::Error(refusal) = &outcome {
+        assert!(!refusal.message.is_empty());
+    }
+    let written = serde_json::to_vec(&Envelope { version: ctl::VERSION, outcome }).expect("answers can be written");
+    let _: Envelope = serde_json::from_slice(&written).expect("shuntctl understands it");
+    check(&facts.director.snapshot());
+}
+
+/// What holds of each snapshot.
+fn check(snapshot: &Snapshot) {
+    let Model { services, .. } = &*snapshot.model;
+    assert_eq!(snapshot.services.len(), services.len());
+    assert_eq!(snapshot.targets.len(), services.values().map(|service| service.backends.len()).sum::<usize>());
+    let vips: HashSet<IpAddr> = services.keys().map(|id| id.vip).collect();
+    for (id, service) in services {
+        assert_eq!(*id, service.id);
+        assert!(!snapshot.model.is_own(id.vip));
+        assert!(service.backends.is_sorted_by(|a, b| a.address < b.address));
+        assert!(service.backends.iter().all(|backend| !vips.contains(&backend.address)));
+        check_table(service);
+        for range in id.port.ranges() {
+            let transport = Transport::new(1, range.first, id.protocol.number());
+            let flow = match id.vip {
+                IpAddr::V4(vip) => Flow::V4 { source: 1, destination: vip.to_bits(), transport },
+                IpAddr::V6(vip) => Flow::V6 { source: 1, destination: vip.to_bits(), transport },
+            };
+            assert!(snapshot.vips.service(&flow).is_some(), "{id} has no port {}", range.first);
+        }
+    }
+}
+
+/// The slots are those of backends that take new flows, and of all of these together.
+fn check_table(service: &Service) {
+    let table = &service.table;
+    assert_eq!(table.len(), 61);
+    let mut slots = vec![0; service.backends.len()];
+    let held = table.iter().filter(|&&number| number != NOBODY);
+    held.for_each(|&number| slots[usize::from(number)] += 1);
+    for (backend, slots) in service.backends.iter().zip(&slots) {
+        assert_eq!(backend.slots, *slots, "{} of {}", backend.address, service.id);
+        let wanted = backend.joined && backend.weight > 0 && backend.duty == Duty::Serve;
+        assert!(*slots == 0 || wanted && service.serves(backend), "{} of {}", backend.address, service.id);
+    }
+    let somebody = service.backends.iter().any(|b| b.joined && b.weight > 0 && b.duty == Duty::Serve && !b.down);
+    let held = slots.iter().sum::<u32>();
+    assert!(held == 61 || held == 0 && !somebody, "{held} slots of {} are held", service.id);
+    if let Some(handover) = &service.handover {
+        let legal = |&number: &u16| number == NOBODY || usize::from(number) < service.backends.len();
+        assert!(handover.before.len() == table.len() && handover.before.iter().all(legal));
+    }
+}
+
+/// What the network tells the director.
+fn network(director: &Director, choices: &mut Choices<'_>) {
+    let some = |choices: &mut Choices<'_>| -> Vec<IpAddr> { (0..choices.below(5)).map(|_| address(choices)).collect() };
+    match choices.below(3) {
+        0 => {
+            let known = some(choices).into_iter().map(|address| (address, Mac([2, 0, 0, 0, 0, choices.byte()])));
+            director.set_macs(known.collect());
+            director.join_resolved();
+        }
+        1 => director.set_down(&some(choices).into_iter().collect()),
+        _ => director.expire(),
+    }
+    director.reclaim();
+}
+
+fn address(choices: &mut Choices<'_>) -> IpAddr {
+    let number = choices.byte();
+    match number >> 6 {
+        0 | 1 => [192, 168, 0, 1 + number % 8].into(),
+        2 => [0xfd00, 0, 0, 0, 0, 0, 0, 1 + u16::from(number % 8)].into(),
+        _ => *choices.of(&[
+            [192, 168, 0, 255].into(),
+            [10, 0, 0, 1].into(),
+            [224, 0, 0, 1].into(),
+            [0, 0, 0, 0].into(),
+            [203, 0, 113, 5].into(),
+            [0xff02, 0, 0, 0, 0, 0, 0, 1].into(),
+            [0, 0, 0, 0, 0, 0xffff, 0xc0a8, 3].into(),
+        ]),
+    }
+}
+
+fn service(choices: &mut Choices<'_>) -> ServiceId {
+    const PORTS: [&str; 8] = ["80", "443", "80,443", "1-65535", "any", "8000-8100", "8050-8200", "53,80-90"];
+    let number = choices.byte();
+    let vip = match number & 3 {
+        0 | 1 => [192, 168, 0, 101 + (number & 1)].into(),
+        2 => [0xfd00, 0, 0, 0, 0, 0, 0, 0x101].into(),
+        _ => address(choices),
+    };
+    let port = PORTS[usize::from(number >> 2 & 7)].parse().expect("ports");
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Tcp][usize::from(number >> 5 & 3)];
+    ServiceId { vip, port, protocol }
+}
+
+fn weight(choices: &mut Choices<'_>) -> u32 {
+    *choices.of(&[0, 1, 1, 2, 3, 7, 100, 65_535, 65_536, u32::MAX])
+}
+
+fn mac(choices: &mut Choices<'_>) -> Mac {
+    *choices.of(&[Mac([2, 0, 0, 0, 0, 3]), Mac([1, 0, 0x5e, 0, 0, 1]), Mac([0xff; 6]), Mac([0; 6]), PORT_MAC])
+}
+
+fn backend(choices: &mut Choices<'_>) -> BackendSpec {
+    let port = choices.one_in(8).then(|| *choices.of(&[80, 443, 0, 65_535]));
+    let mac = choices.one_in(4).then(|| mac(choices));
+    BackendSpec { address: address(choices), port, weight: weight(choices), mac }
+}
+
+fn maybe<T: Copy>(choices: &mut Choices<'_>, values: &[T]) -> Option<T> {
+    choices.one_in(2).then(|| *choices.of(values))
+}
+
+fn request(choices: &mut Choices<'_>) -> Request {
+    use Scheduler::*;
+    match choices.below(20) {
+        0 => Request::Status,
+        1 => Request::ServiceList,
+        2 => Request::ServiceShow(service(choices)),
+        3 => Request::NeighborList,
+        4 => Request::PortList,
+        5 => Request::WorkerList,
+        6 => Request::Drops,
+        7 => {
+            let since = maybe(choices, &[0, 1, 5, u64::MAX]);
+            Request::Events(EventQuery { since, limit: maybe(choices, &[0, 1, 3, usize::MAX]) })
+        }
+        8..=11 => Request::ServiceAdd(ServiceAdd {
+            service: service(choices),
+            scheduler: *choices.of(&[Maglev, Sh, Wrr, Rr, Wlc, Lc]),
+            hash: maybe(
+                choices,
+                &[FlowHash::FiveTuple, source(None), source(Some(1)), source(Some(33)), source(Some(128))],
+            ),
+            tracking: maybe(choices, &[Tracking::Exceptions, Tracking::All]),
+            idle_timeout_s: maybe(choices, &[0, 1, 30, 7_200, 7_201, u32::MAX]),
+            on_all_down: *choices.of(&[OnAllDown::Drop, OnAllDown::All]),
+            backends: (0..choices.below(6)).map(|_| backend(choices)).collect(),
+        }),
+        12 => Request::ServiceRemove(service(choices)),
+        13 | 14 => Request::BackendAdd(BackendAdd { service: service(choices), backend: backend(choices) }),
+        15 | 16 => {
+            let mac = maybe(
+                choices,
+                &[MacChange::Resolve, MacChange::Pin(Mac([2, 0, 0, 0, 0, 9])), MacChange::Pin(PORT_MAC)],
+            );
+            let weight = choices.one_in(2).then(|| weight(choices));
+            Request::BackendEdit(BackendEdit { service: service(choices), address: address(choices), weight, mac })
+        }
+        17 => Request::BackendDrain(BackendDrain {
+            service: service(choices),
+            address: address(choices),
+            deadline_s: maybe(choices, &[0, 1, 60, u32::MAX]),
+        }),
+        18 => Request::BackendEnable(BackendName { service: service(choices), address: address(choices) }),
+        _ => Request::BackendRemove(BackendName { service: service(choices), address: address(choices) }),
+    }
+}
+
+fn source(prefix: Option<u8>) -> FlowHash {
+    FlowHash::Source { prefix }
+}

@@ -1,0 +1,534 @@
+//! A director in miniature: workers on list queues, with services of every kind, changed while they forward. And the books
+//! on every frame: each has exactly one fate, and whoever gets it gets it as it was.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::request::{BackendEdit, MacChange, ServiceAdd};
+use ctl::{Mac, Scheduler, ServiceId, Tracking};
+use hashbrown::HashMap;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::choices::Choices;
+use super::memory::ListIo;
+use super::model::{PORT, PORT_MAC, backend, backend_mac, network, service};
+use super::traffic::Traffic;
+use crate::bucket::TokenBucket;
+use crate::counters::{PortCounters, TargetIds, WorkerCounters};
+use crate::exceptions::{Exceptions, Room};
+use crate::exit::{DropReason, PuntReason};
+use crate::fragment;
+use crate::model::Model;
+use crate::model::compile::compile;
+use crate::packet::{FrameSource, Packet};
+use crate::sample::Sample;
+use crate::slow::{View, process};
+use crate::snapshot::{PortLink, Publisher, Snapshot};
+use crate::vlan;
+use crate::worker::{Clock, Memory, Outgoing, Punt, Rings, Worker, WorkerPort};
+
+/// VIPs that have services which forward.
+pub(super) const VIPS: [&str; 3] = ["192.168.0.101", "192.168.0.102", "fd00::101"];
+/// Of their services: VIP, protocol and a port.
+pub(super) const SERVED: &[(&str, u8, u16)] = &[
+    ("192.168.0.101", 6, 80),
+    ("192.168.0.101", 6, 443),
+    ("192.168.0.101", 6, 8_080),
+    ("192.168.0.101", 17, 53),
+    ("192.168.0.102", 6, 80),
+    ("fd00::101", 6, 80),
+    ("fd00::101", 17, 53),
+];
+/// A VIP whose backend does not answer.
+pub(super) const SILENT: &str = "192.168.0.103";
+/// The director's own addresses.
+pub(super) const OWN: [&str; 3] = ["192.168.0.2", "192.168.1.2", "fd00::2"];
+
+const WORKERS: usize = 2;
+/// The second takes smaller packets.
+const PORTS: [PortLink; 2] = [PORT, PortLink { mac: Mac([0x02, 0, 0, 0, 1, 0x02]), mtu: 1_280 }];
+/// Pings that are answered in a second, and packets that do not fit.
+const ECHO_RATE: u32 = 200;
+/// Frames that a ring to or from the slow path holds.
+const RING: usize = 64;
+/// Frames that wait to be received, at most.
+const MAX_WAITING: usize = 64;
+/// Backends that may be added to what there is at first: each needs a place for its counters.
+const MAX_ADDED: usize = 200;
+
+/// A worker, and what is at the other ends of its queues and rings.
+struct Seat<P: Packet> {
+    worker: Worker<ListIo<P>>,
+    wires: [ListIo<P>; PORTS.len()],
+    counters: Arc<WorkerCounters>,
+    punted: Consumer<Punt<P>>,
+    samples: Consumer<Sample>,
+    to_worker: Producer<Outgoing<P>>,
+}
+
+/// What has become of the frames so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Frames given to the workers.
+    pub received: u64,
+    /// Sent to backends.
+    pub forwarded: u64,
+    /// Given to the slow path.
+    pub punted: u64,
+    /// Given to the workers by the slow path.
+    pub own: u64,
+    /// Of these, sent.
+    pub own_sent: u64,
+    /// Changes of the model.
+    pub changes: u64,
+    /// Changes that were refused.
+    pub refused: u64,
+}
+
+/// The director in miniature. `S` makes the packets.
+pub struct Scene<S: FrameSource> {
+    source: S,
+    seats: Vec<Seat<S::Packet>>,
+    ids: Arc<TargetIds>,
+    model: Model,
+    publisher: Publisher,
+    snapshot: Arc<Snapshot>,
+    now_ms: u64,
+    added: usize,
+    /// Frames that were received since all was known of all, without their MAC addresses.
+    received: HashMap<Vec<u8>, u32>,
+    /// Frames that the slow path wants sent.
+    own: HashMap<Vec<u8>, u32>,
+    last: Vec<u8>,
+    waiting: usize,
+    tally: Tally,
+}
+
+/// The backends at .9 do not answer.
+fn resolve(address: IpAddr) -> Option<Mac> {
+    Some(backend_mac(address)).filter(|mac| mac.0[5] != 9)
+}
+
+/// The services at first.
+fn wanted() -> Vec<ServiceAdd> {
+    let v4 = [("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)];
+    let far = [("192.168.1.6", 1), ("192.168.1.7", 3), ("192.168.2.8", 1)];
+    let v6 = [("fd00::3", 1), ("fd00::4", 2), ("fd00::9", 1)];
+    let with = |add: ServiceAdd, scheduler| ServiceAdd { scheduler, ..add };
+    let hash = |add: ServiceAdd, hash: &str| ServiceAdd { hash: Some(hash.parse().expect("a hash")), ..add };
+    let short = |add: ServiceAdd| ServiceAdd { idle_timeout_s: Some(30), ..add };
+    vec![
+        service("192.168.0.101:80", &v4),
+        with(service("192.168.0.101:443", &v4), Scheduler::Sh),
+        hash(
+            service(
+                "192.168.0.101:8000-8100",
+                &[v4, [("192.168.1.6", 1), ("192.168.1.7", 3), ("192.168.0.9", 1)]].concat(),
+            ),
+            "source/24",
+        ),
+        short(ServiceAdd {
+            tracking: Some(Tracking::All),
+            ..with(service("192.168.0.101:53/udp", &v4), Scheduler::Wrr)
+        }),
+        with(service("192.168.0.101:any/udp", &far), Scheduler::Rr),
+        short(with(service("192.168.0.102:80,443", &far), Scheduler::Wlc)),
+        ServiceAdd { on_all_down: ctl::OnAllDown::All, ..service("192.168.0.102:any", &v4) },
+        service("192.168.0.102:81", &[]),
+        service("192.168.0.103:80", &[("192.168.0.9", 1)]),
+        short(service("[fd00::101]:80", &v6)),
+        with(service("[fd00::101]:53/udp", &v6), Scheduler::Lc),
+        hash(service("[fd00::101]:any", &v6), "source/64"),
+    ]
+}
+
+impl<S: FrameSource> Scene<S> {
+    /// With all services, at time 0.
+    pub fn new(source: S) -> Self {
+        let counters: Vec<Arc<WorkerCounters>> =
+            (0..WORKERS).map(|_| Arc::new(WorkerCounters::with_places(PORTS.len(), 256, 64))).collect();
+        let ids = TargetIds::new(counters.clone());
+        let networks = vec![
+            network("lan0", 0, "", &["192.168.0.2/24", "fd00::2/64"]),
+            network("lan1", 1, "", &["192.168.1.2/24"]),
+            network("lan1", 1, "100", &["192.168.2.2/24"]),
+        ];
+        let mut model = Model::new([1; 16], 61, networks);
+        for service in wanted() {
+            model.add_service(&service, &ids).expect("the services are legal");
+        }
+        let publisher = Publisher::new(compile(Arc::new(model.clone()), resolve, &PORTS, 1));
+        let seats = fragment::mesh(WORKERS).into_iter().zip(counters).enumerate();
+        let seats = seats.map(|(number, (fragments, counters))| {
+            let wires: [ListIo<S::Packet>; PORTS.len()] = Default::default();
+            let ports = wires.iter().zip(PORTS).map(|(wire, port)| WorkerPort::new(wire.clone(), port.mac)).collect();
+            let (punts, punted) = RingBuffer::new(RING);
+            let (to_worker, outgoing) = RingBuffer::new(RING);
+            let (to_events, samples) = RingBuffer::new(RING);
+            let rings = Rings { punts, outgoing, samples: to_events };
+            let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, number);
+            let memory = Memory {
+                fragments,
+                exceptions,
+                echo: TokenBucket::new(ECHO_RATE, WORKERS),
+                too_big: TokenBucket::new(ECHO_RATE, WORKERS),
+            };
+            let clock = Clock::stopped_at(0);
+            let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
+            Seat { worker, wires, counters, punted, samples, to_worker }
+        });
+        Scene {
+            source,
+            seats: seats.collect(),
+            ids,
+            snapshot: publisher.current(),
+            publisher,
+            model,
+            now_ms: 0,
+            added: 0,
+            received: HashMap::new(),
+            own: HashMap::new(),
+            last: Vec::new(),
+            waiting: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// What has become of the frames so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// How often a frame was dropped for a reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.sum(|port| port.drops[reason.index()].read())
+    }
+
+    /// Lets happen what the bytes say, to their end, and then whatever still waits.
+    pub fn run(&mut self, traffic: &Traffic, choices: &mut Choices<'_>) {
+        while !choices.is_empty() {
+            self.step(traffic, choices);
+        }
+        self.finish();
+    }
+
+    fn step(&mut self, traffic: &Traffic, choices: &mut Choices<'_>) {
+        let what = choices.byte();
+        match what & 0xf {
+            0..=9 => {
+                let frame = traffic.frame(choices);
+                self.receive(usize::from(what >> 4 & 1), usize::from(what >> 5 & 1), frame);
+            }
+            // Again, perhaps to another worker.
+            10 | 11 => {
+                let frame = self.last.clone();
+                self.receive(usize::from(what >> 4 & 1), usize::from(what >> 5 & 1), frame);
+            }
+            12 => self.pass(choices.word().into()),
+            13 => self.change(choices),
+            14 => self.choke(usize::from(what >> 4 & 1), usize::from(what >> 5 & 1), usize::from(what >> 6)),
+            _ => self.settle(),
+        }
+        if what & 0x80 == 0 || self.waiting >= MAX_WAITING {
+            self.settle();
+        }
+    }
+
+    /// Gives a frame to a worker, by a port. What is for the first port's MAC address is for this port's.
+    pub fn receive(&mut self, worker: usize, port: usize, mut frame: Vec<u8>) {
+        if let Some(to) = frame.first_chunk_mut::<6>()
+            && *to == PORT_MAC.0
+        {
+            *to = PORTS[port].mac.0;
+        }
+        let Some(packet) = self.source.packet(&frame) else { return };
+        self.seats[worker].wires[port].0.borrow_mut().rx.push_back(packet);
+        self.tally.received += 1;
+        self.waiting += 1;
+        *self.received.entry(behind(&frame).to_vec()).or_default() += 1;
+        self.last = frame;
+    }
+
+    /// Until all is settled, a worker can send only so many frames by a port.
+    pub fn choke(&mut self, worker: usize, port: usize, room: usize) {
+        self.seats[worker].wires[port].0.borrow_mut().tx_room = room;
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, ms: u64) {
+        self.settle();
+        self.now_ms += ms;
+        self.model.now_ms = self.now_ms;
+        for seat in &mut self.seats {
+            seat.worker.set_clock(Clock::stopped_at(self.now_ms));
+        }
+        if self.model.next_deadline().is_some_and(|next| next <= self.now_ms) {
+            self.model.expire();
+            self.publish();
+        }
+        self.settle();
+    }
+
+    /// Changes the model, as an operator or the network would.
+    pub fn change(&mut self, choices: &mut Choices<'_>) {
+        self.settle();
+        let services = wanted();
+        let add = choices.of(&services);
+        let id: &ServiceId = &add.service;
+        let (what, number) = (choices.byte(), choices.byte());
+        let address = |number: u8| -> IpAddr {
+            let last = 3 + number % 7;
+            let text =
+                if id.vip.is_ipv6() { format!("fd00::{last}") } else { format!("192.168.{}.{last}", last / 6 % 2) };
+            text.parse().expect("an address")
+        };
+        let place = address(number);
+        let mut model = self.model.clone();
+        let edit = |weight, mac| BackendEdit { service: *id, address: place, weight, mac };
+        let changed = match what % 11 {
+            0 | 1 => model.edit_backend(&edit(Some(u32::from(number >> 3)), None)),
+            2 => model.edit_backend(&edit(None, Some(MacChange::Pin(Mac([2, 0, 0, 0, 2, number]))))),
+            3 => model.edit_backend(&edit(None, Some(MacChange::Resolve))),
+            4 => model.drain_backend(id, place, Some(u64::from(choices.byte()) * 1_000).filter(|&ms| ms < 200_000)),
+            5 => model.enable_backend(id, place),
+            6 => model.remove_backend(id, place),
+            7 if self.added < MAX_ADDED => {
+                self.added += 1;
+                model.add_backend(id, &backend(&place.to_string(), u32::from(number >> 4)), &self.ids)
+            }
+            8 => {
+                let down = (0..7).filter(|bit| number & 1 << bit != 0).map(address).collect();
+                model.set_down(&down);
+                Ok(())
+            }
+            9 => {
+                model.join(|address| resolve(address).is_some());
+                Ok(())
+            }
+            10 if number & 1 == 0 => model.remove_service(id),
+            10 if self.added + add.backends.len() < MAX_ADDED => {
+                self.added += add.backends.len().max(1);
+                model.add_service(add, &self.ids).map_err(|mut errors| errors.swap_remove(0))
+            }
+            _ => Ok(()),
+        };
+        match changed {
+            Ok(()) => {
+                self.tally.changes += 1;
+                self.model = model;
+                self.publish();
+            }
+            Err(_) => self.tally.refused += 1,
+        }
+        self.settle();
+    }
+
+    fn publish(&mut self) {
+        let generation = self.snapshot.generation + 1;
+        self.publisher.publish(compile(Arc::new(self.model.clone()), resolve, &PORTS, generation));
+        self.snapshot = self.publisher.current();
+        self.publisher.reclaim();
+    }
+
+    /// Has the workers do all that there is to do, and checks the books.
+    pub fn settle(&mut self) {
+        let idle = |seat: &Seat<S::Packet>| {
+            seat.to_worker.slots() == RING && seat.wires.iter().all(|wire| wire.0.borrow().rx.is_empty())
+        };
+        let mut rounds = 2;
+        // Two more rounds than there are frames for: what one worker passes on, another takes, and forwards.
+        while rounds > 0 {
+            rounds = if self.seats.iter().all(idle) { rounds - 1 } else { 2 };
+            self.seats.iter_mut().for_each(|seat| seat.worker.turn());
+        }
+        self.waiting = 0;
+        for number in 0..self.seats.len() {
+            for (port, PortLink { mac, .. }) in PORTS.into_iter().enumerate() {
+                let sent = std::mem::take(&mut self.seats[number].wires[port].0.borrow_mut().tx);
+                sent.iter().for_each(|packet| self.sent(port, mac, packet));
+                self.seats[number].wires[port].0.borrow_mut().tx_room = usize::MAX;
+            }
+            while let Ok(punt) = self.seats[number].punted.pop() {
+                self.punted(&punt);
+            }
+            while self.seats[number].samples.pop().is_ok() {}
+        }
+        self.balance();
+    }
+
+    /// Settles, and waits for whatever is held.
+    pub fn finish(&mut self) {
+        self.settle();
+        for _ in 0..2 {
+            // Nothing is held for that long.
+            self.pass(150);
+        }
+        assert_eq!(self.held(), 0, "nothing is held for ever");
+        self.balance_backends();
+        self.received.clear();
+        self.own.clear();
+    }
+
+    /// A frame that was sent: one of our own as it was, or one that was received, to a backend of its VIP.
+    fn sent(&mut self, port: usize, mac: Mac, packet: &S::Packet) {
+        let frame = packet.data();
+        if take(&mut self.own, frame) {
+            self.tally.own_sent += 1;
+            return;
+        }
+        assert!(take(&mut self.received, behind(frame)), "sent, and nothing like it received: {frame:02x?}");
+        self.tally.forwarded += 1;
+        assert_eq!(frame[6..12], mac.0, "sent from the port's own address");
+        let vip: IpAddr = match behind(frame) {
+            [0x08, 0x00, ip @ ..] => <[u8; 4]>::try_from(&ip[16..20]).expect("four bytes").into(),
+            [0x86, 0xdd, ip @ ..] => <[u8; 16]>::try_from(&ip[24..40]).expect("sixteen bytes").into(),
+            _ => panic!("sent, and no IP: {frame:02x?}"),
+        };
+        let tags = vlan::read(packet).expect("sent with tags that can be read").tags;
+        assert!(!packet.has_stripped_tags());
+        let services = self.model.services.values().filter(|service| service.id.vip == vip);
+        let mut backends = services.flat_map(|service| service.backends.iter().filter(|b| service.serves(b)));
+        let there = |network: usize| {
+            let network = &self.model.networks[network];
+            network.port == port && network.tags == tags
+        };
+        let is_it =
+            |address, pinned: Option<Mac>| pinned.or_else(|| resolve(address)).is_some_and(|mac| frame[..6] == mac.0);
+        let known = backends.any(|b| there(b.network) && is_it(b.address, b.pinned));
+        assert!(known, "sent to nobody of {vip}: {frame:02x?}");
+    }
+
+    /// A frame for the slow path: one that was received, as it was. Its answer is sent.
+    fn punted(&mut self, punt: &Punt<S::Packet>) {
+        let (frame, mac) = (punt.packet.data(), PORTS[punt.port].mac);
+        assert!(take(&mut self.received, behind(frame)), "punted, and nothing like it received: {frame:02x?}");
+        self.tally.punted += 1;
+        let Some((tags, frame)) = vlan::untagged(frame) else { return };
+        let Some(network) = self.snapshot.vlans[punt.port].network(tags) else { return };
+        let outcome = process(punt.reason, punt.mtu, &frame, View { snapshot: &self.snapshot, network });
+        if let Some(learned) = outcome.learned {
+            assert!(learned.mac.is_unicast() && learned.mac != mac, "learned {learned:?}");
+        }
+        let Some(reply) = outcome.reply else { return };
+        assert_ne!(punt.reason, PuntReason::OwnAddress);
+        assert!(reply.bytes.len() >= 42 && reply.bytes[6..12] == mac.0, "an answer: {:02x?}", reply.bytes);
+        let network = &self.snapshot.networks[reply.network];
+        self.say(network.port, vlan::tagged(reply.bytes, network.tags));
+    }
+
+    /// The slow path has a frame sent by the first worker.
+    pub fn say(&mut self, port: usize, frame: Vec<u8>) {
+        let Some(packet) = self.source.packet(&frame) else { return };
+        if self.seats[0].to_worker.push(Outgoing { port, packet }).is_ok() {
+            self.tally.own += 1;
+            *self.own.entry(frame).or_default() += 1;
+        }
+    }
+
+    fn sum(&self, which: impl Fn(&PortCounters) -> u64) -> u64 {
+        self.seats.iter().map(|seat| seat.counters.over_ports(&which)).sum()
+    }
+
+    fn held(&self) -> u64 {
+        self.seats.iter().map(|seat| seat.worker.held() as u64).sum()
+    }
+
+    /// Each frame has exactly one fate, and is counted exactly once.
+    fn balance(&self) {
+        let Tally { received, forwarded, punted, own, own_sent, .. } = self.tally;
+        let (dropped, held) = (self.sum(PortCounters::dropped), self.held());
+        // What the slow path has just given waits for the next turn.
+        let waiting: u64 = self.seats.iter().map(|seat| (RING - seat.to_worker.slots()) as u64).sum();
+        assert_eq!(self.sum(|port| port.rx_packets.read()), received, "received");
+        assert_eq!(self.sum(|port| port.forwarded.read()), forwarded, "forwarded");
+        assert_eq!(self.sum(|port| port.tx_packets.read()), forwarded + own_sent, "sent");
+        assert_eq!(self.sum(PortCounters::punted), punted, "punted");
+        assert_eq!(
+            received + own,
+            forwarded + punted + own_sent + dropped + held + waiting,
+            "dropped {dropped}, held {held}"
+        );
+    }
+
+    /// The counters by backend add up to those of the workers.
+    fn balance_backends(&self) {
+        // Everything has been sent or dropped.
+        let not_sent = self.dropped(DropReason::TxFull) - (self.tally.own - self.tally.own_sent);
+        let (mut to_backends, mut flows) = (0, 0);
+        for target in self.seats.iter().flat_map(|seat| &seat.counters.targets) {
+            to_backends += target.packets.read();
+            flows += target.active.read() + target.inactive.read();
+        }
+        assert_eq!(to_backends, self.tally.forwarded + not_sent, "what is counted for the backends");
+        let remembered: u64 = self.seats.iter().map(|seat| seat.counters.exceptions.read()).sum();
+        assert_eq!(flows, remembered, "flows by backend, and all of them");
+    }
+}
+
+/// A frame without what a director may change: from the EtherType on that is no VLAN tag's.
+fn behind(frame: &[u8]) -> &[u8] {
+    let mut rest = frame.get(12..).unwrap_or_default();
+    while let [0x81, 0x00, _, _, inner @ ..] | [0x88, 0xa8, _, _, inner @ ..] = rest {
+        rest = inner;
+    }
+    rest
+}
+
+/// Takes one of these out; says whether there was one.
+fn take(frames: &mut HashMap<Vec<u8>, u32>, frame: &[u8]) -> bool {
+    match frames.get_mut(frame) {
+        Some(1) => frames.remove(frame).is_some(),
+        Some(count) => {
+            *count -= 1;
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::memory::MemorySource;
+    use super::*;
+
+    /// Valid frames of each kind reach what they are there for.
+    #[test]
+    fn the_traffic_is_of_all_kinds() {
+        let (traffic, mut scene) = (Traffic::default(), Scene::new(MemorySource));
+        assert!(traffic.kinds() <= 256, "a byte decides: {}", traffic.kinds());
+        for kind in 0..traffic.kinds() {
+            for (client, port) in [(1, 1_024), (2, 1_025), (3, 1_026)] {
+                scene.receive(usize::from(client & 1), 0, traffic.valid(kind, client, port));
+                scene.settle();
+            }
+        }
+        scene.finish();
+        let Tally { received, forwarded, punted, own_sent, .. } = scene.tally();
+        assert_eq!(received, 3 * traffic.kinds() as u64);
+        assert!(forwarded > received / 2 && punted > 20 && own_sent > 10, "{:?}", scene.tally());
+        for reason in [
+            DropReason::NoService,
+            DropReason::IcmpUnhandled,
+            DropReason::ReturnViaDirector,
+            DropReason::Loop,
+            DropReason::NotOurMac,
+            DropReason::NotIp,
+            DropReason::BackendMacUnknown,
+        ] {
+            assert!(scene.dropped(reason) > 0, "{reason:?}");
+        }
+        for reason in [DropReason::Truncated, DropReason::BadIpHeader, DropReason::Runt] {
+            assert_eq!(scene.dropped(reason), 0, "{reason:?}");
+        }
+    }
+
+    proptest! {
+        /// What the fuzz targets look for at length, briefly.
+        #[test]
+        fn whatever_happens_the_books_balance(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+            Scene::new(MemorySource).run(&Traffic::default(), &mut Choices::new(&bytes));
+        }
+    }
+}
