@@ -1,7 +1,7 @@
 //! Frames by the million through workers with DPDK's real packet buffers: nothing panics, each frame has one fate, and when
 //! all is over, every buffer is back in its pool.
 //!
-//! `SHUNT_SOAK_FRAMES` says how many (10,000,000 without it), `SHUNT_SOAK_SEED` which.
+//! `SOAK_FRAMES` says how many (10,000,000 without it), `SOAK_SEED` which.
 
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ fn play(scene: &mut Scene<Arc<Mempool>>, traffic: &Traffic, random: &mut Random,
 
 #[test]
 fn no_frame_panics_and_no_buffer_is_lost() {
-    let (frames, seed) = (number("SHUNT_SOAK_FRAMES", FRAMES), number("SHUNT_SOAK_SEED", 1));
-    let extra = std::env::var("SHUNT_SOAK_EAL_ARGS").unwrap_or_default();
+    let (frames, seed) = (number("SOAK_FRAMES", FRAMES), number("SOAK_SEED", 1));
+    let extra = std::env::var("SOAK_EAL_ARGS").unwrap_or_default();
     let options = EalOptions {
         main_lcore: 0,
         memory: Memory::Plain { mib: 64 },
