@@ -5,7 +5,7 @@
 //! packets behind.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -178,6 +178,8 @@ pub struct TargetIds {
 struct Free {
     /// The first was given back first.
     returned: VecDeque<(Instant, u32)>,
+    /// Given back before any worker could know of them: those of refused changes.
+    unknown: Vec<u32>,
     never_used: u32,
 }
 
@@ -187,6 +189,9 @@ const QUARANTINE: Duration = Duration::from_secs(60);
 
 impl Free {
     fn take(&mut self, most: usize, rest: Duration, now: Instant) -> Option<u32> {
+        if let Some(place) = self.unknown.pop() {
+            return Some(place);
+        }
         let rested = |(since, _): &&(Instant, u32)| now.saturating_duration_since(*since) >= rest;
         if let Some((_, place)) = self.returned.front().filter(rested).copied() {
             self.returned.pop_front();
@@ -197,8 +202,12 @@ impl Free {
         Some(place)
     }
 
-    fn give_back(&mut self, place: u32) {
-        self.returned.push_back((Instant::now(), place));
+    fn give_back(&mut self, place: u32, known: bool) {
+        if known {
+            self.returned.push_back((Instant::now(), place));
+        } else {
+            self.unknown.push(place);
+        }
     }
 }
 
@@ -209,6 +218,8 @@ pub struct TargetId {
     place: u32,
     /// What stood there when the place was handed out: counters never go back, so that workers need no word.
     before: Traffic,
+    /// Whether workers may know of it.
+    known: AtomicBool,
     ids: Weak<TargetIds>,
 }
 
@@ -237,7 +248,7 @@ impl TargetIds {
 
     fn take_at(self: &Arc<Self>, now: Instant) -> Option<TargetId> {
         let place = lock(&self.targets).take(MAX_TARGETS, QUARANTINE, now)?;
-        Some(TargetId { place, before: self.sum(place), ids: Arc::downgrade(self) })
+        Some(TargetId { place, before: self.sum(place), known: AtomicBool::new(false), ids: Arc::downgrade(self) })
     }
 
     /// A place for a service; `None` where all [`MAX_SERVICE_PLACES`] are in use.
@@ -282,6 +293,12 @@ impl TargetId {
         self.place
     }
 
+    /// The place, for workers: from now on, they may remember flows by it.
+    pub fn publish(&self) -> u32 {
+        self.known.store(true, Relaxed);
+        self.place
+    }
+
     /// How many flows the workers remember, active and inactive ones.
     pub fn flows(&self) -> (u64, u64) {
         let Some(ids) = self.ids.upgrade() else { return (0, 0) };
@@ -305,7 +322,7 @@ impl TargetId {
 impl Drop for TargetId {
     fn drop(&mut self) {
         if let Some(ids) = self.ids.upgrade() {
-            lock(&ids.targets).give_back(self.place);
+            lock(&ids.targets).give_back(self.place, self.known.load(Relaxed));
         }
     }
 }
@@ -328,7 +345,7 @@ impl ServicePlace {
 impl Drop for ServicePlace {
     fn drop(&mut self) {
         if let Some(ids) = self.ids.upgrade() {
-            lock(&ids.services).give_back(self.place);
+            lock(&ids.services).give_back(self.place, true);
         }
     }
 }
@@ -345,9 +362,10 @@ mod tests {
         worker.targets[first.place() as usize].packets.add(5);
         worker.targets[first.place() as usize].bytes.add(500);
         assert_eq!(first.traffic(), Traffic { packets: 5, bytes: 500 });
-        let place = first.place();
+        let place = first.publish();
         drop(first);
-        assert_ne!(ids.take().unwrap().place(), place, "somebody may still remember who was there");
+        let other = ids.take().unwrap();
+        assert_ne!(other.place(), place, "somebody may still remember who was there");
         let second = ids.take_at(Instant::now() + QUARANTINE).unwrap();
         assert_eq!(second.place(), place);
         assert_eq!(second.traffic(), Traffic::default());
@@ -358,8 +376,15 @@ mod tests {
         let ids = TargetIds::new(vec![]);
         let all: Vec<TargetId> = (0..MAX_TARGETS).map(|_| ids.take().unwrap()).collect();
         assert!(ids.take().is_none());
+        let (known, unknown) = (MAX_TARGETS / 2, MAX_TARGETS - MAX_TARGETS / 2);
+        for target in &all[..known] {
+            target.publish();
+        }
         drop(all);
+        let at_once: Vec<TargetId> = (0..unknown).map(|_| ids.take().unwrap()).collect();
+        assert!(ids.take().is_none(), "the others' places may still be remembered");
         assert!(ids.take_at(Instant::now() + QUARANTINE).is_some());
+        drop(at_once);
     }
 
     #[test]

@@ -440,6 +440,14 @@ fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chai
     Err(DropReason::BadIpHeader.into())
 }
 
+/// The protocol that an IPv6 packet carries behind its extension headers; `None` where that cannot be told.
+pub fn ipv6_protocol(packet: &[u8]) -> Option<u8> {
+    let (header, payload) = packet.split_first_chunk::<IPV6_HEADER>()?;
+    match skip_extensions(header[6], payload, payload.len()).ok()? {
+        Chain::Ends { protocol, .. } | Chain::Fragment { protocol, .. } => Some(protocol),
+    }
+}
+
 /// A fragment's flow, as far as it tells: the first has ports, the later ones do not.
 #[cold]
 fn fragmented(

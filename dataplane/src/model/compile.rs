@@ -43,7 +43,7 @@ pub fn compile(
         });
         for (target, backend) in (targets.len()..).zip(&service.backends).filter(|(_, backend)| service.serves(backend))
         {
-            let place = backend.target.place() as usize;
+            let place = backend.target.publish() as usize;
             if places.len() <= place {
                 places.resize(place + 1, Place::EMPTY);
             }
@@ -52,7 +52,7 @@ pub fn compile(
         }
         targets.extend(service.backends.iter().map(|backend| {
             let mac = backend.pinned.or_else(|| resolve(backend.address));
-            let target = Target::new(mac, &networks[backend.network], backend.target.place());
+            let target = Target::new(mac, &networks[backend.network], backend.target.publish());
             Target { service: service.counter.place(), ..target }
         }));
     }

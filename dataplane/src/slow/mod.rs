@@ -173,8 +173,10 @@ impl<S: FrameSource> SlowPath<S> {
             self.neighbors().sync(&snapshot, now);
             self.listen(&snapshot);
             self.announcer.sync(&snapshot, now);
-            // A new backend may be one that is known from another service.
+            // A new backend may be one that is known from another service, or known to be dead.
             self.director.join_resolved();
+            let failed = self.neighbors().failed();
+            self.director.set_down(&failed);
         }
         let mut busy = self.take_frames(&snapshot, now);
         let mut frames = self.neighbors().poll(&snapshot, now);

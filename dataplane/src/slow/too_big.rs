@@ -9,7 +9,7 @@ use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv4Repr
 
 use super::echo::{HOP_LIMIT, answerable};
 use super::{Frame, View};
-use crate::parse::ETHERNET_HEADER;
+use crate::parse::{self, ETHERNET_HEADER};
 
 /// What an ICMP error may be in all (RFC 1812 §4.3.2.3), its IP header included.
 const V4_MOST: usize = 576;
@@ -61,7 +61,9 @@ fn v6(packet: &[u8], mtu: u16, view: View<'_>) -> Option<Vec<u8>> {
     let sent = Ipv6Packet::new_unchecked(header);
     let (client, vip) = (sent.src_addr(), sent.dst_addr());
     let IpAddr::V6(own) = own_address(vip.into(), view)? else { return None };
-    if !answerable(client.into(), vip.into(), view) || sent.next_header() == IpProtocol::Icmpv6 {
+    // An ICMPv6 error may stand behind extension headers, too.
+    let about_icmp = parse::ipv6_protocol(packet).is_none_or(|protocol| protocol == u8::from(IpProtocol::Icmpv6));
+    if !answerable(client.into(), vip.into(), view) || about_icmp {
         return None;
     }
     let len = sent.header_len() + usize::from(sent.payload_len());
@@ -136,6 +138,7 @@ mod tests {
             v4().fragment(185).protocol(6, &[7; 1_480]),
             v4().icmp(1, 3, 3, &[7; 1_472]),
             eth().ipv6("2001:db8::1", "fd00::101").icmp(58, 1, 0, &[7; 1_432]),
+            eth().ipv6("2001:db8::1", "fd00::101").extension(60, &[0; 8]).icmp(58, 1, 0, &[7; 1_424]),
             eth().ipv4("172.16.0.1", "224.0.0.1").tcp(1, 80).data(&[7; 1_460]),
             from("0.0.0.0"),
             from("224.0.0.1"),

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ctl::answer::NeighborState;
+use ctl::answer::{Answer, NeighborState};
 use ctl::request::{Request, ServiceAdd};
 use dataplane::slow::{arp, ndp};
 
@@ -95,6 +95,19 @@ fn a_backend_that_does_not_answer_gets_nothing_and_is_reported() {
     });
     let warnings = lab.status().warnings;
     assert!(warnings.iter().any(|warning| warning.contains("192.168.0.77")), "{warnings:?}");
+    // Another service that names it, too, does not wait for it to be found dead once more.
+    let known_dead = "192.168.0.104:80".parse().unwrap();
+    let backends = ["192.168.0.3", "192.168.0.77"].map(|address| ctl::request::BackendSpec {
+        address: address.parse().unwrap(),
+        port: None,
+        weight: 1,
+        mac: None,
+    });
+    lab.ask(Request::ServiceAdd(ServiceAdd::new(known_dead, backends.into())));
+    wait_for("the dead one has no share", || {
+        let Answer::Service(service) = lab.ask(Request::ServiceShow(known_dead)) else { panic!("no service") };
+        service.backends[0].share == 1.0
+    });
 }
 
 /// Each backend is asked again before its confirmation is stale, itself first; Linux answers that without saying its MAC
