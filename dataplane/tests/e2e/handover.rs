@@ -150,7 +150,8 @@ fn downloads_survive_reweighting_draining_removal_of_others_and_a_restart() {
     drain(&lab, RS1, None);
     assert_eq!(by_server(&lab.requests(VIP, 40)), BTreeMap::from([("rs2", 40)]), "new flows go elsewhere");
     assert_eq!(backend(&lab, RS1).state, BackendState::Draining);
-    assert!(backend(&lab, RS1).active_flows >= 4);
+    // A download says something once a second.
+    wait_for("the worker has met the downloads", || backend(&lab, RS1).active_flows >= 4);
     downloads.assert_running("the drain of their own backend");
     assert_eq!(downloads.broken(), 0, "the drain of their own backend");
     lab.ask(Request::BackendEnable(named(RS1)));
