@@ -270,8 +270,8 @@ impl Reader {
 
     fn room(&mut self, v4: Option<usize>, v6: Option<usize>) -> Room {
         for (key, flows) in [("exceptions", v4), ("exceptions_ipv6", v6)] {
-            if flows.is_some_and(|flows| !(1_024..=1 << 28).contains(&flows)) {
-                self.source.problem(&format!("director.{key}"), "Use 1024 to 268435456, or leave it out");
+            if flows.is_some_and(|flows| !(1_024..=1 << 25).contains(&flows)) {
+                self.source.problem(&format!("director.{key}"), "Use 1024 to 33554432, or leave it out");
             }
         }
         let v4 = v4.unwrap_or(DEFAULT_EXCEPTIONS);

@@ -162,7 +162,9 @@ impl Exceptions {
         if self.books.used == 0 {
             self.swept = due;
         } else if due > self.swept {
-            self.swept = self.swept.max(due.saturating_sub(buckets));
+            // One that is far behind, after a pause, leaves out whole rounds: no bucket may be left out of a round, or the filter
+            // would forget what is in it.
+            self.swept += (due - self.swept) / buckets * buckets;
             self.sweep((due - self.swept).min(SWEEP_STEP), snapshot, counters);
         }
     }
@@ -680,6 +682,27 @@ mod tests {
         let data: Vec<u16> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
         assert_eq!((&again, &data), (&first, &first));
         assert_eq!(scene.counters.targets[0].active.read(), 50);
+    }
+
+    /// The worker stands still for a while, in the middle of a sweep; what it remembers, it still does.
+    #[test]
+    fn a_pause_forgets_nothing() {
+        let mut scene = Scene::new(4_096);
+        for source in 0..500 {
+            assert_eq!((scene.ask(source, Segment::Data), scene.ask(source, Segment::Data)), (OLD, OLD));
+        }
+        scene.change(|model| {
+            model.now_ms = 901_000;
+            model.expire();
+        });
+        for (pause_ms, steps) in [(1_000, 5), (20_000, 9), (50_000, 40), (33_333, 17), (16_001, 60)] {
+            let mut now_ms = scene.exceptions.swept * SWEEP_MS / (scene.exceptions.v4.buckets() + 2) as u64 + pause_ms;
+            for _ in 0..steps {
+                now_ms += 700;
+                scene.exceptions.advance(now_ms, &scene.snapshot, &scene.counters);
+                assert!((0..500).all(|source| scene.ask(source, Segment::Data) == OLD), "after {pause_ms} ms");
+            }
+        }
     }
 
     /// The steady state costs nothing: without hand-over and without exceptions the table is not asked.

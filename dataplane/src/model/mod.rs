@@ -225,7 +225,7 @@ impl Model {
         match edit.mac {
             Some(MacChange::Pin(mac)) => {
                 backend.pinned = Some(checked_mac(mac)?);
-                backend.joined = true;
+                (backend.joined, backend.down) = (true, false);
             }
             Some(MacChange::Resolve) => backend.pinned = None,
             None => {}
@@ -279,7 +279,7 @@ impl Model {
         for service in changed.cloned().collect::<Vec<_>>() {
             let mut service = Arc::unwrap_or_clone(service);
             for backend in &mut service.backends {
-                backend.down = down.contains(&backend.address);
+                backend.down = backend.is_among(down);
             }
             self.put(service);
         }
@@ -459,6 +459,11 @@ impl Model {
 }
 
 impl Backend {
+    /// Whether it is one of those that do not answer. One whose MAC address is given need not.
+    fn is_among(&self, down: &HashSet<IpAddr>) -> bool {
+        self.pinned.is_none() && down.contains(&self.address)
+    }
+
     /// Whether the operator wants it to have new flows.
     fn is_wanted(&self) -> bool {
         self.joined && self.weight > 0 && self.duty == Duty::Serve
@@ -483,7 +488,7 @@ impl Service {
     }
 
     fn down_differs(&self, down: &HashSet<IpAddr>) -> bool {
-        self.backends.iter().any(|backend| backend.down != down.contains(&backend.address))
+        self.backends.iter().any(|backend| backend.down != backend.is_among(down))
     }
 
     fn next_deadline(&self) -> Option<u64> {

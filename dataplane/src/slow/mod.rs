@@ -175,8 +175,8 @@ impl<S: FrameSource> SlowPath<S> {
             self.announcer.sync(&snapshot, now);
             // A new backend may be one that is known from another service, or known to be dead.
             self.director.join_resolved();
-            let failed = self.neighbors().failed();
-            self.director.set_down(&failed);
+            let down = self.neighbors().down();
+            self.director.set_down(&down);
         }
         let mut busy = self.take_frames(&snapshot, now);
         let mut frames = self.neighbors().poll(&snapshot, now);
@@ -252,6 +252,7 @@ impl<S: FrameSource> SlowPath<S> {
     fn report(&mut self, snapshot: &Snapshot, now: Instant) {
         let links = self.ports.links();
         self.reporter.links(&links, snapshot, now);
+        self.neighbors().set_links(&links);
         self.announcer.links(snapshot, links, now);
         self.reporter.losses(self.director.workers(), snapshot, now);
         let neighbors = self.neighbors.lock().expect("nobody panics while holding the neighbors");
@@ -261,13 +262,13 @@ impl<S: FrameSource> SlowPath<S> {
     fn publish_macs(&self, snapshot: &Snapshot, now: Instant) {
         let (changed, news) = {
             let mut neighbors = self.neighbors();
-            (neighbors.take_changed_macs().map(|macs| (macs, neighbors.failed())), neighbors.take_news())
+            (neighbors.take_changed_macs().map(|macs| (macs, neighbors.down())), neighbors.take_news())
         };
         self.reporter.news(news, snapshot, now);
-        if let Some((macs, failed)) = changed {
+        if let Some((macs, down)) = changed {
             self.director.set_macs(macs);
             self.director.join_resolved();
-            self.director.set_down(&failed);
+            self.director.set_down(&down);
         }
     }
 

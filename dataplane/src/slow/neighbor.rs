@@ -85,6 +85,8 @@ pub struct Neighbors {
     dirty: bool,
     /// What has happened since it was last asked: not more than a few for each backend, by the times above.
     news: Vec<News>,
+    /// By port, whether its link is up.
+    links: Vec<bool>,
 }
 
 impl Neighbors {
@@ -156,11 +158,44 @@ impl Neighbors {
             },
             None => {
                 self.news.push(News { address, network, before: None, now: Some(mac) });
-                neighbor.take(mac, now);
+                let ended = self.is_outage(network, address.is_ipv4());
+                if let Some(neighbor) = self.table.get_mut(&address) {
+                    neighbor.take(mac, now);
+                }
                 self.dirty = true;
+                if ended {
+                    self.ask_again(network, address.is_ipv4(), now);
+                }
             }
         }
         self.next_due = None;
+    }
+
+    /// Whether nobody of a network answers, in one address family: then it is the network that is out, or we are, and not the
+    /// backends.
+    fn is_outage(&self, network: usize, v4: bool) -> bool {
+        let asked = |(address, neighbor): &(&IpAddr, &Neighbor)| {
+            neighbor.network == network && address.is_ipv4() == v4 && neighbor.state != NeighborState::Permanent
+        };
+        self.table.iter().filter(asked).all(|(_, neighbor)| neighbor.state == NeighborState::Failed)
+    }
+
+    /// At the end of an outage: whoever has not answered yet gets the time that a new one has.
+    fn ask_again(&mut self, network: usize, v4: bool, now: Instant) {
+        let failed = self.table.iter_mut().filter(|(address, neighbor)| {
+            neighbor.network == network && address.is_ipv4() == v4 && neighbor.state == NeighborState::Failed
+        });
+        for (_, neighbor) in failed {
+            (neighbor.state, neighbor.probes, neighbor.due) = (NeighborState::Incomplete, 0, now);
+        }
+    }
+
+    /// Takes note of which ports' links are up. Behind one that is down, nobody is asked, or given up.
+    pub fn set_links(&mut self, links: &[bool]) {
+        if self.links != links {
+            self.links = links.to_vec();
+            self.next_due = None;
+        }
     }
 
     /// The probes that are due.
@@ -171,6 +206,11 @@ impl Neighbors {
         let mut frames = Vec::new();
         for (&address, neighbor) in &mut self.table {
             if neighbor.state == NeighborState::Permanent || neighbor.due > now {
+                continue;
+            }
+            let port = snapshot.networks[neighbor.network].port;
+            if !self.links.get(port).copied().unwrap_or(true) {
+                neighbor.due = now + RETRANSMIT;
                 continue;
             }
             let (before, state) = (neighbor.mac, neighbor.state);
@@ -204,10 +244,15 @@ impl Neighbors {
             .then(|| self.table.iter().filter_map(|(&address, neighbor)| Some((address, neighbor.mac?))).collect())
     }
 
-    /// Who was given up.
-    pub fn failed(&self) -> HashSet<IpAddr> {
+    /// Who is down: was given up, while others of its network answer.
+    pub fn down(&self) -> HashSet<IpAddr> {
+        let mut outages: HashMap<(usize, bool), bool> = HashMap::new();
         let failed = self.table.iter().filter(|(_, neighbor)| neighbor.state == NeighborState::Failed);
-        failed.map(|(&address, _)| address).collect()
+        let down = failed.filter(|(address, neighbor)| {
+            let group = (neighbor.network, address.is_ipv4());
+            !*outages.entry(group).or_insert_with(|| self.is_outage(group.0, group.1))
+        });
+        down.map(|(&address, _)| address).collect()
     }
 }
 
@@ -330,6 +375,47 @@ mod tests {
         assert_eq!(frames, [Frame { network: 0, bytes: expected }]);
         assert_eq!(story.probes(), [], "not again before its time");
         assert_eq!(story.at(1).probes(), [Mac([0xff; 6])]);
+    }
+
+    /// Of two backends, the second stops answering; then both do; then the first is back.
+    #[test]
+    fn a_network_that_is_out_takes_no_backend_down() {
+        let mut model = model();
+        let backends = [("192.168.0.3", 1), ("192.168.0.4", 1)];
+        model.add_service(&service("192.168.0.101:80", &backends), &ids()).unwrap();
+        let (mut neighbors, snapshot, begin) = (Neighbors::default(), snapshot(model), Instant::now());
+        neighbors.sync(&snapshot, begin);
+        let [first, second]: [IpAddr; 2] = ["192.168.0.3", "192.168.0.4"].map(|address| address.parse().unwrap());
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        let answer = |neighbors: &mut Neighbors, address, seconds| {
+            neighbors.learn(Learned { address, mac: OLD, evidence: Evidence::Answer }, 0, at(seconds));
+        };
+        let pass = |neighbors: &mut Neighbors, seconds: std::ops::Range<u64>, alive: bool| {
+            for second in seconds {
+                neighbors.poll(&snapshot, at(second));
+                if alive {
+                    answer(neighbors, first, second);
+                }
+            }
+        };
+        answer(&mut neighbors, second, 0);
+        pass(&mut neighbors, 0..30, true);
+        assert_eq!(neighbors.down(), HashSet::from([second]), "the other one answers");
+        pass(&mut neighbors, 30..70, false);
+        assert_eq!(neighbors.table[&first].state, NeighborState::Failed);
+        assert_eq!(neighbors.down(), HashSet::new(), "nobody answers: that is not the backends");
+        answer(&mut neighbors, first, 70);
+        assert_eq!(neighbors.down(), HashSet::new(), "the other one gets its time");
+        pass(&mut neighbors, 70..73, true);
+        assert_eq!(neighbors.down(), HashSet::new());
+        pass(&mut neighbors, 73..76, true);
+        assert_eq!(neighbors.down(), HashSet::from([second]));
+        // Behind a link that is down, nobody is asked, or given up.
+        neighbors.set_links(&[false]);
+        assert!((76..200).all(|second| neighbors.poll(&snapshot, at(second)).is_empty()));
+        assert_ne!(neighbors.table[&first].state, NeighborState::Failed);
+        neighbors.set_links(&[true]);
+        assert!(!neighbors.poll(&snapshot, at(201)).is_empty());
     }
 
     #[test]
