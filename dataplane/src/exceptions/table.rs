@@ -43,9 +43,9 @@ impl Phase {
         matches!(self, Phase::Opening | Phase::Heard)
     }
 
-    /// Whether the flow counts as an active connection, as LVS's `ActiveConn`.
+    /// Whether the flow counts as an active connection, as LVS's `ActiveConn`. One stray packet is none.
     pub(super) fn is_active(self) -> bool {
-        matches!(self, Phase::Heard | Phase::Open)
+        self == Phase::Open
     }
 }
 

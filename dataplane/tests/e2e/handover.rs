@@ -328,6 +328,8 @@ fn schedulers_that_decide_flow_by_flow_keep_their_promise() {
             let address = format!("{network}{last}").parse().unwrap();
             wanted.backends.push(BackendSpec { address, port: None, weight, mac: None });
         }
+        // What a closing connection still says would be an old flow's packet to the new service.
+        wait_for("all connections are closed", || lab.on("client", &["ss", "-Htan", "dport", "=", "80"]).is_empty());
         lab.ask(Request::ServiceRemove(wanted.service));
         lab.ask(Request::ServiceAdd(wanted));
         wait_for("both are reachable", || {
