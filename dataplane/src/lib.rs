@@ -8,7 +8,9 @@
 //! 1. [`parse`]: bytes to [`parse::Headers`], the flow and what it carries; or an early [`exit`] with a named reason.
 //! 2. [`snapshot`]: destination address, port and protocol to a service.
 //! 3. [`flow`]: the flow's keyed hash; [`maglev`]: the hash's slot in the service's table, the backend that has it.
-//! 4. [`worker`]: the backend's and the port's MAC address are written over the frame's first 12 bytes, and, where one of
+//! 4. [`exceptions`]: the backend that is remembered for the flow, where the slot has moved lately or the [`schedule`] decides
+//!    flow by flow. Of most flows, nothing is remembered, and nothing is looked up.
+//! 5. [`worker`]: the backend's and the port's MAC address are written over the frame's first 12 bytes, and, where one of
 //!    the networks has VLAN [tags](vlan), these; nothing else;
 //!    the frame is [counted](counters) and goes into the transmit burst of the port that the backend is behind.
 //!

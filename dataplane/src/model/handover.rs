@@ -23,6 +23,8 @@ pub struct HandOver {
     deadlines: Vec<u64>,
     /// The first deadline of a slot that has somebody before.
     next: u64,
+    /// How many slots have somebody before.
+    slots: usize,
 }
 
 /// A service's slots at some time.
@@ -52,7 +54,7 @@ impl HandOver {
         let new_round = round_of(&mut deadlines, now_ms, until_ms);
         let mut before = vec![NOBODY; table.len()];
         let mut round = vec![0; table.len()];
-        let mut any = false;
+        let mut slots = 0;
         for (slot, &now) in table.iter().enumerate() {
             let earlier = old.handover.and_then(|handover| handover.at(slot, now_ms));
             let kept =
@@ -63,12 +65,12 @@ impl HandOver {
             let (backend, its_round) = kept.unwrap_or_else(|| (left(), new_round));
             if backend != NOBODY && backend != now {
                 (before[slot], round[slot]) = (backend, its_round);
-                any = true;
+                slots += 1;
             }
         }
-        any.then(|| {
+        (slots > 0).then(|| {
             let next = first_deadline(&before, &round, &deadlines);
-            HandOver { before: before.into(), round: round.into(), deadlines, next }
+            HandOver { before: before.into(), round: round.into(), deadlines, next, slots }
         })
     }
 
@@ -86,7 +88,7 @@ impl HandOver {
 
     /// How many slots have somebody before.
     pub fn slots(&self) -> usize {
-        self.before.iter().filter(|&&before| before != NOBODY).count()
+        self.slots
     }
 }
 

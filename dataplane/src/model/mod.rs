@@ -363,18 +363,23 @@ impl Model {
         let old = self.services.get(&service.id);
         service.forced = service.is_forced();
         let candidates = service.candidates();
-        service.table = match old.filter(|old| old.candidates() == candidates) {
-            Some(old) => old.table.clone(),
-            None if candidates.iter().all(|candidate| candidate.weight == 0) => self.nobody.clone(),
-            None => maglev::build(&self.hash_key, self.table_size, &candidates).into(),
+        (service.table, service.schedule) = match old.filter(|old| old.candidates() == candidates) {
+            Some(old) => (old.table.clone(), old.schedule.clone()),
+            None => (self.table(&candidates), schedule(service.scheduler, &candidates)),
         };
         service.handover = old.and_then(|old| hand_over(old, &service, self.now_ms)).map(Arc::new);
-        service.schedule = schedule(service.scheduler, &candidates);
         let slots = maglev::slot_counts(&service.table, service.backends.len());
         for (backend, slots) in service.backends.iter_mut().zip(slots) {
             backend.slots = slots;
         }
         self.services.insert(service.id, Arc::new(service));
+    }
+
+    fn table(&self, candidates: &[Candidate]) -> Arc<[u16]> {
+        if candidates.iter().all(|candidate| candidate.weight == 0) {
+            return self.nobody.clone();
+        }
+        maglev::build(&self.hash_key, self.table_size, candidates).into()
     }
 
     fn insert_backend(
