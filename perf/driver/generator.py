@@ -1,0 +1,34 @@
+"""Runs of dataplane/benches/flows.rs: a worker and a bare rewrite of MAC addresses, with a generator's frames."""
+
+import json
+import subprocess
+
+from threads import RunError, environment
+
+
+def find(root):
+    """The bench's executable, as cargo has built it."""
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--package", "dataplane", "--bench", "flows"]
+    said = subprocess.run(
+        command + ["--message-format=json"], cwd=root, capture_output=True, text=True, check=False
+    ).stdout
+    for line in said.splitlines():
+        message = json.loads(line)
+        if message.get("target", {}).get("name") == "flows" and message.get("executable"):
+            return message["executable"]
+    raise RunError("cargo does not build the generator's bench: cargo build --release --package dataplane --bench flows")
+
+
+def run(binary, case, pairs, seconds, hugepages):
+    """All pairs of a case. Returns runs by number of flows, the frequency of the time stamp counter, and facts."""
+    command = [binary, "--core", "1", "--pairs", str(pairs), "--milliseconds", str(max(1, int(seconds * 1000)))]
+    command += ["--flows", ",".join(map(str, case.flows)), "--hugepages", "on" if hugepages else "off"]
+    command += case.arguments
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    if done.returncode != 0:
+        tail = "\n".join(f"  | {line}" for line in done.stderr.strip().splitlines()[-5:])
+        raise RunError(f"the generator's bench failed:\n{tail}")
+    told = json.loads(done.stdout)
+    by_flows = {flows: [run for run in told["runs"] if run["flows"] == flows] for flows in case.flows}
+    facts = {name: value for name, value in told.items() if name != "runs"}
+    return by_flows, told["tsc_hz"], facts
