@@ -191,7 +191,7 @@ fn start_dpdk(config: &Config, mtus: &[Option<u16>]) -> anyhow::Result<(Arc<Eal>
     let director = &config.director;
     let mbufs = director.mbufs.unwrap_or_else(|| memory::mbufs(config.ports.len(), director.workers.len()));
     let room = buffer_room(config, mtus);
-    let memory = memory::choose(director.hugepages, Mempool::bytes(mbufs, room))?;
+    let memory = memory::choose(director.hugepages, mbufs, room)?;
     match memory {
         PacketMemory::Huge => info!("packet memory: hugepages, {mbufs} buffers"),
         PacketMemory::Plain { mib } => {

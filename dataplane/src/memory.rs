@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::Hugepages;
-use crate::dpdk::Memory;
+use crate::dpdk::{Memory, Mempool};
 
 /// What DPDK needs of hugepages besides the packet buffers: its own structures, the devices' rings. Measured on igb: 4 MiB.
 const HUGE_OVERHEAD: usize = 24 << 20;
@@ -32,10 +32,10 @@ pub fn mbufs(ports: usize, workers: usize) -> u32 {
     u32::try_from(needed.next_power_of_two() - 1).expect("a few ports and a few workers")
 }
 
-/// Chooses the memory for packet buffers of `bytes` in all.
-pub fn choose(wish: Hugepages, bytes: usize) -> Result<Memory, TooFewHugepages> {
-    let needed = bytes + HUGE_OVERHEAD;
-    let plain = Memory::Plain { mib: (bytes + PLAIN_OVERHEAD).div_ceil(1 << 20) };
+/// Chooses the memory for so many packet buffers with that room.
+pub fn choose(wish: Hugepages, mbufs: u32, room: u16) -> Result<Memory, TooFewHugepages> {
+    let needed = Mempool::bytes(mbufs, room) + HUGE_OVERHEAD;
+    let plain = Memory::Plain { mib: (Mempool::plain_bytes(mbufs, room) + PLAIN_OVERHEAD).div_ceil(1 << 20) };
     let free = || free_hugepages(Path::new("/sys/kernel/mm/hugepages"), &mounts());
     match wish {
         Hugepages::Off => Ok(plain),
@@ -91,10 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn plain_memory_is_sized_for_the_buffers() {
-        let Ok(Memory::Plain { mib }) = choose(Hugepages::Off, 40 << 20) else {
-            panic!("hugepages were not asked for")
+    fn in_plain_pages_each_buffer_has_pages_of_its_own() {
+        let mib = |mbufs, room| match choose(Hugepages::Off, mbufs, room) {
+            Ok(Memory::Plain { mib }) => mib,
+            other => panic!("hugepages were not asked for, and {other:?} came"),
         };
-        assert_eq!(mib, 136);
+        assert_eq!(mib(131_072, 2_048), 96 + 512, "one to a page of 4 KiB");
+        assert_eq!(mib(131_072, 1_536), 96 + 256, "two");
+        assert_eq!(mib(131_072, 9_216), 96 + 1_536, "three pages each");
     }
 }

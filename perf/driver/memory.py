@@ -5,8 +5,8 @@ from pathlib import Path
 
 # What shuntd takes for a port and a worker, if nobody says otherwise.
 USUAL = 16_383
-# The driver's headroom, an mbuf and the pool's own header come on top of 2 KiB of data.
-BUFFER = 2_048 + 352
+# In plain pages, each buffer (2 KiB and what belongs to it) has a page of its own.
+BUFFER = 4_096
 
 
 @dataclass(frozen=True)

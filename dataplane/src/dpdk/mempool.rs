@@ -19,6 +19,8 @@ const RING: &CStr = c"ring_mt_rts";
 /// The data room of an mbuf where nothing needs more: what NICs' receive descriptors like best.
 pub const ROOM: u16 = 2_048;
 
+const PAGE: usize = 4_096;
+
 /// A pool of mbufs. Freed with its last holder.
 #[derive(Debug)]
 pub struct Mempool {
@@ -56,6 +58,15 @@ impl Mempool {
     pub fn bytes(mbufs: u32, room: u16) -> usize {
         // Headroom, the mbuf structure, its private part and the object's header: 128 + 128 + 64, and the rings.
         mbufs as usize * (usize::from(room) + 352)
+    }
+
+    /// The same in plain pages of 4 KiB, where DPDK lets a buffer cross into a second page only if it fits none.
+    pub fn plain_bytes(mbufs: u32, room: u16) -> usize {
+        let buffer = Self::bytes(1, room);
+        match PAGE / buffer {
+            0 => mbufs as usize * buffer.next_multiple_of(PAGE),
+            to_a_page => (mbufs as usize).div_ceil(to_a_page) * PAGE,
+        }
     }
 
     /// Makes a pool of buffers with that data room. `mbufs` is best a power of two less one.
