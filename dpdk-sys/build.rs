@@ -44,7 +44,7 @@ const FUNCTIONS: &[&str] = &[
 const OPAQUE: &[&str] = &["rte_arp_.*", "rte_l2tpv2_.*", "rte_gtp_psc_.*"];
 
 fn main() {
-    for file in ["wrapper.h", "src/shim.c", "src/shim.h", "build.rs"] {
+    for file in ["wrapper.h", "src/shim.c", "src/shim.h", "src/generator.c", "src/generator.h", "build.rs"] {
         println!("cargo:rerun-if-changed={file}");
     }
     let dpdk = match pkg_config::Config::new().atleast_version("22.11").probe("libdpdk") {
@@ -63,7 +63,7 @@ fn main() {
     let flags: Vec<&str> = cflags.split_whitespace().collect();
 
     let mut shim = cc::Build::new();
-    shim.file("src/shim.c").opt_level(3);
+    shim.file("src/shim.c").file("src/generator.c").opt_level(3);
     for flag in &flags {
         shim.flag(flag);
     }

@@ -8,4 +8,5 @@
 #include <rte_mempool.h>
 #include <rte_version.h>
 
+#include "src/generator.h"
 #include "src/shim.h"

@@ -94,7 +94,7 @@ CASES = (
     PcapCase("bytes-1500", "1500-byte frames", sizes=(1500,)),
     GeneratorCase("gen-flows", "any number of flows", (1_000, 1_000_000, 10_000_000)),
     GeneratorCase("gen-services", "1,000 services", (1_000_000,), ("--services", "1000")),
-    GeneratorCase("gen-syn-flood", "SYN flood, each a new flow", (1_000_000_000_000,), ("--syn",)),
+    GeneratorCase("gen-syn-flood", "SYN flood, each a new flow", (500_000_000_000,), ("--syn",)),
     GeneratorCase("gen-hand-over", "hand-over, 1 M exceptions", (1_000_000,), ("--state", "hand-over")),
     GeneratorCase("gen-tracking-all", 'tracking = "all"', (1_000_000,), ("--state", "tracking")),
     WorkersCase("two-workers", "2 workers of one process, 2 processes, 1 worker"),

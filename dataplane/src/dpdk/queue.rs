@@ -23,6 +23,16 @@ impl QueuePair {
     pub(super) fn new(port: Arc<OpenPort>, queue: u16) -> Self {
         QueuePair { port, queue, _one_thread: std::marker::PhantomData }
     }
+
+    /// DPDK's number of the port.
+    pub(super) fn port_number(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its own number.
+    pub(super) fn number(&self) -> u16 {
+        self.queue
+    }
 }
 
 impl PacketIo for QueuePair {

@@ -1,0 +1,407 @@
+//! A worker beside a bare rewrite of MAC addresses, both with the frames of a generator inside the process: for more flows than
+//! a capture file can hold. `perf/bench` runs it, and says how to read it.
+//!
+//! Two `net_null` ports, one for each, on one thread; a generator writes into each received buffer a frame of the next flow.
+//! Three programs take turns of a few milliseconds: `bare` (addresses are rewritten, the generator writes nothing), `mac` (the
+//! same with it), `worker` (the daemon's, with its tables and counters). Prints one line of JSON; messages go to stderr.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, ValueEnum};
+use ctl::request::{BackendEdit, BackendSpec, ServiceAdd};
+use ctl::{Mac, ServiceId, Tracking};
+use dataplane::bucket::TokenBucket;
+use dataplane::config::Hugepages;
+use dataplane::counters::{TargetIds, WorkerCounters};
+use dataplane::director::Director;
+use dataplane::dpdk::{
+    Device, Eal, EalOptions, Generator, MAX_FLOWS, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair,
+    ROOM, tsc, tsc_hz, version,
+};
+use dataplane::exceptions::{Exceptions, Room};
+use dataplane::fragment::Fragments;
+use dataplane::maglev;
+use dataplane::memory;
+use dataplane::model::{Model, ModelError};
+use dataplane::packet::{Burst, Packet, PacketIo};
+use dataplane::snapshot::PortLink;
+use dataplane::testing::frame::eth;
+use dataplane::testing::model::network;
+use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
+use nix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+/// How long one program goes on before it is the next one's turn.
+const SLICE: Duration = Duration::from_millis(50);
+/// Turns between two looks at the clock.
+const TURNS: usize = 64;
+/// What the daemon's configuration has, if nothing is said.
+const EXCEPTIONS: Room = Room { v4: 1 << 20, v6: 1 << 18 };
+const MAC_OF_BACKEND: Mac = Mac([0x02, 0, 0, 1, 0, 0]);
+
+/// Measures a worker with a generator's frames, beside a bare rewrite of MAC addresses.
+#[derive(Parser)]
+struct Arguments {
+    /// The core to measure on.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// Runs of each program.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// CPU time of a run.
+    #[arg(long, default_value_t = 500)]
+    milliseconds: u64,
+    /// How many flows; several numbers are measured in turns.
+    #[arg(long, value_delimiter = ',', default_value = "1000")]
+    flows: Vec<u64>,
+    /// What the service is in the middle of.
+    #[arg(long, value_enum, default_value_t = State::Steady)]
+    state: State,
+    /// Every frame is a SYN; else, of a connection that goes on.
+    #[arg(long)]
+    syn: bool,
+    /// Services, each with a VIP of its own, over which the flows are spread.
+    #[arg(long, default_value_t = 1)]
+    services: u16,
+    /// Backends of each service that take new flows.
+    #[arg(long, default_value_t = 16)]
+    backends: u16,
+    /// IPv6 in place of IPv4.
+    #[arg(long)]
+    ipv6: bool,
+    /// Packet memory.
+    #[arg(long, value_enum, default_value_t = Pages::Auto)]
+    hugepages: Pages,
+    /// What cargo says to benches.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum State {
+    /// Nothing has changed, nothing is remembered.
+    Steady,
+    /// All slots have moved to other backends, and all flows are remembered.
+    HandOver,
+    /// tracking = "all".
+    Tracking,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Pages {
+    Auto,
+    On,
+    Off,
+}
+
+impl From<Pages> for Hugepages {
+    fn from(pages: Pages) -> Hugepages {
+        match pages {
+            Pages::Auto => Hugepages::Auto,
+            Pages::On => Hugepages::On,
+            Pages::Off => Hugepages::Off,
+        }
+    }
+}
+
+impl Arguments {
+    fn vip(&self, service: u16) -> IpAddr {
+        if self.ipv6 {
+            Ipv6Addr::from_bits(0xfd00_0000_0000_0000_0000_0064_0000_0001 + u128::from(service)).into()
+        } else {
+            Ipv4Addr::from_bits(0xc0a8_6401 + u32::from(service)).into()
+        }
+    }
+
+    fn service(&self, number: u16) -> ServiceId {
+        let vip = self.vip(number);
+        let text = if self.ipv6 { format!("[{vip}]:80") } else { format!("{vip}:80") };
+        text.parse().expect("VIP and port")
+    }
+
+    fn backend(&self, number: u16) -> IpAddr {
+        if self.ipv6 {
+            Ipv6Addr::from_bits(0xfd00_0000_0000_0000_0000_0000_0001_0000 + u128::from(number)).into()
+        } else {
+            Ipv4Addr::from_bits(0xc0a8_0101 + u32::from(number)).into()
+        }
+    }
+
+    /// As many backends again as are asked for, for a hand-over to.
+    fn all_backends(&self) -> u16 {
+        if self.state == State::HandOver { 2 * self.backends } else { self.backends }
+    }
+
+    /// The first `backends` of a service take new flows, the others none.
+    fn wanted(&self, service: u16) -> ServiceAdd {
+        let backends = (0..self.all_backends()).map(|number| {
+            let mut mac = MAC_OF_BACKEND;
+            mac.0[4..].copy_from_slice(&number.to_be_bytes());
+            let weight = u32::from(number < self.backends);
+            BackendSpec { address: self.backend(number), port: None, weight, mac: Some(mac) }
+        });
+        let mut wanted = ServiceAdd::new(self.service(service), backends.collect());
+        wanted.tracking = (self.state == State::Tracking).then_some(Tracking::All);
+        wanted
+    }
+
+    /// A frame of the first flow, to a port: of 64 bytes on the wire, with 4 of checksum; IPv6's are longer.
+    fn frame(&self, port: &Port) -> Vec<u8> {
+        let ethernet = eth().to(port.mac());
+        let vip = self.vip(0).to_string();
+        let ip = if self.ipv6 { ethernet.ipv6("2001:db8::", &vip) } else { ethernet.ipv4("10.0.0.0", &vip) };
+        let tcp = ip.tcp(1_024, 80);
+        let mut frame = if self.syn { tcp.syn() } else { tcp.ack() };
+        frame.resize(frame.len().max(60), 0);
+        frame
+    }
+
+    fn frame_len(&self) -> usize {
+        if self.ipv6 { 74 } else { 60 }
+    }
+}
+
+/// A program that is measured.
+trait Program {
+    /// Takes a burst from its port, and sends it.
+    fn turn(&mut self);
+    /// Frames that have been received, and those of them that were sent.
+    fn counted(&self) -> (u64, u64);
+}
+
+/// Sends everything to one backend.
+struct Rewrite {
+    queue: QueuePair,
+    macs: [u8; 12],
+    received: u64,
+    sent: u64,
+}
+
+impl Program for Rewrite {
+    #[inline]
+    fn turn(&mut self) {
+        let mut burst = Burst::new();
+        self.queue.rx_burst(&mut burst);
+        let count = burst.len() as u64;
+        burst.iter().for_each(Packet::prefetch);
+        for packet in &mut burst {
+            if let Some(macs) = packet.data_mut().first_chunk_mut() {
+                *macs = self.macs;
+            }
+        }
+        self.queue.tx_burst(&mut burst);
+        self.received += count;
+        self.sent += count - burst.len() as u64;
+    }
+
+    fn counted(&self) -> (u64, u64) {
+        (self.received, self.sent)
+    }
+}
+
+/// The daemon's.
+struct Forward {
+    worker: Worker<QueuePair>,
+    counters: Arc<WorkerCounters>,
+}
+
+impl Program for Forward {
+    #[inline]
+    fn turn(&mut self) {
+        self.worker.turn();
+    }
+
+    fn counted(&self) -> (u64, u64) {
+        let port = &self.counters.ports[0];
+        (port.rx_packets.read(), port.forwarded.read())
+    }
+}
+
+/// What something has cost so far.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    packets: u64,
+    cpu: Duration,
+    cycles: u64,
+}
+
+/// This thread's time on a core.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("each thread has a clock").into()
+}
+
+/// Lets a program go on for a while, and adds what that has cost.
+fn go_on(program: &mut impl Program, slice: Duration, cost: &mut Cost) -> anyhow::Result<()> {
+    let start = cpu_time();
+    // What the caches have of another program is that one's.
+    while cpu_time() - start < slice / 10 {
+        (0..TURNS).for_each(|_| program.turn());
+    }
+    let ((received, sent), start, start_cycles) = (program.counted(), cpu_time(), tsc());
+    while cpu_time() - start < slice {
+        (0..TURNS).for_each(|_| program.turn());
+    }
+    cost.cycles += tsc() - start_cycles;
+    cost.cpu += cpu_time() - start;
+    let (received, sent) = (program.counted().0 - received, program.counted().1 - sent);
+    ensure!(received > 0 && sent == received, "Of {received} frames, {sent} were sent");
+    cost.packets += received;
+    Ok(())
+}
+
+fn open(eal: &Arc<Eal>, pool: &Arc<Mempool>, index: usize, size: usize) -> anyhow::Result<(Port, QueuePair)> {
+    let device = Device::Vdev(format!("net_null{index},size={size},copy=0"));
+    let (port, mut queues) =
+        Port::open(eal, pool, &PortSettings { index, device, queues: 1, vlan_strip: false, mtu: None })?;
+    let queue = queues.pop().context("A port with one queue pair has one")?;
+    Ok((port, queue))
+}
+
+fn director(arguments: &Arguments, port: &Port) -> anyhow::Result<(Director, Arc<WorkerCounters>)> {
+    let counters = Arc::new(WorkerCounters::new(1));
+    let ids = TargetIds::new(vec![counters.clone()]);
+    let networks = vec![network("lan0", 0, "", &["192.168.0.2/16", "fd00::2/64"])];
+    let key = std::array::from_fn(|byte| u8::try_from(byte).unwrap_or_default());
+    let mut model = Model::new(key, maglev::DEFAULT_TABLE_SIZE, networks);
+    for service in 0..arguments.services {
+        let added = model.add_service(&arguments.wanted(service), &ids);
+        added.map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    }
+    let links = vec![PortLink { mac: port.mac(), mtu: port.mtu() }];
+    Ok((Director::new(model, ids, vec![counters.clone()], links), counters))
+}
+
+/// The weights of all backends are turned around: every slot moves.
+fn hand_over(arguments: &Arguments, director: &Director) -> Result<(), ModelError> {
+    let edit = |model: &mut Model, service: u16, number: u16, weight: u32| {
+        let edit = BackendEdit {
+            service: arguments.service(service),
+            address: arguments.backend(number),
+            weight: Some(weight),
+            mac: None,
+        };
+        model.edit_backend(&edit)
+    };
+    let change = |model: &mut Model, _: &Arc<TargetIds>| {
+        for service in 0..arguments.services {
+            (arguments.backends..arguments.all_backends()).try_for_each(|number| edit(model, service, number, 1))?;
+            (0..arguments.backends).try_for_each(|number| edit(model, service, number, 0))?;
+        }
+        Ok(())
+    };
+    director.change(change).map(drop)
+}
+
+fn worker(queue: QueuePair, port: &Port, director: &Director, counters: &Arc<WorkerCounters>) -> Forward {
+    let memory = Memory {
+        fragments: Fragments::alone(),
+        exceptions: Exceptions::new(EXCEPTIONS, 0),
+        echo: TokenBucket::new(1_000, 1),
+        too_big: TokenBucket::new(100, 1),
+    };
+    // What the generator makes has nothing for the slow path.
+    let rings = Rings {
+        punts: rtrb::RingBuffer::new(64).0,
+        outgoing: rtrb::RingBuffer::new(64).1,
+        samples: rtrb::RingBuffer::new(64).0,
+    };
+    let ports = vec![WorkerPort::new(queue, port.mac())];
+    let worker = Worker::new(ports, director.reader(), counters.clone(), rings, memory, Clock::new(tsc_hz()));
+    Forward { worker, counters: counters.clone() }
+}
+
+/// Three packets of each flow, so that what is to be remembered is, and confirmed.
+fn remember(forward: &mut Forward, flows: u64) -> anyhow::Result<()> {
+    let enough = forward.counted().0 + 3 * flows;
+    while forward.counted().0 < enough {
+        forward.turn();
+    }
+    let remembered = forward.counters.exceptions.read();
+    ensure!(
+        remembered * 10 >= flows * 9,
+        "Of {flows} flows, {remembered} are remembered only: there is room for {} IPv4, {} IPv6 flows",
+        EXCEPTIONS.v4,
+        EXCEPTIONS.v6
+    );
+    Ok(())
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<Value> {
+    let most = arguments.flows.iter().copied().max().unwrap_or_default();
+    ensure!(arguments.flows.iter().all(|&flows| (1..=MAX_FLOWS).contains(&flows)), "--flows is 1 to {MAX_FLOWS}");
+    ensure!(arguments.services > 0 && arguments.backends > 0, "There must be services, and backends");
+    let mbufs = memory::mbufs(2, 1);
+    let memory = memory::choose(arguments.hugepages.into(), mbufs, ROOM)?;
+    let eal = Eal::init(&EalOptions {
+        main_lcore: arguments.core,
+        memory,
+        file_prefix: format!("shunt-flows-{}", std::process::id()),
+        pci: Vec::new(),
+        extra: Vec::new(),
+    })?;
+    let pool = Mempool::create(&eal, "flows", mbufs, ROOM, -1)?;
+    let (mover_port, mover_queue) = open(&eal, &pool, 0, arguments.frame_len())?;
+    let (worker_port, worker_queue) = open(&eal, &pool, 1, arguments.frame_len())?;
+    let install = |queue, port: &Port| Generator::install(queue, &arguments.frame(port), arguments.services);
+    let to_mover = install(&mover_queue, &mover_port)?;
+    let to_worker = install(&worker_queue, &worker_port)?;
+
+    let (director, counters) = director(arguments, &worker_port)?;
+    let mut forward = worker(worker_queue, &worker_port, &director, &counters);
+    let mut macs = [0; 12];
+    macs[..6].copy_from_slice(&MAC_OF_BACKEND.0);
+    macs[6..].copy_from_slice(&mover_port.mac().0);
+    let mut rewrite = Rewrite { queue: mover_queue, macs, received: 0, sent: 0 };
+
+    to_worker.set_flows(most);
+    if arguments.state == State::HandOver {
+        hand_over(arguments, &director)?;
+    }
+    if arguments.state != State::Steady && !arguments.syn {
+        remember(&mut forward, most)?;
+    }
+    let mut runs = Vec::new();
+    let slices = u32::try_from(arguments.milliseconds)?.div_ceil(u32::try_from(SLICE.as_millis())?).max(1);
+    let slice = Duration::from_millis(arguments.milliseconds) / slices;
+    for pair in 0..arguments.pairs {
+        let mut costs = vec![[Cost::default(); 3]; arguments.flows.len()];
+        for _ in 0..slices {
+            for (&flows, [bare, mac, worker]) in arguments.flows.iter().zip(&mut costs) {
+                to_mover.set_flows(0);
+                go_on(&mut rewrite, slice, bare)?;
+                to_mover.set_flows(flows);
+                go_on(&mut rewrite, slice, mac)?;
+                to_worker.set_flows(flows);
+                go_on(&mut forward, slice, worker)?;
+            }
+        }
+        for (&flows, costs) in arguments.flows.iter().zip(&costs) {
+            for (program, cost) in ["bare", "mac", "worker"].iter().zip(costs) {
+                let cpu_ns = u64::try_from(cost.cpu.as_nanos())?;
+                runs.push(json!({
+                    "pair": pair, "flows": flows, "program": program,
+                    "packets": cost.packets, "cpu_ns": cpu_ns, "tsc_cycles": cost.cycles,
+                }));
+            }
+        }
+    }
+    Ok(json!({
+        "dpdk": version(),
+        "tsc_hz": tsc_hz(),
+        "hugepages": memory == PacketMemory::Huge,
+        "frame_bytes": arguments.frame_len() + 4,
+        "state": format!("{:?}", arguments.state),
+        "room_for_flows": { "ipv4": EXCEPTIONS.v4, "ipv6": EXCEPTIONS.v6 },
+        "remembered_flows": counters.exceptions.read(),
+        "unremembered_packets": counters.exceptions_full.read(),
+        "runs": runs,
+    }))
+}
+
+fn main() -> anyhow::Result<()> {
+    println!("{}", run(&Arguments::parse())?);
+    Ok(())
+}
