@@ -20,6 +20,12 @@ pub trait Packet {
     /// The frame's length on the wire, all segments.
     fn wire_len(&self) -> usize;
 
+    /// Whether the frame is all there is: its IPv4 checksum was not found wrong, and no tags were taken out. May be `false`
+    /// though it is so: then it takes longer to find out.
+    fn is_plain(&self) -> bool {
+        !self.bad_ip_checksum() && !self.has_stripped_tags()
+    }
+
     /// Whether the NIC has found the IPv4 header checksum wrong.
     fn bad_ip_checksum(&self) -> bool;
 

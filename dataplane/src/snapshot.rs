@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use crate::flow::{Flow, FlowHasher, Transport};
 use crate::maglev;
 use crate::model::Model;
+use crate::parse::ETHERNET_HEADER;
 use crate::schedule::{Cursor, NOBODY, Schedule};
 use crate::vlan::Tags;
 
@@ -58,6 +59,8 @@ pub struct ServiceEntry {
     pub source_bits: Option<u8>,
     /// Whether all flows are remembered.
     pub tracks: bool,
+    /// Whether the hash of a flow's 5-tuple and the table tell all that is to be known, as long as nothing is remembered.
+    pub simple: bool,
     /// Who gets a new flow.
     pub schedule: Schedule,
     /// By worker; none where the schedule needs none.
@@ -153,9 +156,25 @@ pub struct Target {
     pub tags: Tags,
     /// The largest L3 packet that the port takes.
     pub mtu: u16,
+    /// How long a frame without tags may be on the wire to get there by new MAC addresses alone; 0: none can.
+    pub plain_len: u16,
 }
 
+const _: () = assert!(size_of::<Target>() == 32, "two targets are a cache line");
+
 impl Target {
+    /// Nowhere: of frames that have no backend.
+    pub const NOWHERE: Target = Target {
+        macs: [0; 12],
+        port: u16::MAX,
+        known: false,
+        counter: 0,
+        service: 0,
+        tags: Tags::NONE,
+        mtu: 0,
+        plain_len: 0,
+    };
+
     /// A backend in a network that has `mac`, if it is known.
     pub fn new(mac: Option<Mac>, network: &LocalNetwork, counter: u32) -> Self {
         let LocalNetwork { port, tags, link, .. } = *network;
@@ -163,7 +182,16 @@ impl Target {
         macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
         macs[6..].copy_from_slice(&link.mac.0);
         let port = u16::try_from(port).expect("DPDK numbers ports with 16 bits");
-        Target { macs, port, known: mac.is_some(), counter, service: 0, tags, mtu: link.mtu }
+        let plain = mac.is_some() && tags.is_none();
+        let longest = usize::from(link.mtu) + ETHERNET_HEADER;
+        let plain_len = if plain { u16::try_from(longest).unwrap_or(u16::MAX) } else { 0 };
+        Target { macs, port, known: mac.is_some(), counter, service: 0, tags, mtu: link.mtu, plain_len }
+    }
+
+    /// Whether it is no backend.
+    #[inline]
+    pub fn is_nowhere(&self) -> bool {
+        self.port == u16::MAX
     }
 
     /// The backend's MAC address, zeros where it is not known.
@@ -246,36 +274,54 @@ pub struct VipMap {
 }
 
 /// The service of the last flow of each family: often the next one's, too.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct LastService<'s> {
-    v4: Option<&'s ServiceEntry>,
-    v4_key: u64,
-    v6: Option<&'s ServiceEntry>,
-    v6_key: (u128, u32),
+    v4: Last<'s, u64>,
+    v6: Last<'s, (u128, u32)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Last<'s, K> {
+    key: K,
+    service: Option<&'s ServiceEntry>,
+}
+
+impl Default for LastService<'_> {
+    /// Of flows that there are not.
+    fn default() -> Self {
+        LastService {
+            v4: Last { key: u64::MAX, service: None },
+            v6: Last { key: (u128::MAX, u32::MAX), service: None },
+        }
+    }
 }
 
 impl Snapshot {
     /// The service that a flow belongs to; found without looking where it is that of the last one.
     #[inline(always)]
-    pub fn service<'s>(&'s self, flow: &Flow, last: &mut LastService<'s>) -> Option<&'s ServiceEntry> {
-        match *flow {
+    pub fn service<'s>(&'s self, flow: Flow, last: &mut LastService<'s>) -> Option<&'s ServiceEntry> {
+        match flow {
             Flow::V4 { destination, transport, .. } => {
                 let key = v4_key(destination, transport);
-                if last.v4.is_none() || last.v4_key != key {
-                    last.v4 = self.vips.service(flow).map(|number| &self.services[number]);
-                    last.v4_key = key;
+                if last.v4.key != key {
+                    last.v4 = Last { key, service: self.look_up(flow) };
                 }
-                last.v4
+                last.v4.service
             }
             Flow::V6 { destination, transport, .. } => {
                 let key = v6_key(destination, transport);
-                if last.v6.is_none() || last.v6_key != key {
-                    last.v6 = self.vips.service(flow).map(|number| &self.services[number]);
-                    last.v6_key = key;
+                if last.v6.key != key {
+                    last.v6 = Last { key, service: self.look_up(flow) };
                 }
-                last.v6
+                last.v6.service
             }
         }
+    }
+
+    /// By value: a flow whose address is taken is put into memory each time.
+    #[inline(never)]
+    fn look_up(&self, flow: Flow) -> Option<&ServiceEntry> {
+        self.vips.service(&flow).map(|number| &self.services[number])
     }
 }
 
@@ -311,7 +357,7 @@ impl VipMap {
     }
 
     /// The service that a flow belongs to.
-    #[inline(never)]
+    #[inline]
     pub fn service(&self, flow: &Flow) -> Option<usize> {
         self.exact(flow).or_else(|| self.in_range(flow).map(|&number| number as usize))
     }

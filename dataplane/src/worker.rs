@@ -17,6 +17,7 @@ use crate::exceptions::{Asked, Exceptions};
 use crate::exit::{DropReason, Exit, PuntReason};
 use crate::flow::Flow;
 use crate::fragment::{Fragments, Verdict};
+use crate::maglev;
 use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
 use crate::sample::Sample;
@@ -74,31 +75,45 @@ impl<Io: PacketIo> WorkerPort<Io> {
         self.tx_bytes += bytes;
     }
 
-    /// Sends what is queued. What the device has no room for is freed and counted.
+    /// Sends what is queued.
     #[inline]
     fn flush(&mut self, counters: &PortCounters) {
-        if self.tx.is_empty() {
-            return;
-        }
-        let (queued, bytes) = (self.tx.len(), std::mem::take(&mut self.tx_bytes));
-        self.io.tx_burst(&mut self.tx);
-        let sent = (queued - self.tx.len()) as u64;
-        counters.tx_packets.add(sent);
-        if !self.of_slow_path {
-            counters.forwarded.add(sent);
-        }
-        counters.tx_bytes.add(bytes);
         if !self.tx.is_empty() {
-            self.drop_unsent(counters);
+            let bytes = std::mem::take(&mut self.tx_bytes);
+            let sent = transmit(&mut self.io, &mut self.tx, bytes, counters);
+            if !self.of_slow_path {
+                counters.forwarded.add(sent);
+            }
         }
     }
 
-    #[cold]
-    fn drop_unsent(&mut self, counters: &PortCounters) {
-        counters.tx_bytes.sub(self.tx.iter().map(|packet| packet.wire_len() as u64).sum());
-        counters.drops[DropReason::TxFull.index()].add(self.tx.len() as u64);
-        self.tx.clear();
+    /// Sends forwarded frames of so many bytes, after what is queued.
+    #[inline]
+    fn send_all(&mut self, burst: &mut Burst<Io::Packet>, bytes: u64, counters: &PortCounters) {
+        self.flush(counters);
+        counters.forwarded.add(transmit(&mut self.io, burst, bytes, counters));
     }
+}
+
+/// Sends a burst of so many bytes. What the device has no room for is freed and counted. Returns how many were sent.
+#[inline]
+fn transmit<Io: PacketIo>(io: &mut Io, burst: &mut Burst<Io::Packet>, bytes: u64, counters: &PortCounters) -> u64 {
+    let queued = burst.len();
+    io.tx_burst(burst);
+    let sent = (queued - burst.len()) as u64;
+    counters.tx_packets.add(sent);
+    counters.tx_bytes.add(bytes);
+    if !burst.is_empty() {
+        drop_unsent(burst, counters);
+    }
+    sent
+}
+
+#[cold]
+fn drop_unsent<P: Packet>(burst: &mut Burst<P>, counters: &PortCounters) {
+    counters.tx_bytes.sub(burst.iter().map(|packet| packet.wire_len() as u64).sum());
+    counters.drops[DropReason::TxFull.index()].add(burst.len() as u64);
+    burst.clear();
 }
 
 /// A forwarding thread's state.
@@ -223,8 +238,8 @@ impl<Io: PacketIo> Worker<Io> {
             too_big: &mut self.too_big,
             now_ms,
         };
+        let mut burst = Burst::new();
         for port in 0..lane.ports.len() {
-            let mut burst = Burst::new();
             lane.ports[port].io.rx_burst(&mut burst);
             if burst.is_empty() {
                 continue;
@@ -232,7 +247,7 @@ impl<Io: PacketIo> Worker<Io> {
             busy = true;
             let received = &counters.ports[port];
             received.rx_packets.add(burst.len() as u64);
-            received.rx_bytes.add(lane.forward(port, burst));
+            received.rx_bytes.add(lane.forward(port, &mut burst));
             lane.flush();
         }
         if !lane.fragments.is_idle() {
@@ -309,12 +324,24 @@ struct Question {
     slot: usize,
 }
 
-/// What the stages of a burst hand on, in plain arrays: a `Result` or a pair is put together in memory and read as a whole at
-/// once, for which the CPU waits until the parts are written.
-struct Stages<'s> {
-    services: [Option<&'s ServiceEntry>; BURST],
-    backends: [&'s u16; BURST],
-    targets: [Option<&'s Target>; BURST],
+/// What the stages know of a packet. Each field is written on its own: a `Result` or a pair is put together in memory and
+/// read as a whole at once, for which the CPU waits until the parts are written.
+#[derive(Clone, Copy)]
+struct Way<'s> {
+    service: Option<&'s ServiceEntry>,
+    backend: &'s u16,
+    target: &'s Target,
+    /// Its length on the wire; [`WITH_CARE`] where it is not plain.
+    len: u32,
+}
+
+/// Longer than any frame that new MAC addresses alone bring to a backend ([`Target::plain_len`]).
+const WITH_CARE: u32 = u32::MAX;
+
+static NOWHERE: Target = Target::NOWHERE;
+
+impl Way<'_> {
+    const UNKNOWN: Self = Way { service: None, backend: &ASK, target: &NOWHERE, len: WITH_CARE };
 }
 
 /// What is beside the way of most packets.
@@ -331,94 +358,167 @@ struct Aside<'s> {
 impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Takes a burst that came in by a port from parsing to the transmit queues. Returns how many bytes it was.
     #[inline]
-    fn forward(&mut self, from: usize, burst: Burst<Io::Packet>) -> u64 {
-        let door = self.door(from);
-        let untagged = door.vlans.has_untagged();
-        let mut stages = Stages { services: [None; BURST], backends: [&ASK; BURST], targets: [None; BURST] };
+    fn forward(&mut self, from: usize, burst: &mut Burst<Io::Packet>) -> u64 {
+        let mut ways = [Way::UNKNOWN; BURST];
         let mut aside =
             Aside { exits: [Exit::Hold; BURST], questions: ArrayVec::new(), answered: 0, last: LastService::default() };
         burst.iter().for_each(Packet::prefetch);
-
-        let mut bytes = 0;
-        let places = stages.services.iter_mut().zip(&mut stages.backends).enumerate();
-        for (packet, (place, (service, backend))) in burst.iter().zip(places) {
-            let wire_len = packet.wire_len();
-            bytes += wire_len as u64;
-            // Each arm knows the IP version of its flow, and the compiler with it.
-            let choice = if packet.bad_ip_checksum() || packet.has_stripped_tags() || !untagged {
-                None
-            } else if let Some((flow, l4)) = parse::plain_v4(packet.data(), wire_len, door.mac) {
-                self.choice(&flow, l4, &mut aside)
-            } else if let Some((flow, l4)) = parse::plain_v6(packet.data(), wire_len, door.mac) {
-                self.choice(&flow, l4, &mut aside)
-            } else {
-                None
-            };
-            let choice = choice.or_else(|| self.rare_choice(packet, door, place, &mut aside));
-            if let Some(choice) = choice {
-                *service = Some(choice.service);
-                *backend = choice.backend;
-            }
-        }
-
-        let places = stages.services.iter().zip(&stages.backends).zip(&mut stages.targets).enumerate();
-        for (place, ((service, &backend), target)) in places.take(burst.len()) {
-            let Some(service) = service else { continue };
-            *target = match *backend {
-                backend if backend < ASK => Some(self.target(service, backend)),
-                backend => self.rare_target(service, backend, place, &mut aside),
-            };
-        }
-
-        let mut leaving = ArrayVec::<(Io::Packet, Exit), BURST>::new();
-        let (ports, counters) = (&mut *self.ports, self.counters);
-        for ((mut packet, target), exit) in burst.into_iter().zip(&stages.targets).zip(&aside.exits) {
-            match target.ok_or(*exit).and_then(|target| rewrite_stage(&mut packet, target)) {
-                Ok(target) => {
-                    let (bytes, to) = (packet.wire_len() as u64, usize::from(target.port));
-                    let sent = &counters.targets[target.counter as usize];
-                    sent.packets.add(1);
-                    sent.bytes.add(bytes);
-                    ports[to].send(packet, bytes, &counters.ports[to]);
-                }
-                Err(exit) => leaving.push((packet, exit)),
-            }
-        }
-        for (packet, exit) in leaving {
-            self.leave(exit, packet, from);
+        let bytes = self.choose(from, burst, &mut ways, &mut aside);
+        let to = self.find_targets(&mut ways[..burst.len()], &mut aside);
+        let odd = self.readdress(burst, &ways, to);
+        if odd == 0 {
+            let to = usize::from(to);
+            self.ports[to].send_all(burst, bytes, &self.counters.ports[to]);
+        } else {
+            self.send_each(from, burst, &ways, &aside.exits, odd);
         }
         bytes
     }
 
-    /// Where the backend of a flow stands; has it fetched, and what the exception table may know of it. `None` where no
-    /// service takes the flow.
+    /// First stage: which service a packet is for, and where its backend stands. Returns how many bytes there are.
     #[inline(always)]
-    fn choice(&mut self, flow: &Flow, l4: &[u8], aside: &mut Aside<'w>) -> Option<Choice<'w>> {
+    fn choose(
+        &mut self,
+        from: usize,
+        burst: &Burst<Io::Packet>,
+        ways: &mut [Way<'w>; BURST],
+        aside: &mut Aside<'w>,
+    ) -> u64 {
+        let door = self.door(from);
+        // Where all networks have tags, no frame is plain.
+        let ours = if door.vlans.has_untagged() { door.mac } else { MacNumber::NOBODY };
+        let remembering = !self.exceptions.is_empty();
+        let mut bytes = 0;
+        for (place, (packet, way)) in burst.iter().zip(ways).enumerate() {
+            let (frame, wire_len) = (packet.data(), packet.wire_len());
+            bytes += wire_len as u64;
+            // Each arm knows the IP version of its flow, and the compiler with it.
+            let choice = if !packet.is_plain() {
+                None
+            } else if let Some(flow) = parse::plain_v4(frame, wire_len, ours) {
+                way.len = wire_len as u32;
+                self.choice::<{ parse::PLAIN_V4 }>(flow, frame, remembering, aside)
+            } else if let Some(flow) = parse::plain_v6(frame, wire_len, ours) {
+                way.len = wire_len as u32;
+                self.choice::<{ parse::PLAIN_V6 }>(flow, frame, remembering, aside)
+            } else {
+                None
+            };
+            let choice = match choice {
+                None => self.rare_choice(packet, door, place, aside),
+                choice => choice,
+            };
+            if let Some(choice) = choice {
+                way.service = Some(choice.service);
+                way.backend = choice.backend;
+            }
+        }
+        bytes
+    }
+
+    /// Second stage: how a frame gets to its backend. Returns the port that the first of them leaves by; `u16::MAX`: none does.
+    #[inline(always)]
+    fn find_targets(&mut self, ways: &mut [Way<'w>], aside: &mut Aside<'w>) -> u16 {
+        for (place, way) in ways.iter_mut().enumerate() {
+            let Some(service) = way.service else { continue };
+            let backend = *way.backend;
+            if backend < ASK {
+                way.target = self.target(service, backend);
+            } else if let Some(target) = self.rare_target(service, backend, place, aside) {
+                way.target = target;
+            }
+        }
+        ways.iter().map(|way| way.target.port).find(|&port| port != u16::MAX).unwrap_or(u16::MAX)
+    }
+
+    /// Third stage: addresses the plain frames that leave by the port `to`, and counts them. Returns a bit for each other one.
+    #[inline(always)]
+    fn readdress(&self, burst: &mut Burst<Io::Packet>, ways: &[Way<'w>; BURST], to: u16) -> u32 {
+        let mut odd = 0;
+        for (place, (packet, way)) in burst.iter_mut().zip(ways).enumerate() {
+            let target = way.target;
+            let plain = way.len <= u32::from(target.plain_len) && target.port == to;
+            if plain && readdress_plain(packet.data_mut(), target) {
+                self.count(target, u64::from(way.len));
+            } else {
+                odd |= 1 << place;
+            }
+        }
+        odd
+    }
+
+    /// The same of a burst where not all is plain, or not all leaves by one port: the `odd` ones are not addressed yet.
+    #[inline(never)]
+    fn send_each(
+        &mut self,
+        from: usize,
+        burst: &mut Burst<Io::Packet>,
+        ways: &[Way<'w>; BURST],
+        exits: &[Exit; BURST],
+        odd: u32,
+    ) {
+        for (place, (mut packet, way)) in burst.drain(..).zip(ways).enumerate() {
+            let target = way.target;
+            if odd >> place & 1 != 0 {
+                let addressed = if target.is_nowhere() { Err(exits[place]) } else { rewrite(&mut packet, target) };
+                if let Err(exit) = addressed {
+                    self.leave(exit, packet, from);
+                    continue;
+                }
+                self.count(target, packet.wire_len() as u64);
+            }
+            let (to, bytes) = (usize::from(target.port), packet.wire_len() as u64);
+            self.ports[to].send(packet, bytes, &self.counters.ports[to]);
+        }
+    }
+
+    /// Counts a frame that goes to a backend.
+    #[inline(always)]
+    fn count(&self, target: &Target, bytes: u64) {
+        let sent = &self.counters.targets[target.counter as usize];
+        sent.packets.add(1);
+        sent.bytes.add(bytes);
+    }
+
+    /// Where the backend of a flow stands; has it fetched. `None` where no service takes the flow, whose transport header begins
+    /// at `L4`.
+    #[inline(always)]
+    fn choice<const L4: usize>(
+        &mut self,
+        flow: Flow,
+        frame: &[u8],
+        remembering: bool,
+        aside: &mut Aside<'w>,
+    ) -> Option<Choice<'w>> {
         let snapshot = self.snapshot;
         let service = snapshot.service(flow, &mut aside.last)?;
-        let (slot, hash) = service.slot_and_hash(flow, &snapshot.hasher);
-        let backend = &service.table[slot];
-        prefetch(backend);
-        if service.is_watched() || !self.exceptions.is_empty() {
-            let segment = parse::segment(flow.transport().protocol, l4);
-            return Some(self.watched_choice(flow, segment, service, (slot, hash), aside));
+        if remembering || !service.simple {
+            let segment = parse::segment(flow.transport().protocol, frame.get(L4..).unwrap_or_default());
+            return Some(self.watched_choice(&flow, segment, service, aside));
         }
+        let backend = &service.table[maglev::slot(snapshot.hasher.hash(&flow), service.table.len())];
+        prefetch(backend);
         Some(Choice { service, backend })
     }
 
-    /// The same where flows may be remembered.
+    /// The same where the hash of the 5-tuple does not tell all. Has fetched what the exception table may know of the flow.
     #[inline(never)]
     fn watched_choice(
         &mut self,
         flow: &Flow,
         segment: Segment,
         service: &'w ServiceEntry,
-        (slot, hash): (usize, Option<u64>),
         aside: &mut Aside<'w>,
     ) -> Choice<'w> {
+        let (slot, hash) = service.slot_and_hash(flow, &self.snapshot.hasher);
+        let backend = &service.table[slot];
+        prefetch(backend);
+        if !service.is_watched() && self.exceptions.is_empty() {
+            return Choice { service, backend };
+        }
         let hash = hash.unwrap_or_else(|| self.snapshot.hasher.hash(flow));
         if !self.exceptions.may_concern(service, hash) {
-            return Choice { service, backend: &service.table[slot] };
+            return Choice { service, backend };
         }
         self.exceptions.prefetch(flow, hash);
         aside.questions.push(Question { flow: *flow, hash, segment, slot });
@@ -441,11 +541,10 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         let snapshot = self.snapshot;
         let headers = self.with_ports(&parse_stage(packet, door)?)?;
         let Payload::Ports(segment) = headers.payload else { return Err(not_for_a_service(&headers, snapshot)) };
-        let Some(service) = snapshot.service(&headers.flow, &mut aside.last) else {
+        let Some(service) = snapshot.service(headers.flow, &mut aside.last) else {
             return Err(not_for_a_service(&headers, snapshot));
         };
-        let slot = service.slot_and_hash(&headers.flow, &snapshot.hasher);
-        Ok(self.watched_choice(&headers.flow, segment, service, slot, aside))
+        Ok(self.watched_choice(&headers.flow, segment, service, aside))
     }
 
     /// A backend of a service; has its addresses fetched.
@@ -502,7 +601,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             let mut burst = Burst::new();
             let Some(port) = self.fragments.ready(&self.snapshot.hasher, now_ms, &mut burst) else { break };
             any = true;
-            self.forward(port, burst);
+            self.forward(port, &mut burst);
             self.flush();
         }
         while let Some((port, packet)) = self.fragments.overdue(now_ms) {
@@ -610,28 +709,38 @@ fn parse_tagged<P: Packet>(packet: &P, door: Door<'_>) -> Result<Headers, Exit> 
     parse::headers(packet.data(), packet.wire_len(), door.mac, received.len)
 }
 
-/// Addresses the frame to the backend. Nothing but the Ethernet header's 12 bytes of addresses and its VLAN tags changes.
+/// Gives a plain frame that fits the addresses of the target. Says whether it did: it does not where the frame comes from there.
 #[inline(always)]
-fn rewrite_stage<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
+fn readdress_plain(frame: &mut [u8], target: &Target) -> bool {
+    let header = frame.first_chunk_mut::<{ parse::ETHERNET_HEADER }>().expect("a plain frame has an Ethernet header");
+    if parse::source_mac(header) == parse::destination_mac(target.macs.first_chunk().expect("it has 12 bytes")) {
+        return false;
+    }
+    header[..12].copy_from_slice(&target.macs);
+    true
+}
+
+/// Addresses the frame to the backend. Nothing but the Ethernet header's 12 bytes of addresses and its VLAN tags changes.
+#[inline]
+fn rewrite<P: Packet>(packet: &mut P, target: &Target) -> Result<(), Exit> {
     if !target.known {
         return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
     }
     // A frame that fits without looking at what it carries is the rule; padding and tags can make it seem larger.
-    let fits = packet.wire_len() <= usize::from(target.mtu) + parse::ETHERNET_HEADER;
-    if !target.tags.is_none() || vlan::is_tagged(packet) || !fits {
+    let fits = packet.wire_len() <= usize::from(target.plain_len);
+    if !fits || vlan::is_tagged(packet) {
         return rewrite_with_care(packet, target);
     }
-    let macs = packet.data_mut().first_chunk_mut::<12>().expect("a parsed frame has an Ethernet header");
-    if macs[6..] == *target.mac() {
-        return Err(Exit::DropOf(DropReason::Loop, target.service));
+    if readdress_plain(packet.data_mut(), target) {
+        Ok(())
+    } else {
+        Err(Exit::DropOf(DropReason::Loop, target.service))
     }
-    *macs = target.macs;
-    Ok(target)
 }
 
 /// From or to a VLAN, or perhaps larger than the MTU.
 #[cold]
-fn rewrite_with_care<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Result<&'s Target, Exit> {
+fn rewrite_with_care<P: Packet>(packet: &mut P, target: &Target) -> Result<(), Exit> {
     let of = |reason| Exit::DropOf(reason, target.service);
     if packet.data()[6..12] == *target.mac() {
         return Err(of(DropReason::Loop));
@@ -641,8 +750,7 @@ fn rewrite_with_care<'s, P: Packet>(packet: &mut P, target: &'s Target) -> Resul
         Exit::Drop(reason) => of(reason),
         exit => exit,
     })?;
-    vlan::rewrite(packet, &received, &target.macs, target.tags).map_err(of)?;
-    Ok(target)
+    vlan::rewrite(packet, &received, &target.macs, target.tags).map_err(of)
 }
 
 /// What becomes of a packet that no service takes.
@@ -1269,8 +1377,9 @@ mod tests {
             }
             let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into(), 0);
             let plain = [parse::plain_v4, parse::plain_v6].map(|plain| plain(&frame, wire_len, PORT_MAC.into()));
-            for (flow, l4) in plain.into_iter().flatten() {
-                let segment = parse::segment(flow.transport().protocol, l4);
+            for (flow, l4) in plain.into_iter().zip([parse::PLAIN_V4, parse::PLAIN_V6]) {
+                let Some(flow) = flow else { continue };
+                let segment = parse::segment(flow.transport().protocol, &frame[l4..]);
                 prop_assert_eq!(whole, Ok(Headers { flow, payload: Payload::Ports(segment) }));
             }
         }

@@ -84,6 +84,12 @@ impl Packet for Mbuf {
     }
 
     #[inline(always)]
+    fn is_plain(&self) -> bool {
+        // One test: where the checksum is wrong, or was not looked at, the lower of its two bits is set in the flags.
+        self.header().ol_flags & (SHUNT_MBUF_F_RX_IP_CKSUM_BAD | STRIPPED) == 0
+    }
+
+    #[inline(always)]
     fn bad_ip_checksum(&self) -> bool {
         self.header().ol_flags & SHUNT_MBUF_F_RX_IP_CKSUM_MASK == SHUNT_MBUF_F_RX_IP_CKSUM_BAD
     }

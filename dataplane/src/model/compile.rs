@@ -38,6 +38,7 @@ pub fn compile(
             counter: service.counter.place(),
             source_bits: source_bits(service),
             tracks: service.tracking == Tracking::All,
+            simple: service.handover.is_none() && service.tracking != Tracking::All && source_bits(service).is_none(),
             schedule: service.schedule.clone(),
             cursors: service.cursors.clone(),
         });
