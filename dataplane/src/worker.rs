@@ -521,6 +521,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             return Choice { service, backend };
         }
         self.exceptions.prefetch(flow, hash);
+        service.before.iter().for_each(|before| prefetch(&before[slot]));
         aside.questions.push(Question { flow: *flow, hash, segment, slot });
         Choice { service, backend: &ASK }
     }

@@ -182,6 +182,8 @@ pub(super) trait Bucket: Copy {
     fn entries_mut(&mut self) -> &mut [Entry<Self::Key>];
     /// An entry's flow.
     fn flow(key: &Self::Key, protocol: u8) -> Flow;
+    /// Whether two keys are the same, without a branch: which entry it is cannot be predicted.
+    fn same(a: &Self::Key, b: &Self::Key) -> bool;
 }
 
 /// A cache line of IPv4 flows.
@@ -213,6 +215,11 @@ impl Bucket for V4Bucket {
         let &[source, destination, ports] = key;
         Flow::V4 { source, destination, transport: Transport { ports, protocol } }
     }
+
+    #[inline(always)]
+    fn same(a: &V4Key, b: &V4Key) -> bool {
+        differences(a, b) == 0
+    }
 }
 
 impl Bucket for V6Bucket {
@@ -236,6 +243,17 @@ impl Bucket for V6Bucket {
         let (source, destination) = (address([a, b, c, d]), address([e, f, g, h]));
         Flow::V6 { source, destination, transport: Transport { ports, protocol } }
     }
+
+    #[inline(always)]
+    fn same(a: &V6Key, b: &V6Key) -> bool {
+        differences(a, b) == 0
+    }
+}
+
+/// The bits in which two keys differ.
+#[inline(always)]
+fn differences<const N: usize>(a: &[u32; N], b: &[u32; N]) -> u32 {
+    a.iter().zip(b).fold(0, |bits, (a, b)| bits | (a ^ b))
 }
 
 /// The key of an IPv6 flow.
@@ -287,19 +305,29 @@ impl<B: Bucket> Table<B> {
         [first, (first ^ ((hash >> 32) as usize | 1)) & mask]
     }
 
-    /// Has the first bucket of a hash fetched.
+    /// Has the buckets of a hash fetched: the second, too, because it takes as long as the first, and a full table has nearly half
+    /// of its flows there.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        crate::dpdk::prefetch(&self.buckets[self.homes(hash)[0]]);
+        self.homes(hash).iter().for_each(|&bucket| crate::dpdk::prefetch(&self.buckets[bucket]));
     }
 
     /// The entry of a flow.
     #[inline]
     pub(super) fn find(&self, key: &B::Key, protocol: Wire, hash: u64) -> Option<(Position, Meta)> {
         self.homes(hash).into_iter().find_map(|bucket| {
-            let entries = self.buckets[bucket].entries().iter();
-            let found = entries.enumerate().find(|(_, entry)| entry.key == *key && entry.meta.is_of(protocol));
-            found.map(|(way, entry)| (Position { bucket, way }, entry.meta))
+            let entries = self.buckets[bucket].entries();
+            // A bit for each entry with this key; there is one at most for each protocol.
+            let mut same = (0..B::WAYS).fold(0u32, |same, way| same | u32::from(B::same(&entries[way].key, key)) << way);
+            while same != 0 {
+                let way = same.trailing_zeros() as usize;
+                let meta = entries[way].meta;
+                if meta.is_of(protocol) {
+                    return Some((Position { bucket, way }, meta));
+                }
+                same &= same - 1;
+            }
+            None
         })
     }
 
