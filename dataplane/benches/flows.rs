@@ -34,6 +34,10 @@ use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
+/// As the daemon has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long one program goes on before it is the next one's turn.
 const SLICE: Duration = Duration::from_millis(50);
 /// Turns between two looks at the clock.

@@ -11,6 +11,10 @@ use dataplane::config::{Config, ConfigError};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
+/// Puts the forwarding tables into huge pages where the kernel has them (`.cargo/config.toml`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The Shunt daemon: a layer-4 load balancer in direct-routing mode, on DPDK.
 ///
 /// Takes its ports and services from a TOML file; environment variables go over it, section and key set
