@@ -1,0 +1,73 @@
+"""What the stateless profiles have in common: frames, programs for TRex's field engine, streams.
+
+Frames have no MAC addresses of their own: TRex puts those of its port configuration (cfg/) in, so that the director's is
+written down in one place.
+"""
+
+from scapy.packet import Padding
+from trex.stl.api import (
+    IP,
+    STLVM,
+    TCP,
+    UDP,
+    CTRexVmInsFixHwCs,
+    Ether,
+    STLPktBuilder,
+    STLStream,
+    STLTXCont,
+)
+
+import shunt_lab
+
+# The Ethernet checksum, which TRex's port adds: a "64-byte frame" is 60 bytes here.
+FCS = 4
+
+
+def tcp(flags="A", dst=shunt_lab.VIP, payload=b""):
+    """A TCP packet to a VIP."""
+    return IP(dst=str(dst)) / TCP(sport=shunt_lab.FIRST_PORT, dport=shunt_lab.TCP_PORT, flags=flags) / payload
+
+
+def udp(size, dst=shunt_lab.VIP):
+    """A UDP packet to a VIP in a frame of so many bytes, the Ethernet checksum among them."""
+    headers = IP(dst=str(dst)) / UDP(sport=shunt_lab.FIRST_PORT, dport=shunt_lab.UDP_PORT)
+    return headers / (b"\x55" * (size - FCS - len(Ether() / headers)))
+
+
+def flows(clients, ports):
+    """A program that goes through all clients, and with each round to their next port: clients x ports flows."""
+    vm = STLVM()
+    first_client, last_client = shunt_lab.client_range(clients)
+    first_port, last_port = shunt_lab.port_range(ports)
+    vm.tuple_var(
+        name="client",
+        ip_min=first_client,
+        ip_max=last_client,
+        port_min=first_port,
+        port_max=last_port,
+        limit_flows=clients * ports,
+    )
+    vm.write(fv_name="client.ip", pkt_offset="IP.src")
+    return vm
+
+
+def write_source_port(vm, variable, layer):
+    """Has the program write the variable as source port, and the checksums that belong to it: the last step.
+
+    The NIC computes them (fix_chksum_hw). Where it cannot, see the README: Shunt forwards all the same.
+    """
+    vm.write(fv_name=variable, pkt_offset=f"{layer}.sport")
+    kind = {"TCP": CTRexVmInsFixHwCs.L4_TYPE_TCP, "UDP": CTRexVmInsFixHwCs.L4_TYPE_UDP}[layer]
+    vm.fix_chksum_hw(l3_offset="IP", l4_offset=layer, l4_type=kind)
+
+
+def stream(packet, vm, pps=1, **options):
+    """A stream that goes on until it is stopped. Among several, pps are their shares: the multiplier sets the rate."""
+    frame = Ether() / packet
+    shortage = 64 - FCS - len(frame)
+    if shortage > 0:
+        # Behind the IP packet, not part of it, as a host pads its SYNs and ACKs.
+        frame = frame / Padding(b"\x00" * shortage)
+    # TRex takes padding for the Ethernet checksum, and off, unless told not to (remove_fcs).
+    builder = STLPktBuilder(pkt=frame, vm=vm, remove_fcs=False)
+    return STLStream(packet=builder, mode=STLTXCont(pps=pps), **options)
