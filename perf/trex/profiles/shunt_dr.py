@@ -39,8 +39,8 @@ def server_side():
     """How TRex's servers behave behind a director in direct routing.
 
     TRex answers to the MAC address that a packet came from. Behind Shunt, that is Shunt's: it would get the replies of the VIP,
-    which in direct routing go to the client straight, and drop them as return_via_director. With this setting, TRex answers to the
-    destination of its port configuration (port_info's dest_mac, in cfg/), the client's side.
+    which in direct routing go to the client straight, and drop them as return_via_director. With this setting, TRex answers to
+    the destination of its port configuration (port_info's dest_mac, in cfg/), the client's side.
     """
     info = ASTFGlobalInfo()
     info.ip.dont_use_inbound_mac = 1

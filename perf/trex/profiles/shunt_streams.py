@@ -4,7 +4,6 @@ Frames have no MAC addresses of their own: TRex puts those of its port configura
 written down in one place.
 """
 
-from scapy.packet import Padding
 from trex.stl.api import (
     IP,
     STLVM,
@@ -12,6 +11,7 @@ from trex.stl.api import (
     UDP,
     CTRexVmInsFixHwCs,
     Ether,
+    Padding,
     STLPktBuilder,
     STLStream,
     STLTXCont,

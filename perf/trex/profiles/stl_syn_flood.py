@@ -5,8 +5,8 @@ from trex.stl.api import STLVM
 import shunt_lab
 from shunt_streams import stream, tcp, write_source_port
 
-# TRex's random numbers have 15 bits, two of them make a 32-bit number whose bits 15 and 31 are never set. Within a range that is a
-# power of two, half of the clients would never appear; within a prime, all do.
+# TRex's random numbers have 15 bits, two of them make a 32-bit number whose bits 15 and 31 are never set. Within a range that is
+# a power of two, half of the clients would never appear; within a prime, all do.
 CLIENTS = 65521
 # The most that 15 bits reach.
 PORTS = 32768

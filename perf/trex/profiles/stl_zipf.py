@@ -9,10 +9,16 @@ from shunt_streams import stream, tcp, write_source_port
 
 
 def zipf_list(clients, entries, exponent):
-    """How often each client is in a list of so many entries: its share rounded down, what is left to the busiest."""
+    """Clients by number, each as often as its share of so many entries says, and at least once.
+
+    Shares are rounded down; what is left goes to those that rounding has cost most.
+    """
     weights = [1 / rank**exponent for rank in range(1, clients + 1)]
-    counts = [max(1, int(entries * weight / sum(weights))) for weight in weights]
-    counts[0] += max(0, entries - sum(counts))
+    shares = [(entries - clients) * weight / sum(weights) for weight in weights]
+    counts = [1 + int(share) for share in shares]
+    by_remainder = sorted(range(clients), key=lambda client: int(shares[client]) - shares[client])
+    for client in by_remainder[: entries - sum(counts)]:
+        counts[client] += 1
     return [client for client, count in enumerate(counts) for _ in range(count)]
 
 
@@ -21,13 +27,13 @@ class Zipf:
 
     def get_streams(self, direction, tunables, **kwargs):
         """TRex asks for the streams."""
-        parser = shunt_lab.tunables(__doc__, clients=1000, ports=61)
+        parser = shunt_lab.tunables(__doc__, clients=1000, ports=251)
         parser.add_argument("--exponent", type=float, default=1.0, help="s: the larger, the more the busiest have")
         # TRex keeps the list in the stream's program, which must stay below 64 KiB.
         parser.add_argument("--entries", type=int, default=8192, help="entries of the list, 15000 at the most")
         args = parser.parse_args(tunables)
-        if args.entries > 15000:
-            parser.error("--entries is 15000 at the most")
+        if not args.clients <= args.entries <= 15000:
+            parser.error("--entries: at least as many as clients, 15000 at the most")
         return [stream(tcp(), self.sources(args))]
 
     @staticmethod

@@ -103,7 +103,10 @@ def say(step):
     """A line for each trial."""
     trial = step.trial
     reasons = "".join(f"\n    {loss.packets:>12,} {loss.reason}" for loss in trial.losses)
-    print(f"{trial.asked_pps:>12,} packets/s  sent {trial.sent:>12,}  lost {trial.lost:>10,}  {step.verdict.value}{reasons}", flush=True)
+    print(
+        f"{trial.asked_pps:>12,} packets/s  sent {trial.sent:>12,}  lost {trial.lost:>10,}  {step.verdict.value}{reasons}",
+        flush=True,
+    )
 
 
 def about(args, shuntctl):
@@ -111,7 +114,7 @@ def about(args, shuntctl):
     return {
         "profile": Path(args.profile).stem,
         "tunables": " ".join(args.tunables),
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds_of_a_trial": args.seconds,
         "drain_seconds": args.drain,
         "trex_server": args.server,

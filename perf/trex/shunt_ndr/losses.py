@@ -59,8 +59,8 @@ def named(counted):
 def outside(missing, sent, received, counted):
     """Where the packets are that Shunt's counters do not explain.
 
-    Before Shunt: sent, and neither received nor dropped by a port's hardware. Behind it: sent by Shunt, and not received. Frames of
-    others (ARP, LLDP) can hide some of either, so what remains is called "outside" without saying where.
+    Before Shunt: sent, and neither received nor dropped by a port's hardware. Behind it: sent by Shunt, and not received. Frames
+    of others (ARP, LLDP) can hide some of either, so what remains is called "outside" without saying where.
     """
     before = sent - counted.rx_packets - sum(counted.hardware.values())
     behind = counted.tx_packets - received

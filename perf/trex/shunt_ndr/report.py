@@ -59,7 +59,14 @@ def trial_row(step):
     trial = step.trial
     reasons = "; ".join(f"{loss.packets:,} {loss.reason}" for loss in trial.losses)
     kind = " (confirming)" if step.confirming else ""
-    cells = (f"{trial.asked_pps:,}", f"{trial.sent:,}", f"{trial.received:,}", f"{trial.lost:,}", step.verdict.value + kind, reasons)
+    cells = (
+        f"{trial.asked_pps:,}",
+        f"{trial.sent:,}",
+        f"{trial.received:,}",
+        f"{trial.lost:,}",
+        step.verdict.value + kind,
+        reasons,
+    )
     return "| " + " | ".join(cells) + " |"
 
 
@@ -71,7 +78,13 @@ def as_markdown(outcome, settings, about, chart=None):
         lines += [f"![Loss over the rate]({chart})", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key.replace('_', ' ')} | {value_as_text(value)} |" for key, value in {**about, **vars(settings)}.items()]
-    lines += ["", "## Trials", "", "| packets/s asked | sent | received | lost | verdict | reasons |", "|---:|---:|---:|---:|---|---|"]
+    lines += [
+        "",
+        "## Trials",
+        "",
+        "| packets/s asked | sent | received | lost | verdict | reasons |",
+        "|---:|---:|---:|---:|---|---|",
+    ]
     lines += [trial_row(step) for step in outcome.steps]
     reasons = losses_of(outcome.steps)
     lines += ["", "## Reasons of all losses", ""]
@@ -98,7 +111,9 @@ def draw(outcome, path):
     # The same drawing for the same result, for files that are kept.
     with plt.rc_context({"svg.hashsalt": "shunt", "svg.fonttype": "none", "font.size": 9}):
         reasons = losses_of(outcome.steps)
-        figure, axes = plt.subplots(2 if reasons else 1, 1, squeeze=False, figsize=(8, 6 if reasons else 3.5), layout="constrained")
+        figure, axes = plt.subplots(
+            2 if reasons else 1, 1, squeeze=False, figsize=(8, 6 if reasons else 3.5), layout="constrained"
+        )
         draw_trials(axes[0][0], outcome)
         if reasons:
             draw_reasons(axes[1][0], reasons)
@@ -113,13 +128,16 @@ def draw_trials(axis, outcome):
         if trials:
             rates = [trial.asked_pps / 1e6 for trial in trials]
             shares = [100 * max(trial.lost, 0) / max(trial.sent, 1) for trial in trials]
-            axis.plot(rates, shares, MARKERS[verdict], color=COLORS[verdict], label=verdict.value, linestyle="none")
+            axis.plot(
+                rates, shares, MARKERS[verdict], color=COLORS[verdict], label=verdict.value, linestyle="none", clip_on=False
+            )
     if outcome.ndr_pps is not None:
         axis.axvline(outcome.ndr_pps / 1e6, color="black", linewidth=1, label=f"{outcome.ndr_pps:,} packets/s")
     # Losses of one in a million and of a half, on one axis, with 0.
     axis.set_yscale("symlog", linthresh=1e-4)
     axis.set_ylim(bottom=0)
     axis.set_xlim(left=0)
+    axis.margins(y=0.1)
     axis.set_xlabel("million packets per second asked for")
     axis.set_ylabel("lost, %")
     axis.legend()
@@ -131,6 +149,7 @@ def draw_reasons(axis, reasons):
     axis.barh(names, [packets for _, packets in reasons], color="#56b4e9")
     axis.invert_yaxis()
     axis.set_xscale("log")
+    axis.set_xlim(left=1)
     axis.set_xlabel("packets lost over all trials")
 
 

@@ -106,8 +106,8 @@ class OutOfTrials(Exception):
 class Search:
     """A binary search between the lowest and the highest rate.
 
-    Loss is not always repeatable, so a rate that has passed once is only a candidate. One that fails when it is to be confirmed is
-    an upper end like any other, and the search goes on below.
+    Loss is not always repeatable, so a rate that has passed once is only a candidate. One that fails when it is to be confirmed
+    is an upper end like any other, and the search goes on below.
     """
 
     def __init__(self, run_trial, settings, on_step=lambda step: None):

@@ -15,7 +15,7 @@ class Shuntctl:
     """A director's shuntctl."""
 
     def __init__(self, program="shuntctl", socket=None, ssh=None, timeout_s=20):
-        """`ssh`: the host to run it on, with options: "-p 2222 root@director". The host's key must be known, and no password asked."""
+        """`ssh`: the host to run it on, with options: "-p 2222 root@director". It must let us in without a question."""
         words = [program, "--json"] + (["--socket", socket] if socket else [])
         self.prefix = ["ssh", "-o", "BatchMode=yes", *shlex.split(ssh)] if ssh else []
         self.words = words
@@ -54,7 +54,9 @@ class Shuntctl:
             "workers": status["workers"],
             "services": status["services"]["total"],
             "backends": status["backends"]["total"],
-            "ports": [{key: port[key] for key in ("name", "device", "driver", "speed_mbps")} for port in self.ask("port", "list")],
+            "ports": [
+                {key: port[key] for key in ("name", "device", "driver", "speed_mbps")} for port in self.ask("port", "list")
+            ],
         }
 
 
