@@ -1,5 +1,6 @@
 """The real shuntd between two captures: DPDK's pcap driver reads one and writes the other, without a NIC."""
 
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ def configuration(folder, **options):
     command = [sys.executable, TREX / "shuntd-config", "--no-hugepages", "--socket", folder / "shuntd.sock"]
     command += ["--client-port", f"net_pcap0,rx_pcap={folder}/in.pcap,tx_pcap={folder}/to-clients.pcap"]
     command += ["--backend-port", f"net_pcap1,tx_pcap={folder}/to-backends.pcap"]
+    command += ["--workers", min(1, os.cpu_count() - 1)]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout

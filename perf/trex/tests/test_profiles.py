@@ -217,3 +217,8 @@ def test_long_connections_stay_as_many_as_asked_for():
     (template,) = load_stateful("astf_long", ["--connections", "77"])["templates"]
     assert template["client_template"]["limit"] == 77
     assert template["client_template"]["cont"] is True
+
+
+def test_the_readme_names_every_profile():
+    readme = (PROFILES.parent / "README.md").read_text(encoding="utf-8")
+    assert [name for name in STATELESS + STATEFUL if f"`{name}`" not in readme] == []
