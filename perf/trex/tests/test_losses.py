@@ -72,6 +72,11 @@ def test_what_no_counter_shows_is_outside():
     assert reasons(1000, 990, rx=1000, tx=990) == [(OUTSIDE_SHUNT, 10)]
 
 
+def test_frames_of_others_at_the_generator_hide_some_of_a_loss():
+    """50 never reached Shunt, and 40 of others came in at the generator: 10 are missing, and no more are explained."""
+    assert reasons(1000, 990, rx=950, tx=950) == [(BEFORE_SHUNT, 10)]
+
+
 def test_reasons_never_explain_more_than_was_lost():
     assert reasons(1000, 998, rx=1010, tx=998, drops={"not_our_mac": 12}) == [("not_our_mac", 2)]
 
