@@ -66,4 +66,10 @@ def tunables(description, clients, ports=None):
     parser.add_argument("--clients", type=int, default=clients, help="client addresses")
     if ports is not None:
         parser.add_argument("--ports", type=int, default=ports, help="source ports of each client")
+        parser.add_argument(
+            "--checksums",
+            choices=["nic", "header"],
+            default="nic",
+            help="who computes them: the NIC all of them; or, for devices that cannot, TRex the IPv4 header's alone",
+        )
     return parser

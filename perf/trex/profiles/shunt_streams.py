@@ -30,7 +30,8 @@ def tcp(flags="A", dst=shunt_lab.VIP, payload=b""):
 
 def udp(size, dst=shunt_lab.VIP):
     """A UDP packet to a VIP in a frame of so many bytes, the Ethernet checksum among them."""
-    headers = IP(dst=str(dst)) / UDP(sport=shunt_lab.FIRST_PORT, dport=shunt_lab.UDP_PORT)
+    # Without a checksum (RFC 768), unless the NIC puts one in.
+    headers = IP(dst=str(dst)) / UDP(sport=shunt_lab.FIRST_PORT, dport=shunt_lab.UDP_PORT, chksum=0)
     return headers / (b"\x55" * (size - FCS - len(Ether() / headers)))
 
 
@@ -51,12 +52,17 @@ def flows(clients, ports):
     return vm
 
 
-def write_source_port(vm, variable, layer):
-    """Has the program write the variable as source port, and the checksums that belong to it: the last step.
+def write_source_port(vm, variable, layer, checksums):
+    """Has the program write the variable as source port, and then, as its last step, the checksums.
 
-    The NIC computes them (fix_chksum_hw). Where it cannot, see the README: Shunt forwards all the same.
+    By the NIC, those of IP and of TCP or UDP. Devices that cannot (memif, AF_PACKET) would leave even the IP header's unfinished,
+    and a Linux bridge drops such packets. TRex itself computes the IP header's alone: UDP has none then, TCP's is wrong, which
+    Shunt does not look at.
     """
     vm.write(fv_name=variable, pkt_offset=f"{layer}.sport")
+    if checksums == "header":
+        vm.fix_chksum(offset="IP")
+        return
     kind = {"TCP": CTRexVmInsFixHwCs.L4_TYPE_TCP, "UDP": CTRexVmInsFixHwCs.L4_TYPE_UDP}[layer]
     vm.fix_chksum_hw(l3_offset="IP", l4_offset=layer, l4_type=kind)
 

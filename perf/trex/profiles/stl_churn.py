@@ -26,7 +26,7 @@ class Churn:
     def packet_of_all(args, flags, payload, when):
         """The stream that sends one packet of each connection; what it waits for is in microseconds."""
         vm = flows(args.clients, args.ports)
-        write_source_port(vm, "client.port", "TCP")
+        write_source_port(vm, "client.port", "TCP", args.checksums)
         return stream(tcp(flags, payload=payload), vm, isg=when * args.life * 1000.0)
 
 

@@ -14,7 +14,7 @@ class FullSize:
         """TRex asks for the streams."""
         args = parser_of(__doc__, clients=1024, ports=16).parse_args(tunables)
         vm = flows(args.clients, args.ports)
-        write_source_port(vm, "client.port", "UDP")
+        write_source_port(vm, "client.port", "UDP", args.checksums)
         return [stream(udp(FRAME), vm)]
 
 

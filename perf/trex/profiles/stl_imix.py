@@ -19,7 +19,7 @@ class Imix:
     def of_size(args, size, share):
         """The stream of one frame size."""
         vm = flows(args.clients, args.ports)
-        write_source_port(vm, "client.port", "UDP")
+        write_source_port(vm, "client.port", "UDP", args.checksums)
         return stream(udp(size), vm, pps=share)
 
 

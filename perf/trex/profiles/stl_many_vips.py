@@ -17,7 +17,7 @@ class ManyVips:
         vm = flows(args.clients, args.ports)
         vm.var(name="vip", min_value=str(vips[0]), max_value=str(vips[-1]), size=4, op="inc")
         vm.write(fv_name="vip", pkt_offset="IP.dst")
-        write_source_port(vm, "client.port", "TCP")
+        write_source_port(vm, "client.port", "TCP", args.checksums)
         return [stream(tcp(dst=vips[0]), vm)]
 
 

@@ -29,7 +29,7 @@ class SynFlood:
         first, last = shunt_lab.port_range(args.ports)
         vm.var(name="port", min_value=first, max_value=last, size=2, op="random")
         vm.write(fv_name="client", pkt_offset="IP.src")
-        write_source_port(vm, "port", "TCP")
+        write_source_port(vm, "port", "TCP", args.checksums)
         return vm
 
 

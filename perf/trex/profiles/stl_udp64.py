@@ -11,7 +11,7 @@ class Udp64:
         """TRex asks for the streams."""
         args = parser_of(__doc__, clients=1024, ports=64).parse_args(tunables)
         vm = flows(args.clients, args.ports)
-        write_source_port(vm, "client.port", "UDP")
+        write_source_port(vm, "client.port", "UDP", args.checksums)
         return [stream(udp(64), vm)]
 
 

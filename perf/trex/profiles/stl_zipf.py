@@ -48,7 +48,7 @@ class Zipf:
         addresses = [int(shunt_lab.CLIENTS[1]) + client for client in clients]
         vm.var(name="client", min_value=None, max_value=None, size=4, op="inc", value_list=addresses)
         vm.write(fv_name="client", pkt_offset="IP.src")
-        write_source_port(vm, "port", "TCP")
+        write_source_port(vm, "port", "TCP", args.checksums)
         return vm
 
 

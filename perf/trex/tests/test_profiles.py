@@ -59,6 +59,13 @@ def test_every_packet_goes_to_a_service_with_valid_checksums(name, services):
             assert packet.datagram in first_of, "a later fragment belongs to a first one"
 
 
+@pytest.mark.parametrize("name", [name for name in STATELESS if name != "stl_fragments"])
+def test_without_a_nics_help_the_ip_headers_checksum_is_right(name):
+    for packet in parsed(name, count=500, tunables=["--checksums", "header"]):
+        assert packets.bad_checksums(packet) in ([], ["TCP"])
+        assert packet.protocol == "tcp" or packet.payload[6:8] == b"\x00\x00"
+
+
 @pytest.mark.parametrize("name", STATELESS)
 def test_scapy_computes_the_same_checksums(name):
     """A second opinion, of a sample: scapy is slow."""
