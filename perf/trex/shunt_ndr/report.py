@@ -135,9 +135,8 @@ def draw_trials(axis, outcome):
         axis.axvline(outcome.ndr_pps / 1e6, color="black", linewidth=1, label=f"{outcome.ndr_pps:,} packets/s")
     # Losses of one in a million and of a half, on one axis, with 0.
     axis.set_yscale("symlog", linthresh=1e-4)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 100)
     axis.set_xlim(left=0)
-    axis.margins(y=0.1)
     axis.set_xlabel("million packets per second asked for")
     axis.set_ylabel("lost, %")
     axis.legend()

@@ -1,5 +1,6 @@
 """The command `ndr`, with a TRex client and a shuntctl that are made up: from its arguments to its report."""
 
+import inspect
 import json
 import re
 import sys
@@ -7,6 +8,8 @@ import xml.etree.ElementTree
 
 import pytest
 from scapy.layers.inet import IP
+from trex.stl.api import STLClient
+from trex.utils.parsing_opts import decode_multiplier
 
 from shunt_ndr import __main__ as ndr
 from shunt_ndr import generator, report
@@ -118,6 +121,14 @@ def test_trex_is_asked_in_the_right_order(run, tmp_path):
     expected = [("reset", [0, 1]), ("promiscuous", [0, 1], True), *streams, *warm_up, *one_trial * 4, ("disconnect",)]
     assert setup.calls == expected
     assert streams[0][2] == [0], "only the client's side sends"
+
+
+def test_trexs_own_client_takes_these_calls():
+    """The made-up client must not know more than the real one."""
+    for method in ("reset", "set_port_attr", "add_streams", "start", "wait_on_traffic", "get_stats", "disconnect"):
+        wanted = set(inspect.signature(getattr(Setup, method)).parameters)
+        assert wanted <= set(inspect.signature(getattr(STLClient, method)).parameters), method
+    assert decode_multiplier("1234567pps", allow_update=False)["value"] == 1234567
 
 
 def test_a_slow_generator_is_said(run, tmp_path, capsys):
