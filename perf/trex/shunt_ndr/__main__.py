@@ -144,6 +144,9 @@ def main():
     except (ShuntctlError, generator.GeneratorError, generator.trex_error()) as error:
         print(f"ndr: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ndr: interrupted: no report", file=sys.stderr)
+        return 130
     print(report.headline(outcome))
     for path in report.write(args.out, outcome, settings, description):
         print(f"written: {path}")

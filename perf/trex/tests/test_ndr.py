@@ -131,6 +131,20 @@ def test_trexs_own_client_takes_these_calls():
     assert decode_multiplier("1234567pps", allow_update=False)["value"] == 1234567
 
 
+def test_ctrl_c_leaves_no_traffic_behind(run, tmp_path, monkeypatch, capsys):
+    setup = Setup(tmp_path, 10**9)
+
+    def interrupted(ports, timeout):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup, "wait_on_traffic", interrupted)
+    assert run(setup, "--highest", "10M") == 130
+    # TRex's client stops what it has started when it disconnects.
+    assert setup.calls[-1] == ("disconnect",)
+    assert inspect.signature(STLClient.disconnect).parameters["stop_traffic"].default is True
+    assert "interrupted" in capsys.readouterr().err
+
+
 def test_a_slow_generator_is_said(run, tmp_path, capsys):
     assert run(Setup(tmp_path, 10**9, most_pps=1_000_000), "--highest", "10M", "--seconds", "1") == 0
     assert "At least" in capsys.readouterr().out
