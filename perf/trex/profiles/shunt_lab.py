@@ -18,10 +18,16 @@ MAX_VIPS = 65280
 TCP_PORT = 80
 UDP_PORT = 53
 
+# The same for IPv6: 2001:2::/48 (RFC 5180).
+CLIENTS_IPV6 = ipaddress.ip_network("2001:2:0:c::/64")
+VIP_IPV6 = ipaddress.ip_address("2001:2:0:d::1")
+
 # The director's own networks (TEST-NET-2 and TEST-NET-3, RFC 5737). Backends must be on one of them.
 CLIENT_SIDE = ipaddress.ip_interface("198.51.100.1/24")
 BACKEND_SIDE = ipaddress.ip_interface("203.0.113.1/24")
+BACKEND_SIDE_IPV6 = ipaddress.ip_interface("2001:2:0:b::1/64")
 FIRST_BACKEND = ipaddress.ip_address("203.0.113.16")
+FIRST_BACKEND_IPV6 = ipaddress.ip_address("2001:2:0:b::10")
 BACKENDS = 16
 
 # A client uses this port first.
@@ -37,13 +43,14 @@ def many_vips(count=MANY_VIPS):
 
 def services(vip_count=MANY_VIPS):
     """All services that the profiles send to: (VIP, port, protocol)."""
-    one = [(VIP, TCP_PORT, "tcp"), (VIP, UDP_PORT, "udp")]
+    one = [(VIP, TCP_PORT, "tcp"), (VIP, UDP_PORT, "udp"), (VIP_IPV6, TCP_PORT, "tcp")]
     return one + [(vip, TCP_PORT, "tcp") for vip in many_vips(vip_count)]
 
 
-def backends(count=BACKENDS):
-    """The backends' addresses."""
-    return [FIRST_BACKEND + number for number in range(count)]
+def backends(vip, count=BACKENDS):
+    """The addresses of the backends of a VIP."""
+    first = FIRST_BACKEND if vip.version == 4 else FIRST_BACKEND_IPV6
+    return [first + number for number in range(count)]
 
 
 def client_range(clients):

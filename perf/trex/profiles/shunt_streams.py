@@ -11,6 +11,7 @@ from trex.stl.api import (
     UDP,
     CTRexVmInsFixHwCs,
     Ether,
+    IPv6,
     Padding,
     STLPktBuilder,
     STLStream,
@@ -25,7 +26,11 @@ FCS = 4
 
 def tcp(flags="A", dst=shunt_lab.VIP, payload=b""):
     """A TCP packet to a VIP."""
-    return IP(dst=str(dst)) / TCP(sport=shunt_lab.FIRST_PORT, dport=shunt_lab.TCP_PORT, flags=flags) / payload
+    if dst.version == 6:
+        ip = IPv6(src=str(shunt_lab.CLIENTS_IPV6[0]), dst=str(dst))
+    else:
+        ip = IP(dst=str(dst))
+    return ip / TCP(sport=shunt_lab.FIRST_PORT, dport=shunt_lab.TCP_PORT, flags=flags) / payload
 
 
 def udp(size, dst=shunt_lab.VIP):
@@ -35,8 +40,11 @@ def udp(size, dst=shunt_lab.VIP):
     return headers / (b"\x55" * (size - FCS - len(Ether() / headers)))
 
 
-def flows(clients, ports):
-    """A program that goes through all clients, and with each round to their next port: clients x ports flows."""
+def flows(clients, ports, layer="IP"):
+    """A program that goes through all clients, and with each round to their next port: clients x ports flows.
+
+    For layer IPv6, a client is the last four bytes of its address: TRex's variables of this kind have no more.
+    """
     vm = STLVM()
     first_client, last_client = shunt_lab.client_range(clients)
     first_port, last_port = shunt_lab.port_range(ports)
@@ -48,11 +56,11 @@ def flows(clients, ports):
         port_max=last_port,
         limit_flows=clients * ports,
     )
-    vm.write(fv_name="client.ip", pkt_offset="IP.src")
+    vm.write(fv_name="client.ip", pkt_offset=f"{layer}.src", offset_fixup=12 if layer == "IPv6" else 0)
     return vm
 
 
-def write_source_port(vm, variable, layer, checksums):
+def write_source_port(vm, variable, layer, checksums, ip_layer="IP"):
     """Has the program write the variable as source port, and then, as its last step, the checksums.
 
     By the NIC, those of IP and of TCP or UDP. Devices that cannot (memif, AF_PACKET) would leave even the IP header's unfinished,
@@ -61,10 +69,12 @@ def write_source_port(vm, variable, layer, checksums):
     """
     vm.write(fv_name=variable, pkt_offset=f"{layer}.sport")
     if checksums == "header":
-        vm.fix_chksum(offset="IP")
+        # IPv6 has none to compute.
+        if ip_layer == "IP":
+            vm.fix_chksum(offset="IP")
         return
     kind = {"TCP": CTRexVmInsFixHwCs.L4_TYPE_TCP, "UDP": CTRexVmInsFixHwCs.L4_TYPE_UDP}[layer]
-    vm.fix_chksum_hw(l3_offset="IP", l4_offset=layer, l4_type=kind)
+    vm.fix_chksum_hw(l3_offset=ip_layer, l4_offset=layer, l4_type=kind)
 
 
 def stream(packet, vm, pps=1, **options):

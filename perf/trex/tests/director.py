@@ -6,7 +6,7 @@ import sys
 import time
 
 from conftest import TREX
-from packets import IPV4, mac, read_pcap, write_pcap
+from packets import carries_transport, mac, read_pcap, write_pcap
 from shunt_ndr.shuntctl import Shuntctl, ShuntctlError
 
 # The addresses that DPDK's pcap driver gives its ports.
@@ -43,8 +43,8 @@ class Director:
         return counters, self.sent("to-backends.pcap"), self.sent("to-clients.pcap")
 
     def sent(self, name):
-        """The IPv4 frames of a capture: not the announcements of the VIPs."""
-        return [frame for frame in read_pcap(self.folder / name) if frame[12:14] == IPV4]
+        """The frames of a capture that clients have sent: not the announcements of the VIPs."""
+        return [frame for frame in read_pcap(self.folder / name) if carries_transport(frame)]
 
     def run(self, frames):
         """Starts the daemon, waits until it has read all frames and what it holds of them is decided, and stops it."""

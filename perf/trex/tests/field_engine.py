@@ -191,12 +191,15 @@ def fix_checksum_hw(fields, context):
 
     def run():
         frame, start = context.frame, l2_length + l3_length
-        if frame[l2_length] >> 4 != 4:
-            raise UnknownInstruction("fix_checksum_hw: not IPv4")
-        fix_header(frame, l2_length)
-        end = l2_length + struct.unpack_from(">H", frame, l2_length + 2)[0]
+        if frame[l2_length] >> 4 == 4:
+            fix_header(frame, l2_length)
+            end = l2_length + struct.unpack_from(">H", frame, l2_length + 2)[0]
+            addresses = frame[l2_length + 12 : l2_length + 20]
+        else:
+            end = l2_length + 40 + struct.unpack_from(">H", frame, l2_length + 4)[0]
+            addresses = frame[l2_length + 8 : l2_length + 40]
         frame[start + place : start + place + 2] = b"\x00\x00"
-        pseudo = bytes(frame[l2_length + 12 : l2_length + 20]) + struct.pack(">HH", protocol, end - start)
+        pseudo = bytes(addresses) + struct.pack(">HH", protocol, end - start)
         payload = bytes(frame[start:end])
         checksum = internet_checksum(pseudo + payload + bytes(len(payload) % 2))
         # 0 would say that there is none (RFC 768).

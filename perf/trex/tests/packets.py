@@ -7,6 +7,7 @@ import struct
 PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 ETHERNET = 14
 IPV4 = b"\x08\x00"
+IPV6 = b"\x86\xdd"
 PROTOCOLS = {6: "tcp", 17: "udp"}
 
 
@@ -52,10 +53,10 @@ def sums_up(data):
 
 @dataclasses.dataclass(frozen=True)
 class Packet:
-    """An IPv4 packet."""
+    """An IP packet."""
 
-    source: ipaddress.IPv4Address
-    destination: ipaddress.IPv4Address
+    source: ipaddress.IPv4Address | ipaddress.IPv6Address
+    destination: ipaddress.IPv4Address | ipaddress.IPv6Address
     protocol: str
     header: bytes
     payload: bytes
@@ -87,10 +88,36 @@ class Packet:
         return (self.source, self.destination, self.protocol, self.id)
 
 
+def carries_transport(frame):
+    """Whether the frame is of a client: not of those by which Shunt makes itself known (ARP, ICMPv6)."""
+    return frame[12:14] == IPV4 or (frame[12:14] == IPV6 and frame[ETHERNET + 6] in PROTOCOLS)
+
+
 def parse(frame):
+    """The IP packet in a frame."""
+    return {IPV4: parse_ipv4, IPV6: parse_ipv6}[frame[12:14]](frame)
+
+
+def parse_ipv6(frame):
+    """The same of IPv6, without extension headers."""
+    header = frame[ETHERNET : ETHERNET + 40]
+    length = struct.unpack_from(">H", header, 4)[0]
+    if header[0] >> 4 != 6 or length > len(frame) - ETHERNET - 40:
+        raise ValueError(f"a bad IPv6 header: {header.hex()}")
+    return Packet(
+        source=ipaddress.IPv6Address(header[8:24]),
+        destination=ipaddress.IPv6Address(header[24:40]),
+        protocol=PROTOCOLS[header[6]],
+        header=header,
+        payload=frame[ETHERNET + 40 : ETHERNET + 40 + length],
+        id=0,
+        offset=0,
+        more=False,
+    )
+
+
+def parse_ipv4(frame):
     """The IPv4 packet in a frame."""
-    if frame[12:14] != IPV4:
-        raise ValueError("not IPv4")
     first, _, length, identification, flags, _, protocol = struct.unpack_from(">BBHHHBB", frame, ETHERNET)
     header_length = (first & 0xF) * 4
     if first >> 4 != 4 or header_length < 20 or not header_length <= length <= len(frame) - ETHERNET:
@@ -110,14 +137,15 @@ def parse(frame):
 
 def bad_checksums(packet):
     """Which checksums are wrong. That of a fragment's transport header is over all fragments, so it must be 0: none."""
-    bad = [] if sums_up(packet.header) else ["IPv4"]
+    bad = [] if packet.source.version == 6 or sums_up(packet.header) else ["IPv4"]
     if not packet.is_first:
         return bad
     place = {"tcp": 16, "udp": 6}[packet.protocol]
     transport = packet.payload[place : place + 2]
-    if packet.protocol == "udp" and transport == b"\x00\x00":
+    if packet.protocol == "udp" and transport == b"\x00\x00" and packet.source.version == 4:
         return bad
-    pseudo = packet.header[12:20] + bytes([0, packet.header[9]]) + struct.pack(">H", len(packet.payload))
+    number = {"tcp": 6, "udp": 17}[packet.protocol]
+    pseudo = packet.source.packed + packet.destination.packed + struct.pack(">HH", number, len(packet.payload))
     if packet.is_fragment or not sums_up(pseudo + packet.payload):
         bad.append(packet.protocol.upper())
     return bad

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from trex.stl.api import (
     STLVM,
@@ -124,6 +125,20 @@ def test_checksums_are_what_scapy_says(layer, kind, size):
         packet = IP(frame[14:])
         built = packet.copy()
         del built.chksum, built.payload.chksum
+        assert bytes(built) == frame[14:]
+
+
+def test_checksums_over_ipv6_are_what_scapy_says():
+    vm = STLVM()
+    vm.var(name="v", min_value=1, max_value=9, size=4, op="inc")
+    vm.write(fv_name="v", pkt_offset="IPv6.src", offset_fixup=12)
+    vm.fix_chksum_hw(l3_offset="IPv6", l4_offset="TCP", l4_type=CTRexVmInsFixHwCs.L4_TYPE_TCP)
+    stream = stream_of(vm, Ether() / IPv6(src="2001:db8::1:0", dst="2001:db8::2") / TCP(dport=80) / (21 * b"y"))
+    for number, frame in enumerate(itertools.islice(stream_frames(stream), 9), start=1):
+        packet = IPv6(frame[14:])
+        assert packet.src == f"2001:db8::{number:x}"
+        built = packet.copy()
+        del built.payload.chksum
         assert bytes(built) == frame[14:]
 
 
