@@ -1,0 +1,146 @@
+"""The reasons of losses, from counters that are made up and from the real shuntctl's answers."""
+
+import json
+import stat
+
+import pytest
+
+from shunt_ndr.losses import BEFORE_SHUNT, BEHIND_SHUNT, OUTSIDE_SHUNT, Counters, Loss, explain
+from shunt_ndr.shuntctl import Shuntctl, ShuntctlError, counters_of
+
+NOTHING = {"rx_missed": 0, "rx_errors": 0, "rx_no_mbuf": 0}
+# There has been traffic before the trial.
+BEFORE = Counters(
+    rx_packets=5000, tx_packets=4000, hardware=dict(NOTHING, rx_missed=7), drops={"no_service": 900}, punts={"arp": 3}
+)
+
+
+def after(rx, tx, hardware=None, drops=None, punts=None):
+    """The counters at the end of a trial in which so much has come in addition."""
+
+    def grown(now, then):
+        return {name: then.get(name, 0) + (now or {}).get(name, 0) for name in {**then, **(now or {})}}
+
+    return Counters(
+        rx_packets=BEFORE.rx_packets + rx,
+        tx_packets=BEFORE.tx_packets + tx,
+        hardware=grown(hardware, BEFORE.hardware),
+        drops=grown(drops, BEFORE.drops),
+        punts=grown(punts, BEFORE.punts),
+    )
+
+
+def reasons(sent, received, **counted):
+    """The reasons with the first word of what they mean."""
+    return [(loss.reason.split(" (")[0], loss.packets) for loss in explain(sent, received, BEFORE, after(**counted))]
+
+
+def test_nothing_lost_has_no_reason():
+    assert reasons(1000, 1000, rx=1000, tx=1000) == []
+
+
+def test_what_others_send_to_shunt_is_no_loss_of_the_trial():
+    assert reasons(1000, 1000, rx=1005, tx=1000, drops={"multicast": 5}) == []
+
+
+def test_shunts_own_reasons_are_named_the_most_first():
+    found = reasons(1000, 900, rx=1000, tx=900, drops={"tx_full": 30, "no_backend": 70})
+    assert found == [("no_backend", 70), ("tx_full", 30)]
+
+
+def test_what_the_hardware_drops_is_named():
+    found = reasons(1000, 990, rx=990, tx=990, hardware={"rx_missed": 8, "rx_no_mbuf": 2})
+    assert found == [("rx_missed", 8), ("rx_no_mbuf", 2)]
+
+
+def test_what_never_reached_shunt_is_lost_before_it():
+    assert reasons(1000, 940, rx=940, tx=940) == [(BEFORE_SHUNT, 60)]
+
+
+def test_what_shunt_has_sent_is_lost_behind_it():
+    assert reasons(1000, 940, rx=1000, tx=1000) == [(BEHIND_SHUNT, 60)]
+
+
+def test_all_at_once_adds_up_to_the_loss():
+    found = reasons(1000, 700, rx=850, tx=750, hardware={"rx_missed": 50}, drops={"tx_full": 100})
+    assert found == [("tx_full", 100), ("rx_missed", 50), (BEFORE_SHUNT, 100), (BEHIND_SHUNT, 50)]
+    assert sum(packets for _, packets in found) == 300
+
+
+def test_what_no_counter_shows_is_outside():
+    """Frames of others can hide where it was: Shunt has received as many as were sent, and sent as many as were received."""
+    assert reasons(1000, 990, rx=1000, tx=990) == [(OUTSIDE_SHUNT, 10)]
+
+
+def test_frames_of_others_at_the_generator_hide_some_of_a_loss():
+    """50 never reached Shunt, and 40 of others came in at the generator: 10 are missing, and no more are explained."""
+    assert reasons(1000, 990, rx=950, tx=950) == [(BEFORE_SHUNT, 10)]
+
+
+def test_reasons_never_explain_more_than_was_lost():
+    assert reasons(1000, 998, rx=1010, tx=998, drops={"not_our_mac": 12}) == [("not_our_mac", 2)]
+
+
+def test_a_reason_that_is_new_counts_from_0():
+    grown = Counters(1, 1, NOTHING, {"loop": 4}, {}).since(Counters(0, 0, NOTHING, {}, {}))
+    assert grown.drops == {"loop": 4}
+
+
+PORTS = [
+    {"rx_packets": 10, "tx_packets": 1, "rx_missed": 1, "rx_errors": 2, "rx_no_mbuf": 3, "name": "a"},
+    {"rx_packets": 20, "tx_packets": 2, "rx_missed": 4, "rx_errors": 5, "rx_no_mbuf": 6, "name": "b"},
+]
+DROPS = [
+    {"reason": "runt", "fate": "drop", "packets": 0},
+    {"reason": "loop", "fate": "drop", "packets": 9},
+    {"reason": "arp", "fate": "punt", "packets": 8},
+]
+
+
+def test_counters_are_sums_over_the_ports():
+    counters = counters_of(PORTS, DROPS)
+    assert (counters.rx_packets, counters.tx_packets) == (30, 3)
+    assert counters.hardware == {"rx_missed": 5, "rx_errors": 7, "rx_no_mbuf": 9}
+    assert (counters.drops, counters.punts) == ({"runt": 0, "loop": 9}, {"arp": 8})
+
+
+def fake(folder, name, text):
+    """A program."""
+    file = folder / name
+    file.write_text(f"#!/usr/bin/env bash\n{text}\n", encoding="utf-8")
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    return str(file)
+
+
+def test_shuntctl_is_asked(tmp_path):
+    answers = (
+        f"case $* in *'port list') echo '{json.dumps(PORTS)}' ;; *'drops --all') echo '{json.dumps(DROPS)}' ;; *) exit 2 ;; esac"
+    )
+    assert Shuntctl(fake(tmp_path, "shuntctl", answers), "/run/s").counters() == counters_of(PORTS, DROPS)
+
+
+def test_over_ssh_the_command_is_quoted_for_the_remote_shell(tmp_path, monkeypatch):
+    """The stand-in for ssh does what ssh does: it gives its last word to a shell."""
+    fake(tmp_path, "ssh", f'echo "$@" >{tmp_path}/arguments\nexec sh -c "${{@: -1}}"')
+    program = fake(tmp_path, "shunt ctl", """printf '"%s|%s|%s"' "$2" "$3" "$4" """)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert Shuntctl(program, "/run/it's", "-p 2222 root@director").ask("status") == "--socket|/run/it's|status"
+    assert (tmp_path / "arguments").read_text().startswith("-o BatchMode=yes -p 2222 root@director ")
+
+
+@pytest.mark.parametrize(
+    "program, message",
+    [("echo no daemon >&2; exit 2", "exit status 2: no daemon"), ("echo '{'", "not JSON"), ("sleep 5", "timed out")],
+)
+def test_what_goes_wrong_is_said(tmp_path, program, message):
+    with pytest.raises(ShuntctlError, match=message):
+        Shuntctl(fake(tmp_path, "shuntctl", program), timeout_s=0.5).counters()
+
+
+def test_a_program_that_is_not_there_is_said():
+    with pytest.raises(ShuntctlError, match="No such file"):
+        Shuntctl("/nowhere/shuntctl").counters()
+
+
+def test_explanations_are_losses():
+    assert explain(10, 9, BEFORE, after(rx=10, tx=9, drops={"loop": 1})) == (Loss("loop", 1),)
