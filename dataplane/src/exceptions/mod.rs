@@ -142,10 +142,10 @@ impl Exceptions {
         let context = Context { asked, snapshot, counters, worker: self.worker };
         match *asked.flow {
             Flow::V4 { source, destination, transport } => {
-                context.resolve(&mut self.v4, [source, destination, transport.ports], &mut self.books)
+                resolve(context, &mut self.v4, [source, destination, transport.ports], &mut self.books)
             }
             Flow::V6 { source, destination, transport } => {
-                context.resolve(&mut self.v6, v6_key(source, destination, transport.ports), &mut self.books)
+                resolve(context, &mut self.v6, v6_key(source, destination, transport.ports), &mut self.books)
             }
         }
     }
@@ -188,7 +188,25 @@ impl Exceptions {
     }
 }
 
+/// Most packets change nothing: the flow is known, was heard of in this tick, and goes on.
+#[inline(always)]
+fn resolve<B: Bucket>(context: Context<'_>, table: &mut Table<B>, key: B::Key, books: &mut Books) -> u16 {
+    let Asked { flow, hash, segment, service, .. } = context.asked;
+    let protocol = Wire::of(flow.transport().protocol);
+    let known = table.find(&key, protocol, hash);
+    if let Some((_, meta)) = known
+        && segment == Segment::Data
+        && meta.is(protocol, Phase::Open, books.tick)
+        && let Some(backend) = context.snapshot.serving(meta.place(), service)
+        && context.must_remember(backend)
+    {
+        return backend;
+    }
+    context.resolve(table, key, known, books)
+}
+
 /// One packet and all that its fate depends on, except the table.
+#[derive(Clone, Copy)]
 struct Context<'a> {
     asked: Asked<'a>,
     snapshot: &'a Snapshot,
@@ -205,15 +223,22 @@ struct Remembered {
 }
 
 impl Context<'_> {
-    fn resolve<B: Bucket>(&self, table: &mut Table<B>, key: B::Key, books: &mut Books) -> u16 {
+    /// By value, and not in line: so that nothing of it need lie in memory where most packets go.
+    #[inline(never)]
+    fn resolve<B: Bucket>(
+        self,
+        table: &mut Table<B>,
+        key: B::Key,
+        known: Option<(Position, Meta)>,
+        books: &mut Books,
+    ) -> u16 {
         let protocol = Wire::of(self.asked.flow.transport().protocol);
-        let known = table.find(&key, protocol, self.asked.hash);
         let remembered = known.and_then(|(position, meta)| {
             let backend = self.snapshot.serving(meta.place(), self.asked.service)?;
             Some(Remembered { position, meta, backend })
         });
         let mut ledger =
-            Ledger { table, books, key, protocol, position: known.map(|(position, _)| position), context: self };
+            Ledger { table, books, key, protocol, position: known.map(|(position, _)| position), context: &self };
         match (self.asked.segment, remembered) {
             (Segment::Related, Some(remembered)) => remembered.backend,
             (Segment::Related, None) => self.unless_told(),
@@ -244,6 +269,7 @@ impl Context<'_> {
     }
 
     /// Whether a flow that goes to this backend must be remembered.
+    #[inline(always)]
     fn must_remember(&self, backend: u16) -> bool {
         self.asked.service.tracks || self.before() != NOBODY || backend != self.now()
     }
