@@ -332,11 +332,11 @@ struct Way<'s> {
     backend: &'s u16,
     target: &'s Target,
     /// Its length on the wire; [`WITH_CARE`] where it is not plain.
-    len: u32,
+    len: usize,
 }
 
 /// Longer than any frame that new MAC addresses alone bring to a backend ([`Target::plain_len`]).
-const WITH_CARE: u32 = u32::MAX;
+const WITH_CARE: usize = usize::MAX;
 
 static NOWHERE: Target = Target::NOWHERE;
 
@@ -396,10 +396,10 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             let choice = if !packet.is_plain() {
                 None
             } else if let Some(flow) = parse::plain_v4(frame, wire_len, ours) {
-                way.len = wire_len as u32;
+                way.len = wire_len;
                 self.choice::<{ parse::PLAIN_V4 }>(flow, frame, remembering, aside)
             } else if let Some(flow) = parse::plain_v6(frame, wire_len, ours) {
-                way.len = wire_len as u32;
+                way.len = wire_len;
                 self.choice::<{ parse::PLAIN_V6 }>(flow, frame, remembering, aside)
             } else {
                 None
@@ -437,9 +437,9 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         let mut odd = 0;
         for (place, (packet, way)) in burst.iter_mut().zip(ways).enumerate() {
             let target = way.target;
-            let plain = way.len <= u32::from(target.plain_len) && target.port == to;
+            let plain = way.len <= usize::from(target.plain_len) && target.port == to;
             if plain && readdress_plain(packet.data_mut(), target) {
-                self.count(target, u64::from(way.len));
+                self.count(target, way.len as u64);
             } else {
                 odd |= 1 << place;
             }

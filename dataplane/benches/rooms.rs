@@ -1,0 +1,186 @@
+//! What each room of the fast path costs on its own, each packet: criterion's `Throughput` is packets.
+//!
+//! In a burst, the rooms wait for memory together, which makes the whole (`turn.rs`, `flows.rs`) less than the sum of these. Tables are
+//! built in `maglev.rs`. How to read the figures: perf/README.md.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use ctl::Tracking;
+use dataplane::counters::{TargetIds, WorkerCounters};
+use dataplane::exceptions::{Asked, Exceptions, Room};
+use dataplane::flow::{Flow, FlowHasher, Transport};
+use dataplane::fragment::Fragments;
+use dataplane::maglev;
+use dataplane::model::Model;
+use dataplane::model::compile::compile;
+use dataplane::parse::{self, Fragment, Segment};
+use dataplane::snapshot::{LastService, Snapshot};
+use dataplane::testing::frame::eth;
+use dataplane::testing::memory::MemoryPacket;
+use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
+
+/// Flows of the tests that are not about many: what belongs to them stays in the first cache.
+const FEW: usize = 1_024;
+/// As many as the tables of exceptions hold where nothing is configured, half of it used.
+const ROOM: Room = Room { v4: 1 << 20, v6: 1 << 18 };
+const REMEMBERED: usize = 1 << 19;
+
+/// A service on port 80 of each of so many VIPs, with 16 backends.
+fn snapshot(services: u32, tracking: Tracking) -> Snapshot {
+    let mut model: Model = model();
+    model.table_size = maglev::DEFAULT_TABLE_SIZE;
+    let backends: Vec<String> = (10..26).map(|last| format!("192.168.0.{last}")).collect();
+    let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();
+    let ids = TargetIds::new(vec![]);
+    for number in 0..services {
+        let vip = std::net::Ipv4Addr::from_bits(0xac10_0000 + number);
+        let mut service = service(&format!("{vip}:80"), &backends);
+        service.tracking = Some(tracking);
+        model.add_service(&service, &ids).expect("a service");
+    }
+    compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1)
+}
+
+/// Flow number `number`, to one of so many VIPs, in an order without locality.
+fn flow(number: usize, vips: u32) -> Flow {
+    let mixed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let [a, b, c, d, e, f, g, h] = mixed.to_be_bytes();
+    let vip = u32::from_be_bytes([g, h, a, b]) % vips;
+    Flow::V4 {
+        source: 0x0a00_0000 | u32::try_from(number).expect("below 2^24"),
+        destination: 0xac10_0000 + vip,
+        transport: Transport::new(u16::from_be_bytes([c ^ e, d ^ f]), 80, 6),
+    }
+}
+
+fn flow_v6(number: usize) -> Flow {
+    let source = 0x2001_0db8 << 96 | number as u128;
+    Flow::V6 { source, destination: 0xfd00 << 112 | 0x101, transport: Transport::new(40_000, 80, 6) }
+}
+
+/// Measures `room` on one input after the other.
+fn each<T: Copy, R>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, inputs: &[T], mut room: impl FnMut(T) -> R) {
+    group.throughput(Throughput::Elements(FEW as u64));
+    let mut rounds = inputs.chunks_exact(FEW).cycle();
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            for &input in rounds.next().expect("there is a round") {
+                black_box(room(black_box(input)));
+            }
+        });
+    });
+}
+
+fn parsing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse");
+    let v4 = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(40_000, 80).data(&[0; 6]);
+    let v6 = eth().ipv6("2001:db8::1", "fd00::101").tcp(40_000, 80).ack();
+    let options = eth().ipv4("10.0.0.1", "192.168.0.101").options(&[1; 8]).tcp(40_000, 80).ack();
+    let extension = eth().ipv6("2001:db8::1", "fd00::101").extension(60, &[0; 8]).tcp(40_000, 80).ack();
+    let tagged = eth().tag(0x8100, 7).ipv4("10.0.0.1", "192.168.0.101").tcp(40_000, 80).ack();
+    let ours = PORT_MAC.into();
+    each(&mut group, "plain ipv4", &[v4.as_slice(); FEW], |frame| parse::plain_v4(frame, frame.len(), ours));
+    each(&mut group, "plain ipv6", &[v6.as_slice(); FEW], |frame| parse::plain_v6(frame, frame.len(), ours));
+    for (name, frame, tags) in [
+        ("any, ipv4", v4, 0),
+        ("any, ipv4 options", options, 0),
+        ("any, ipv6 extension", extension, 0),
+        ("any, tag", tagged, 4),
+    ] {
+        assert!(parse::headers(&frame, frame.len(), ours, tags).is_ok(), "{name}");
+        each(&mut group, name, &[frame.as_slice(); FEW], |frame| parse::headers(frame, frame.len(), ours, tags));
+    }
+    group.finish();
+}
+
+fn services(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("service");
+    for (name, vips) in [("the last one's", 1), ("of 1,000", 1_000)] {
+        let snapshot = snapshot(vips, Tracking::Exceptions);
+        let flows: Vec<Flow> = (0..64 * FEW).map(|number| flow(number, vips)).collect();
+        let mut last = LastService::default();
+        each(&mut group, name, &flows, |flow| snapshot.service(flow, &mut last).expect("all have a service").counter);
+    }
+    group.finish();
+}
+
+fn slots(criterion: &mut Criterion) {
+    let hasher = FlowHasher::new(&[7; 16]);
+    let mut group = criterion.benchmark_group("hash");
+    let flows: Vec<Flow> = (0..FEW).map(|number| flow(number, 1)).collect();
+    each(&mut group, "ipv4", &flows, |flow| hasher.hash(&flow));
+    let flows: Vec<Flow> = (0..FEW).map(flow_v6).collect();
+    each(&mut group, "ipv6", &flows, |flow| hasher.hash(&flow));
+    group.finish();
+
+    let mut group = criterion.benchmark_group("slot");
+    for (name, vips) in [("one table", 1), ("1,000 tables", 1_000)] {
+        let snapshot = snapshot(vips, Tracking::Exceptions);
+        // What a burst knows before: the service and the hash.
+        let mut last = LastService::default();
+        let asked: Vec<(&[u16], u64)> = (0..64 * FEW)
+            .map(|number| flow(number, vips))
+            .map(|flow| {
+                let service = snapshot.service(flow, &mut last).expect("all have a service");
+                (&*service.table, snapshot.hasher.hash(&flow))
+            })
+            .collect();
+        each(&mut group, name, &asked, |(table, hash)| table[maglev::slot(hash, table.len())]);
+    }
+    group.finish();
+}
+
+fn exceptions(criterion: &mut Criterion) {
+    let snapshot = snapshot(1, Tracking::All);
+    let counters = WorkerCounters::new(1);
+    let mut last = LastService::default();
+    let service = snapshot.service(flow(0, 1), &mut last).expect("there is one");
+    let mut table = Exceptions::new(ROOM, 0);
+    table.advance(0, &snapshot, &counters);
+    let ask = |table: &mut Exceptions, flow: Flow, segment| {
+        let (slot, hash) = service.slot_and_hash(&flow, &snapshot.hasher);
+        let hash = hash.expect("the service goes by the 5-tuple");
+        let asked = Asked { flow: &flow, hash, segment, service, slot };
+        table.resolve(asked, &snapshot, &counters)
+    };
+    let known: Vec<Flow> = (0..REMEMBERED).map(|number| flow(number, 1)).collect();
+    let unknown: Vec<Flow> = (REMEMBERED..2 * REMEMBERED).map(|number| flow(number, 1)).collect();
+    for segment in [Segment::Open, Segment::Data] {
+        known.iter().for_each(|&flow| assert!(ask(&mut table, flow, segment) < 16));
+    }
+    let mut group = criterion.benchmark_group("exceptions");
+    each(&mut group, "hit, few flows", &known[..FEW], |flow| ask(&mut table, flow, Segment::Data));
+    each(&mut group, "hit, 524,288 flows", &known, |flow| ask(&mut table, flow, Segment::Data));
+    // It proves nothing of its flow, and is not remembered.
+    each(&mut group, "miss", &unknown, |flow| ask(&mut table, flow, Segment::Related));
+    // New flows only; those of the rounds before are on probation for too long, and give way.
+    let (mut table, mut now_ms) = (Exceptions::new(ROOM, 0), 0);
+    let mut rounds = unknown.chunks_exact(FEW).cycle();
+    group.bench_function("insert", |bencher| {
+        bencher.iter(|| {
+            now_ms += 12_000;
+            table.advance(now_ms, &snapshot, &counters);
+            for &flow in rounds.next().expect("there is a round") {
+                black_box(ask(&mut table, black_box(flow), Segment::Open));
+            }
+        });
+    });
+    group.finish();
+}
+
+fn fragments(criterion: &mut Criterion) {
+    let hasher = FlowHasher::new(&[7; 16]);
+    let mut fragments = Fragments::<MemoryPacket>::alone();
+    let of = |first| Fragment { identification: 7, first, segment: Segment::Related };
+    let flows: Vec<Flow> = (0..FEW).map(|number| flow(number, 1)).collect();
+    let mut group = criterion.benchmark_group("fragment");
+    each(&mut group, "first", &flows, |flow| fragments.verdict(&flow, of(true), &hasher, 0));
+    each(&mut group, "later", &flows, |flow| fragments.verdict(&flow.with_ports(0), of(false), &hasher, 0));
+    group.finish();
+}
+
+criterion_group!(benches, parsing, services, slots, exceptions, fragments);
+criterion_main!(benches);
