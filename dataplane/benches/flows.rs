@@ -4,10 +4,13 @@
 //! Two `net_null` ports, one for each, on one thread; a generator writes into each received buffer a frame of the next flow.
 //! Three programs take turns of a few milliseconds: `bare` (addresses are rewritten, the generator writes nothing), `mac` (the
 //! same with it), `worker` (the daemon's, with its tables and counters). Prints one line of JSON; messages go to stderr.
+//!
+//! With `--scaling`, only workers: one on each core, each with a device and tables of its own, with one snapshot and one pool.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
@@ -19,7 +22,7 @@ use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
 use dataplane::dpdk::{
     Device, Eal, EalOptions, Generator, MAX_FLOWS, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair,
-    ROOM, tsc, tsc_hz, version,
+    ROOM, RegisteredThread, tsc, tsc_hz, version,
 };
 use dataplane::exceptions::{Exceptions, Room};
 use dataplane::fragment::Fragments;
@@ -50,8 +53,11 @@ const MAC_OF_BACKEND: Mac = Mac([0x02, 0, 0, 1, 0, 0]);
 #[derive(Parser)]
 struct Arguments {
     /// The core to measure on.
-    #[arg(long, default_value_t = 1)]
-    core: usize,
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    core: Vec<usize>,
+    /// Measure a worker on each core at the same time: says "ready", and takes a line with when to begin, in ns of the epoch.
+    #[arg(long)]
+    scaling: bool,
     /// Runs of each program.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
@@ -232,6 +238,13 @@ struct Cost {
     cycles: u64,
 }
 
+impl Cost {
+    fn as_json(&self) -> Value {
+        let cpu_ns = self.cpu.as_secs() * 1_000_000_000 + u64::from(self.cpu.subsec_nanos());
+        json!({ "packets": self.packets, "cpu_ns": cpu_ns, "tsc_cycles": self.cycles })
+    }
+}
+
 /// This thread's time on a core.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("each thread has a clock").into()
@@ -264,9 +277,9 @@ fn open(eal: &Arc<Eal>, pool: &Arc<Mempool>, index: usize, size: usize) -> anyho
     Ok((port, queue))
 }
 
-fn director(arguments: &Arguments, port: &Port) -> anyhow::Result<(Director, Arc<WorkerCounters>)> {
-    let counters = Arc::new(WorkerCounters::new(1));
-    let ids = TargetIds::new(vec![counters.clone()]);
+fn director(arguments: &Arguments, port: &Port, workers: usize) -> anyhow::Result<Director> {
+    let counters: Vec<Arc<WorkerCounters>> = (0..workers).map(|_| Arc::new(WorkerCounters::new(1))).collect();
+    let ids = TargetIds::new(counters.clone());
     let networks = vec![network("lan0", 0, "", &["192.168.0.2/16", "fd00::2/64"])];
     let key = std::array::from_fn(|byte| u8::try_from(byte).unwrap_or_default());
     let mut model = Model::new(key, maglev::DEFAULT_TABLE_SIZE, networks);
@@ -275,7 +288,7 @@ fn director(arguments: &Arguments, port: &Port) -> anyhow::Result<(Director, Arc
         added.map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     }
     let links = vec![PortLink { mac: port.mac(), mtu: port.mtu() }];
-    Ok((Director::new(model, ids, vec![counters.clone()], links), counters))
+    Ok(Director::new(model, ids, counters, links))
 }
 
 /// The weights of all backends are turned around: every slot moves.
@@ -299,10 +312,10 @@ fn hand_over(arguments: &Arguments, director: &Director) -> Result<(), ModelErro
     director.change(change).map(drop)
 }
 
-fn worker(queue: QueuePair, port: &Port, director: &Director, counters: &Arc<WorkerCounters>) -> Forward {
+fn worker(queue: QueuePair, port: &Port, director: &Director, number: usize) -> Forward {
     let memory = Memory {
         fragments: Fragments::alone(),
-        exceptions: Exceptions::new(EXCEPTIONS, 0),
+        exceptions: Exceptions::new(EXCEPTIONS, number),
         echo: TokenBucket::new(1_000, 1),
         too_big: TokenBucket::new(100, 1),
     };
@@ -313,8 +326,9 @@ fn worker(queue: QueuePair, port: &Port, director: &Director, counters: &Arc<Wor
         samples: rtrb::RingBuffer::new(64).0,
     };
     let ports = vec![WorkerPort::new(queue, port.mac())];
+    let counters = director.workers()[number].clone();
     let worker = Worker::new(ports, director.reader(), counters.clone(), rings, memory, Clock::new(tsc_hz()));
-    Forward { worker, counters: counters.clone() }
+    Forward { worker, counters }
 }
 
 /// Three packets of each flow, so that what is to be remembered is, and confirmed.
@@ -333,28 +347,119 @@ fn remember(forward: &mut Forward, flows: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<Value> {
-    let most = arguments.flows.iter().copied().max().unwrap_or_default();
-    ensure!(arguments.flows.iter().all(|&flows| (1..=MAX_FLOWS).contains(&flows)), "--flows is 1 to {MAX_FLOWS}");
-    ensure!(arguments.services > 0 && arguments.backends > 0, "There must be services, and backends");
-    let mbufs = memory::mbufs(2, 1);
+/// EAL on the first core, a pool for so many ports, and whether that is of hugepages.
+fn start_dpdk(arguments: &Arguments, ports: usize) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)> {
+    let mbufs = memory::mbufs(ports, 1);
     let memory = memory::choose(arguments.hugepages.into(), mbufs, ROOM)?;
     let eal = Eal::init(&EalOptions {
-        main_lcore: arguments.core,
+        main_lcore: arguments.core[0],
         memory,
         file_prefix: format!("shunt-flows-{}", std::process::id()),
         pci: Vec::new(),
         extra: Vec::new(),
     })?;
+    // Empty, and EAL does not remove it by itself.
+    let _ = std::fs::remove_dir(eal.runtime_folder());
     let pool = Mempool::create(&eal, "flows", mbufs, ROOM, -1)?;
+    Ok((eal, pool, memory == PacketMemory::Huge))
+}
+
+/// When workers are to begin, in ns of the epoch; 0: not known yet.
+static START: AtomicU64 = AtomicU64::new(0);
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Has a worker go on until some time after the measurement, in which others measure, too. Returns what it cost.
+fn go_on_until(forward: &mut Forward, ready: &Barrier, length: Duration) -> anyhow::Result<Cost> {
+    let length = u64::try_from(length.as_nanos())?;
+    let go_on_while = |forward: &mut Forward, condition: &dyn Fn() -> bool| {
+        while condition() {
+            (0..TURNS).for_each(|_| forward.turn());
+        }
+        (forward.counted(), cpu_time(), tsc())
+    };
+    forward.turn();
+    ready.wait();
+    let start = || START.load(Ordering::Relaxed);
+    let ((received, sent), cpu, cycles) = go_on_while(forward, &|| start() == 0 || now_ns() < start());
+    let end = start() + length;
+    let ((later_received, later_sent), later_cpu, later_cycles) = go_on_while(forward, &|| now_ns() < end);
+    go_on_while(forward, &|| now_ns() < end + length / 5);
+    let packets = later_received - received;
+    ensure!(packets > 0 && later_sent - sent == packets, "Not all of {packets} frames were sent");
+    Ok(Cost { packets, cpu: later_cpu - cpu, cycles: later_cycles - cycles })
+}
+
+/// Says that all is ready, and takes the time to begin.
+fn wait_for_start(ready: &Barrier) -> anyhow::Result<()> {
+    ready.wait();
+    println!("ready");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    // Without one: now.
+    START.store(line.trim().parse().unwrap_or_else(|_| now_ns()), Ordering::Relaxed);
+    Ok(())
+}
+
+/// A worker on each core.
+fn scale(arguments: &Arguments) -> anyhow::Result<Value> {
+    let (eal, pool, hugepages) = start_dpdk(arguments, arguments.core.len())?;
+    let opened = (0..arguments.core.len()).map(|index| open(&eal, &pool, index, arguments.frame_len()));
+    let mut opened = opened.collect::<anyhow::Result<Vec<(Port, QueuePair)>>>()?;
+    let director = &director(arguments, &opened[0].0, arguments.core.len())?;
+    let length = Duration::from_millis(arguments.milliseconds);
+    let ready = &Barrier::new(arguments.core.len() + 1);
+    let eal = &eal;
+    let costs = std::thread::scope(|scope| {
+        let threads = opened.drain(..).zip(&arguments.core).enumerate().map(|(number, ((port, queue), &id))| {
+            scope.spawn(move || {
+                let set_up = || {
+                    ensure!(core_affinity::set_for_current(core_affinity::CoreId { id }), "There is no core {id}");
+                    let registered = RegisteredThread::register(eal)?;
+                    let generator = Generator::install(&queue, &arguments.frame(&port), arguments.services)?;
+                    generator.set_flows(arguments.flows[0]);
+                    Ok(registered)
+                };
+                // Whoever cannot begin must not keep the others waiting for ever.
+                let _registered = set_up().unwrap_or_else(|problem| {
+                    eprintln!("The worker on core {id} cannot begin: {problem}");
+                    std::process::exit(1)
+                });
+                go_on_until(&mut worker(queue, &port, director, number), ready, length)
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        wait_for_start(ready)?;
+        let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
+        joined.collect::<anyhow::Result<Vec<Cost>>>()
+    })?;
+    let runs = arguments.core.iter().zip(&costs).map(|(core, cost)| {
+        let mut run = cost.as_json();
+        run["core"] = json!(core);
+        run
+    });
+    Ok(json!({ "tsc_hz": tsc_hz(), "hugepages": hugepages, "runs": runs.collect::<Vec<Value>>() }))
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<Value> {
+    let most = arguments.flows.iter().copied().max().unwrap_or_default();
+    ensure!(arguments.flows.iter().all(|&flows| (1..=MAX_FLOWS).contains(&flows)), "--flows is 1 to {MAX_FLOWS}");
+    ensure!(arguments.services > 0 && arguments.backends > 0, "There must be services, and backends");
+    if arguments.scaling {
+        return scale(arguments);
+    }
+    let (eal, pool, hugepages) = start_dpdk(arguments, 2)?;
     let (mover_port, mover_queue) = open(&eal, &pool, 0, arguments.frame_len())?;
     let (worker_port, worker_queue) = open(&eal, &pool, 1, arguments.frame_len())?;
     let install = |queue, port: &Port| Generator::install(queue, &arguments.frame(port), arguments.services);
     let to_mover = install(&mover_queue, &mover_port)?;
     let to_worker = install(&worker_queue, &worker_port)?;
 
-    let (director, counters) = director(arguments, &worker_port)?;
-    let mut forward = worker(worker_queue, &worker_port, &director, &counters);
+    let director = director(arguments, &worker_port, 1)?;
+    let mut forward = worker(worker_queue, &worker_port, &director, 0);
     let mut macs = [0; 12];
     macs[..6].copy_from_slice(&MAC_OF_BACKEND.0);
     macs[6..].copy_from_slice(&mover_port.mac().0);
@@ -384,23 +489,23 @@ fn run(arguments: &Arguments) -> anyhow::Result<Value> {
         }
         for (&flows, costs) in arguments.flows.iter().zip(&costs) {
             for (program, cost) in ["bare", "mac", "worker"].iter().zip(costs) {
-                let cpu_ns = u64::try_from(cost.cpu.as_nanos())?;
-                runs.push(json!({
-                    "pair": pair, "flows": flows, "program": program,
-                    "packets": cost.packets, "cpu_ns": cpu_ns, "tsc_cycles": cost.cycles,
-                }));
+                let mut run = cost.as_json();
+                run["pair"] = json!(pair);
+                run["flows"] = json!(flows);
+                run["program"] = json!(program);
+                runs.push(run);
             }
         }
     }
     Ok(json!({
         "dpdk": version(),
         "tsc_hz": tsc_hz(),
-        "hugepages": memory == PacketMemory::Huge,
+        "hugepages": hugepages,
         "frame_bytes": arguments.frame_len() + 4,
         "state": format!("{:?}", arguments.state),
         "room_for_flows": { "ipv4": EXCEPTIONS.v4, "ipv6": EXCEPTIONS.v6 },
-        "remembered_flows": counters.exceptions.read(),
-        "unremembered_packets": counters.exceptions_full.read(),
+        "remembered_flows": forward.counters.exceptions.read(),
+        "unremembered_packets": forward.counters.exceptions_full.read(),
         "runs": runs,
     }))
 }

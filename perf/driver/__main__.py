@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import cases
@@ -17,7 +18,7 @@ import shunt
 import testpmd
 import workers
 from frames import write_pcap
-from memory import Memory, free_hugepages_mib
+from memory import ON_ITS_WAY, Hugepages, Memory
 from results import Group, Result
 from threads import RunError
 
@@ -52,12 +53,17 @@ def arguments():
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the medians")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
     parser.add_argument(
-        "--hugepages", action="store_true", help="packet memory of both in hugepages: reserve them before (scripts/setup-hugepages)"
+        "--hugepages", action="store_true", help="packet memory of both in hugepages, which are reserved for the time of the bench"
     )
     parser.add_argument("--no-build", action="store_true", help="install and build nothing")
+    parser.add_argument(
+        "--dev", action="store_true", help="with --no-build: take the development build; tries the cases, its figures mean nothing"
+    )
     given = parser.parse_args()
     if given.quick and given.cases:
         parser.error("--quick runs the first case: leave --cases out")
+    if given.dev and not given.no_build:
+        parser.error("--dev takes what has been built: add --no-build")
     given.seconds = given.seconds or (2 if given.quick else 3)
     names = [cases.FIRST] if given.quick else given.cases.split(",") if given.cases else [c.name for c in cases.CASES]
     given.chosen, unknown = cases.named(names)
@@ -72,11 +78,12 @@ class Bench:
     def __init__(self, given, folder):
         self.given = given
         self.folder = folder
-        self.shuntd = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "shuntd"
-        if not self.shuntd.is_absolute():
-            self.shuntd = ROOT / self.shuntd
+        self.prefix = f"shunt-bench-{os.getpid()}"
+        target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+        self.shuntd = target / ("debug" if given.dev else "release") / "shuntd"
         if not self.shuntd.exists():
             raise RunError(f"There is no {self.shuntd}: leave --no-build out")
+        self.generator_binary = None
         # Long enough that the driver's frames have all been seen once.
         self.warm_up = min(0.5, given.seconds)
 
@@ -98,41 +105,45 @@ class Bench:
         for pair in range(self.given.pairs):
             for mode in testpmd.MODES:
                 self.progress(f"{case.name}: pair {pair + 1} of {self.given.pairs}, testpmd {mode}")
-                run, tsc_hz = testpmd.run(mode, device, memory, f"shunt-bench-{os.getpid()}", *times)
+                run, tsc_hz = testpmd.run(mode, device, memory, self.prefix, *times)
                 group.add(mode, run)
             self.progress(f"{case.name}: pair {pair + 1} of {self.given.pairs}, shuntd")
             group.add("shuntd", shunt.run(self.shuntd, self.folder, case, device, memory, *times))
         return Result(case, [group], tsc_hz)
 
+    def flows_bench(self):
+        """The generator's bench, looked for once."""
+        if self.generator_binary is None:
+            self.progress("looking for the generator's bench")
+            self.generator_binary = generator.find(ROOT, self.given.dev)
+        return self.generator_binary
+
     def generator(self, case):
+        binary = self.flows_bench()
         self.progress(f"{case.name}: {self.given.pairs} pairs")
-        binary = generator.find(ROOT)
         by_flows, tsc_hz, facts = generator.run(
             binary, case, self.given.pairs, self.given.seconds, self.given.hugepages
         )
         groups = []
         for flows, runs in by_flows.items():
-            label = f"{case.title} (generator)" if flows > 10**9 else f"{case.title}: {flows:,} flows (generator)"
-            group = Group(label, ("bare", "mac", "worker"), "worker", "mac")
+            group = Group(case.label(flows), ("bare", "mac", "worker"), "worker", "mac")
             for run in runs:
                 group.add(run["program"], run)
             groups.append(group)
         return Result(case, groups, tsc_hz, facts)
 
     def workers(self, case):
-        pcap = self.folder / "frames.pcap"
-        write_pcap(pcap, case.load.frames())
+        binary = self.flows_bench()
         programs = ("alone", "processes", "workers")
         groups = {core: Group(f"2 workers: core {core}", programs, "workers", "processes") for core in workers.CORES}
+        tsc_hz = 0
         for pair in range(self.given.pairs):
             self.progress(f"{case.name}: pair {pair + 1} of {self.given.pairs}")
-            runs = workers.run_pair(
-                self.shuntd, self.folder, case, pcap, self.given.hugepages, self.given.seconds, self.warm_up
-            )
+            runs, tsc_hz = workers.run_pair(binary, self.given.hugepages, self.given.seconds)
             for core, by_program in runs.items():
                 for program, run in by_program.items():
                     groups[core].add(program, run)
-        return Result(case, list(groups.values()), machine.tsc_hz(self.folder))
+        return Result(case, list(groups.values()), tsc_hz)
 
 
 def check_machine(given):
@@ -142,10 +153,14 @@ def check_machine(given):
         raise RunError("Cores 0 and 1 are needed: 1 forwards, 0 does the rest")
     if not Path("/proc/self/schedstat").exists():
         raise RunError("This kernel does not tell what threads use (CONFIG_SCHED_INFO)")
-    if given.hugepages and free_hugepages_mib() < 256:
-        raise RunError(
-            f"{free_hugepages_mib()} MiB of hugepages are free: scripts/setup-hugepages --count 128, for 500,000 flows 800"
-        )
+
+
+def hugepages(given):
+    """Enough for the largest of the cases, and for two processes of the others."""
+    if not given.hugepages:
+        return nullcontext()
+    preloaded = [case.preloaded() for case in given.chosen if case.settings()["kind"] == "pcap"]
+    return Hugepages(ROOT, max(Memory.for_frames(frames, True).mib() for frames in [*preloaded, 2 * ON_ITS_WAY]) * 5 // 4)
 
 
 def measure_all(given, folder):
@@ -188,7 +203,7 @@ def main():
     try:
         check_machine(given)
         facts = machine.facts(ROOT)
-        with tempfile.TemporaryDirectory(prefix="shunt-bench-") as folder:
+        with hugepages(given), tempfile.TemporaryDirectory(prefix="shunt-bench-") as folder:
             results, complete = measure_all(given, Path(folder))
         write(given, results, facts)
     except (RunError, OSError) as error:

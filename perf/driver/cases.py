@@ -1,6 +1,6 @@
 """What is measured."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import network
 from frames import ACK, SYN, TCP, UDP, frame
@@ -58,20 +58,24 @@ class GeneratorCase:
     flows: tuple
     arguments: tuple = ()
 
+    def label(self, flows):
+        """A group's name."""
+        title = f"generator: {self.title}"
+        return title if "--syn" in self.arguments else f"{title}, {flows:,} flows"
+
     def settings(self):
         return {**asdict(self), "kind": "generator"}
 
 
 @dataclass(frozen=True)
 class WorkersCase:
-    """Two workers of one shuntd beside two shuntd of one worker, and beside one worker alone."""
+    """Two workers of one process beside two processes of one worker, and beside one worker alone; a generator's frames."""
 
     name: str
     title: str
-    load: PcapCase = field(default_factory=lambda: PcapCase("", ""))
 
     def settings(self):
-        return {"name": self.name, "title": self.title, "kind": "workers", "load": self.load.settings()}
+        return {**asdict(self), "kind": "workers"}
 
 
 FIRST = "ipv4-tcp"
@@ -92,10 +96,10 @@ CASES = (
     PcapCase("tracking-all", 'tracking = "all", 1,024 flows', tracking="all"),
     PcapCase("imix", "imix: 64, 570, 1500 bytes as 7:4:1", sizes=IMIX),
     PcapCase("bytes-1500", "1500-byte frames", sizes=(1500,)),
-    GeneratorCase("gen-flows", "any number of flows", (1_000, 1_000_000, 10_000_000)),
+    GeneratorCase("gen-flows", "steady", (1_000, 1_000_000, 10_000_000)),
     GeneratorCase("gen-services", "1,000 services", (1_000_000,), ("--services", "1000")),
     GeneratorCase("gen-syn-flood", "SYN flood, each a new flow", (500_000_000_000,), ("--syn",)),
-    GeneratorCase("gen-hand-over", "hand-over, 1 M exceptions", (1_000_000,), ("--state", "hand-over")),
+    GeneratorCase("gen-hand-over", "hand-over of all flows", (1_000_000,), ("--state", "hand-over")),
     GeneratorCase("gen-tracking-all", 'tracking = "all"', (1_000_000,), ("--state", "tracking")),
     WorkersCase("two-workers", "2 workers of one process, 2 processes, 1 worker"),
 )

@@ -1,14 +1,15 @@
 """The results as a picture."""
 
+GREY, BLUE, RED = "#c7c7c7", "#7f9fbf", "#d9534f"
 COLORS = {
-    "io": "#c7c7c7",
-    "mac": "#7f9fbf",
-    "shuntd": "#d9534f",
-    "bare": "#c7c7c7",
-    "worker": "#d9534f",
-    "alone": "#c7c7c7",
-    "processes": "#7f9fbf",
-    "workers": "#d9534f",
+    "io": GREY,
+    "bare": GREY,
+    "alone": GREY,
+    "mac": BLUE,
+    "processes": BLUE,
+    "shuntd": RED,
+    "worker": RED,
+    "workers": RED,
 }
 
 
@@ -17,23 +18,21 @@ def draw(path, results, machine):
     import matplotlib  # installed by scripts/install-deps --perf; nothing else needs it
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "shunt"
+    # Text as text, and the same picture for the same figures.
+    matplotlib.rcParams.update({"svg.hashsalt": "shunt", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
     groups = [group for result in results for group in result.groups]
     bars = sum(len(group.programs) + 1 for group in groups)
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.2 * bars))
-    place, ticks, labels, named = 0, [], [], set()
+    place, ticks, labels = 0, [], []
     for group in groups:
         ticks.append(place + (len(group.programs) - 1) / 2)
         labels.append(group.label)
         for program in group.programs:
             spread = group.spread(program)
             whiskers = [[spread.median - spread.least], [spread.most - spread.median]]
-            label = None if program in named else program
-            named.add(program)
-            color = COLORS[program]
-            axes.barh(place, spread.median, 0.9, xerr=whiskers, color=color, label=label, error_kw={"linewidth": 0.7})
+            axes.barh(place, spread.median, 0.9, xerr=whiskers, color=COLORS[program], error_kw={"linewidth": 0.7})
             if program == group.subject:
                 axes.text(spread.most, place, f"  {group.ratio().median:.2f} of {group.baseline}", va="center", fontsize=7)
             place += 1
@@ -43,6 +42,9 @@ def draw(path, results, machine):
     axes.margins(x=0.12, y=0.01)
     axes.set_xlabel("ns of the forwarding thread's CPU time for each packet; less is better")
     axes.set_title(f"{machine['cpu']}, DPDK {machine['dpdk']}, commit {(machine['commit'] or 'unknown')[:12]}", fontsize=9)
-    axes.legend(fontsize=8, loc="lower right")
+    measured = {program for group in groups for program in group.programs}
+    names = {color: ", ".join(p for p in COLORS if COLORS[p] == color and p in measured) for color in (GREY, BLUE, RED)}
+    bars = [pyplot.Rectangle((0, 0), 1, 1, color=color) for color in names]
+    axes.legend(bars, names.values(), fontsize=8, loc="lower right")
     figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)

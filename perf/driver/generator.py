@@ -6,9 +6,10 @@ import subprocess
 from threads import RunError, environment
 
 
-def find(root):
+def find(root, dev):
     """The bench's executable, as cargo has built it."""
-    command = ["cargo", "build", "--release", "--locked", "--quiet", "--package", "dataplane", "--bench", "flows"]
+    command = ["cargo", "build", "--locked", "--quiet", "--package", "dataplane", "--bench", "flows"]
+    command += [] if dev else ["--release"]
     said = subprocess.run(
         command + ["--message-format=json"], cwd=root, capture_output=True, text=True, check=False
     ).stdout
@@ -16,7 +17,7 @@ def find(root):
         message = json.loads(line)
         if message.get("target", {}).get("name") == "flows" and message.get("executable"):
             return message["executable"]
-    raise RunError("cargo does not build the generator's bench: cargo build --release --package dataplane --bench flows")
+    raise RunError(f"The generator's bench is not built by: {' '.join(command)}")
 
 
 def run(binary, case, pairs, seconds, hugepages):

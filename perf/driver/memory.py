@@ -1,12 +1,19 @@
 """Packet memory: the same for both programs."""
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# What shuntd takes for a port and a worker, if nobody says otherwise.
+from threads import RunError
+
+# What shuntd takes for a port and a worker, if nobody says otherwise; and what may be on its way of it.
 USUAL = 16_383
-# In plain pages, each buffer (2 KiB and what belongs to it) has a page of its own.
-BUFFER = 4_096
+ON_ITS_WAY = 8_192
+# A buffer: 2 KiB, and what belongs to it. In plain pages, each has a page of its own.
+BUFFER = 2_400
+PLAIN_BUFFER = 4_096
+# DPDK's own, and rings.
+OVERHEAD_MIB = 128
 
 
 @dataclass(frozen=True)
@@ -19,18 +26,44 @@ class Memory:
     @classmethod
     def for_frames(cls, preloaded, hugepages):
         """With room for what the pcap driver keeps, and for what is on its way."""
-        # The driver keeps its frames in a ring whose size is a power of two.
-        return cls(max(USUAL, 2 ** (preloaded + USUAL).bit_length() - 1), hugepages)
+        # Mempools like a power of two less one.
+        return cls(max(USUAL, 2 ** (preloaded + ON_ITS_WAY).bit_length() - 1), hugepages)
 
     def mib(self):
-        return (self.mbufs * BUFFER >> 20) + 128
+        return (self.mbufs * (BUFFER if self.hugepages else PLAIN_BUFFER) >> 20) + OVERHEAD_MIB
 
     def testpmd_arguments(self):
         return ["--huge-unlink"] if self.hugepages else ["--no-huge", "-m", str(self.mib())]
 
 
-def free_hugepages_mib():
-    """Of 2 MiB, if a file system for them is mounted."""
-    mounted = any(line.split()[2] == "hugetlbfs" for line in Path("/proc/mounts").read_text().splitlines())
-    free = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
-    return int(free.read_text()) * 2 if mounted and free.exists() else 0
+class Hugepages:
+    """Hugepages of 2 MiB for the time of the bench; afterwards there are as many as before."""
+
+    PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+    MOUNTPOINT = "/dev/hugepages"
+
+    def __init__(self, root, mib):
+        self._root = root
+        self._wanted = (mib + 1) // 2
+        self._before = None
+        self._mounted = None
+
+    def __enter__(self):
+        if not self.PAGES.exists():
+            raise RunError("This kernel has no hugepages of 2 MiB")
+        self._before = int(self.PAGES.read_text())
+        self._mounted = self._is_mounted()
+        command = [self._root / "scripts" / "setup-hugepages", "--count", str(self._before + self._wanted)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self.__exit__()
+            raise RunError(f"{self._wanted} hugepages cannot be reserved: {done.stderr.strip()}")
+        return self
+
+    def __exit__(self, *_):
+        self.PAGES.write_text(str(self._before))
+        if not self._mounted and self._is_mounted():
+            subprocess.run(["umount", self.MOUNTPOINT], check=False)
+
+    def _is_mounted(self):
+        return f" {self.MOUNTPOINT} hugetlbfs " in Path("/proc/mounts").read_text()

@@ -22,19 +22,28 @@ def ratio_text(spread):
     return f"{spread.median:.2f} (quartiles {span(spread.lower, spread.upper, 2)}, {span(spread.least, spread.most, 2)})"
 
 
+def notes(result):
+    """What there is to say besides the table."""
+    first = result.groups[0].label
+    said = [f"{label} to {first}: {ratio_text(spread)}" for label, spread in result.growth()]
+    remembered = result.facts.get("remembered_flows")
+    if remembered:
+        said.append(f"{first}: {remembered:,} flows are remembered")
+    return said
+
+
 def as_table(result):
     """A case's lines for the terminal."""
     widths = (10, 16, 16, 8, 10)
     lines = []
     for group in result.groups:
         cells = "".join(f"{heading:>{width}}" for heading, width in zip(HEADINGS, widths))
-        lines.append(f"{group.label:<40}{cells}")
+        lines.append(f"{group.label:<48}{cells}")
         for program in group.programs:
             cells = row(group.spread(program), result.tsc_hz)
-            lines.append(f"  {program:<38}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths)))
+            lines.append(f"  {program:<46}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths)))
         lines.append(f"  {group.subject} to {group.baseline}: {ratio_text(group.ratio())}")
-    for label, spread in result.growth():
-        lines.append(f"  {label} to {result.groups[0].label}: {ratio_text(spread)}")
+    lines += [f"  {note}" for note in notes(result)]
     return "\n".join(lines)
 
 
@@ -66,6 +75,6 @@ def as_markdown(results, machine, settings):
                 cells = (group.label if number == 0 else "", program, *row(group.spread(program), result.tsc_hz), *ratio)
                 lines.append(f"| {' | '.join(cells)} |")
     for result in results:
-        for label, spread in result.growth():
-            lines += ["", f"{label} to {result.groups[0].label}: {ratio_text(spread)}."]
+        for note in notes(result):
+            lines += ["", f"{note}."]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,10 @@ from threads import RunError, Thread, end, environment, last_lines, until
 
 API_VERSION = 1
 
+# Counters and CPU times should be of the same moment.
+QUICK_NS = 1_000_000
+TRIES = 20
+
 
 def configuration(case, device, memory, socket_path, workers=(1,)):
     """The daemon's file for a case."""
@@ -98,8 +102,17 @@ class Shuntd:
             until(lambda: Thread.named(self._process.pid, f"shunt-worker{number}"), 5, f"worker {number}")
             for number in range(count)
         ]
-        times = [thread.cpu_time() for thread in threads]
-        return list(zip(self.workers(), times))
+        best = None
+        # Its thread that answers may have to wait for its core.
+        for _ in range(TRIES):
+            times = [thread.cpu_time() for thread in threads]
+            counters = self.workers()
+            took = time.monotonic_ns() - times[0].wall_ns
+            if best is None or took < best[0]:
+                best = took, list(zip(counters, times))
+            if took < QUICK_NS:
+                break
+        return best[1]
 
 
 def counted(before, after, half_stray):
@@ -125,7 +138,6 @@ def counted(before, after, half_stray):
         "dropped": dropped,
         "turns": turns,
         "cpu_ns": used.used_ns,
-        "waited_ns": used.waited_ns,
         "wall_ns": used.wall_ns,
     }
 
