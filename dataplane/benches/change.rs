@@ -1,0 +1,148 @@
+//! How long changes take to reach the workers: 1,000 services of 100 backends each, and a thread that takes snapshots as a
+//! worker does.
+//!
+//! From a request at the control socket, and from the moment when the slow path knows that a backend does not answer.
+
+#![expect(clippy::unwrap_used, reason = "a bench says by panicking what is wrong")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ctl::answer::PacketBuffers;
+use ctl::request::{BackendEdit, BackendSpec, Request, ServiceAdd};
+use ctl::{Mac, ServiceId};
+use dataplane::api::Facts;
+use dataplane::api::server::Server;
+use dataplane::counters::{TargetIds, WorkerCounters};
+use dataplane::director::Director;
+use dataplane::maglev::DEFAULT_TABLE_SIZE;
+use dataplane::model::Model;
+use dataplane::testing::model::{PORT, network};
+
+const SERVICES: u32 = 1_000;
+const BACKENDS: u32 = 100;
+
+fn vip(service: u32) -> ServiceId {
+    format!("{}:80", Ipv4Addr::from_bits(0x0a00_1000 + service)).parse().unwrap()
+}
+
+/// Number 0 is in all services, the others in one each.
+fn backend(service: u32, number: u32) -> IpAddr {
+    let offset = if number == 0 { 0 } else { 1 + service * BACKENDS + number };
+    Ipv4Addr::from_bits(0x0a80_0000 + offset).into()
+}
+
+fn model(ids: &Arc<TargetIds>) -> Model {
+    let mut model = Model::new([1; 16], DEFAULT_TABLE_SIZE, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
+    for service in 0..SERVICES {
+        let spec = |number| BackendSpec { address: backend(service, number), port: None, weight: 1, mac: None };
+        let wanted = ServiceAdd::new(vip(service), (0..BACKENDS).map(spec).collect());
+        model.add_service(&wanted, ids).unwrap();
+    }
+    model
+}
+
+fn facts(director: Arc<Director>) -> Facts {
+    Facts {
+        director,
+        neighbors: Arc::new(Mutex::default()),
+        events: Arc::default(),
+        ports: Vec::new(),
+        lcores: vec![1],
+        started: Instant::now(),
+        config_file: String::new(),
+        dpdk: String::new(),
+        hugepages: false,
+        packet_buffers: Box::new(PacketBuffers::default),
+        room_for_flows: 0,
+    }
+}
+
+/// A thread that takes snapshots, and what it took last.
+struct Worker {
+    generation: Arc<AtomicU64>,
+}
+
+impl Worker {
+    fn start(director: &Director, stop: Arc<AtomicBool>) -> Self {
+        let generation = Arc::new(AtomicU64::new(0));
+        let (mut reader, seen) = (director.reader(), generation.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Relaxed) {
+                seen.store(reader.load().generation, Relaxed);
+                std::hint::spin_loop();
+            }
+        });
+        Worker { generation }
+    }
+
+    /// When it has a snapshot newer than this one.
+    fn has_newer(&self, than: u64) -> Instant {
+        while self.generation.load(Relaxed) <= than {
+            std::hint::spin_loop();
+        }
+        Instant::now()
+    }
+}
+
+fn show(what: &str, mut took: Vec<Duration>) {
+    took.sort();
+    let (low, middle, high) = (took[0], took[took.len() / 2], took[took.len() - 1]);
+    println!("{what}: {middle:.2?} ({low:.2?} to {high:.2?}, {} times)", took.len());
+}
+
+fn main() {
+    let begin = Instant::now();
+    let counters = vec![Arc::new(WorkerCounters::new(1))];
+    let ids = TargetIds::new(counters.clone());
+    let model = model(&ids);
+    println!("{SERVICES} services of {BACKENDS} backends, first tables: {:.2?}", begin.elapsed());
+    let begin = Instant::now();
+    let director = Arc::new(Director::new(model, ids, counters, vec![PORT]));
+    println!("first snapshot: {:.2?}", begin.elapsed());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let _socket = Server::bind(&path, None).unwrap().run(Arc::new(facts(director.clone()))).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let worker = Worker::start(&director, stop.clone());
+
+    let macs = |without: Option<IpAddr>| {
+        let all = (0..SERVICES).flat_map(|s| (0..BACKENDS).map(move |b| backend(s, b)));
+        all.filter(|&address| Some(address) != without).map(|address| (address, Mac([2, 0, 0, 0, 0, 1]))).collect()
+    };
+    director.set_macs(macs(None));
+
+    let mut stream = UnixStream::connect(&path).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let mut ask = |request: &Request| {
+        let before = director.snapshot().generation;
+        let mut line =
+            serde_json::to_vec(&ctl::request::Envelope { version: ctl::VERSION, request: request.clone() }).unwrap();
+        line.push(b'\n');
+        let begin = Instant::now();
+        stream.write_all(&line).unwrap();
+        let took = worker.has_newer(before) - begin;
+        let mut answer = String::new();
+        answers.read_line(&mut answer).unwrap();
+        assert!(answer.contains("ok"), "{answer}");
+        took
+    };
+    let edits = (0..40u32).map(|i| {
+        let (service, address) = (vip(i * 17), backend(i * 17, 1 + i));
+        ask(&Request::BackendEdit(BackendEdit { service, address, weight: Some(2), mac: None }))
+    });
+    show("a weight, from the request to the worker", edits.collect());
+
+    let dead = backend(0, 0);
+    let before = director.snapshot().generation;
+    let begin = Instant::now();
+    director.set_macs(macs(Some(dead)));
+    director.set_down(&[dead].into());
+    println!("a backend of all services is down, known to the worker: {:.2?}", worker.has_newer(before) - begin);
+    println!("tables: {:.2?}", begin.elapsed());
+    stop.store(true, Relaxed);
+}
