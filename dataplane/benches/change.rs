@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench says by panicking what is wrong")]
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ctl::answer::PacketBuffers;
-use ctl::request::{BackendEdit, BackendSpec, Request, ServiceAdd};
+use ctl::request::{BackendEdit, BackendName, BackendSpec, Request, ServiceAdd};
 use ctl::{Mac, ServiceId};
 use dataplane::api::Facts;
 use dataplane::api::server::Server;
@@ -38,11 +39,13 @@ fn backend(service: u32, number: u32) -> IpAddr {
 
 fn model(ids: &Arc<TargetIds>) -> Model {
     let mut model = Model::new([1; 16], DEFAULT_TABLE_SIZE, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
-    for service in 0..SERVICES {
+    let wanted = |service| {
         let spec = |number| BackendSpec { address: backend(service, number), port: None, weight: 1, mac: None };
-        let wanted = ServiceAdd::new(vip(service), (0..BACKENDS).map(spec).collect());
-        model.add_service(&wanted, ids).unwrap();
-    }
+        ServiceAdd::new(vip(service), (0..BACKENDS).map(spec).collect())
+    };
+    let wanted: Vec<ServiceAdd> = (0..SERVICES).map(wanted).collect();
+    let threads = std::thread::available_parallelism().unwrap().get();
+    model.add_services(&wanted, ids, threads).unwrap();
     model
 }
 
@@ -110,11 +113,13 @@ fn main() {
     let stop = Arc::new(AtomicBool::new(false));
     let worker = Worker::start(&director, stop.clone());
 
-    let macs = |without: Option<IpAddr>| {
-        let all = (0..SERVICES).flat_map(|s| (0..BACKENDS).map(move |b| backend(s, b)));
-        all.filter(|&address| Some(address) != without).map(|address| (address, Mac([2, 0, 0, 0, 0, 1]))).collect()
+    let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+    let all = (0..SERVICES).flat_map(|s| (0..BACKENDS).map(move |b| (backend(s, b), mac)));
+    director.hear(&all.collect::<Vec<_>>(), &HashSet::new());
+    let tables = {
+        let (director, stop) = (director.clone(), stop.clone());
+        std::thread::spawn(move || director.keep_up(&stop))
     };
-    director.set_macs(macs(None));
 
     let mut stream = UnixStream::connect(&path).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
@@ -136,13 +141,34 @@ fn main() {
         ask(&Request::BackendEdit(BackendEdit { service, address, weight: Some(2), mac: None }))
     });
     show("a weight, from the request to the worker", edits.collect());
+    let removals = (0..40u32)
+        .map(|i| ask(&Request::BackendRemove(BackendName { service: vip(i * 17), address: backend(i * 17, 50) })));
+    show("a backend removed, from the request to the worker", removals.collect());
 
     let dead = backend(0, 0);
-    let before = director.snapshot().generation;
-    let begin = Instant::now();
-    director.set_macs(macs(Some(dead)));
-    director.set_down(&[dead].into());
-    println!("a backend of all services is down, known to the worker: {:.2?}", worker.has_newer(before) - begin);
-    println!("tables: {:.2?}", begin.elapsed());
+    let (mut failures, mut tables_took) = (Vec::new(), Vec::new());
+    for round in 0..6 {
+        let (mac, down) = if round % 2 == 0 { (None, HashSet::from([dead])) } else { (mac, HashSet::new()) };
+        let before = director.snapshot().generation;
+        let begin = Instant::now();
+        director.hear(&[(dead, mac)], &down);
+        if round % 2 == 0 {
+            failures.push(worker.has_newer(before) - begin);
+        }
+        let settled = |director: &Director| {
+            let snapshot = director.snapshot();
+            let backends = snapshot.model.services.values().map(|service| &service.backends[0]);
+            snapshot.services.iter().all(|service| service.outage.is_none())
+                && backends.into_iter().all(|backend| backend.down == !down.is_empty())
+        };
+        while !settled(&director) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        tables_took.push(begin.elapsed());
+    }
+    show("a backend of all services fails, from the slow path to the worker", failures);
+    show("all tables after it has failed, or is back", tables_took);
     stop.store(true, Relaxed);
+    director.wake();
+    tables.join().unwrap();
 }

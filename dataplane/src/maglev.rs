@@ -2,7 +2,7 @@
 //!
 //! A table of M slots (M prime) is filled in turns (Eisenbud et al., "Maglev", NSDI 2016, §3.4): each backend
 //! prefers the slots in an order of its own and, when it has a turn, takes the first of them that is still free.
-//! Turns are handed out by [`SmoothWrr`], so that shares follow the weights.
+//! Turns are handed out by [`wrr`], so that shares follow the weights.
 //!
 //! Two directors with the same configuration, over releases, must build the same table. So a backend's order of
 //! preference comes from a keyed, fixed hash of its address: with `hash_key` as the key,
@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::wrr::SmoothWrr;
+use crate::wrr;
 
 /// M unless configured: a prime, about a hundred times the backends of a large service, 128 KiB a table.
 pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
@@ -49,22 +49,21 @@ pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[u16]> 
     }
     let mut permutations: Vec<Permutation> =
         candidates.iter().map(|candidate| Permutation::new(key, size, candidate.address)).collect();
-    let mut turns = SmoothWrr::new(candidates.iter().map(|candidate| candidate.weight));
-    let mut turn = || turns.next().expect("turns never end while somebody has a weight");
+    let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
+    let turns = wrr::period(&weights, size as usize);
+    let mut turns = turns.iter().cycle();
+    let mut turn = || *turns.next().expect("turns never end while somebody has a weight");
     let mut slots = vec![0; size as usize];
-    let mut take = |slot: u32, turn: usize| {
-        slots[slot as usize] = u16::try_from(turn).expect("bounded by MAX_BACKENDS");
-    };
     let mut taken = Taken::new(size);
     for _ in FEW..size as usize {
         let turn = turn();
-        take(permutations[turn].next_free(size, &mut taken), turn);
+        slots[permutations[usize::from(turn)].next_free(size, &mut taken) as usize] = turn;
     }
     let mut free = taken.free();
     let modulus = Modulus::new(size);
     while !free.is_empty() {
         let turn = turn();
-        take(permutations[turn].nearest(modulus, &mut free), turn);
+        slots[permutations[usize::from(turn)].nearest(modulus, &mut free) as usize] = turn;
     }
     slots.into()
 }

@@ -99,6 +99,20 @@ impl Iterator for SmoothWrr {
     }
 }
 
+/// The turns of participants with these weights, written down: one whole period, after which all begins anew, or as many as
+/// are wanted at most. Nobody's, if nobody has a weight.
+pub fn period(weights: &[u32], most: usize) -> Vec<u16> {
+    let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
+    let period: u64 = weights.iter().map(|&weight| u64::from(weight / divisor)).sum();
+    let turns = usize::try_from(period).map_or(most, |period| period.min(most));
+    let sequence = SmoothWrr::new(weights.iter().map(|weight| weight / divisor)).take(turns);
+    sequence.map(|turn| u16::try_from(turn).expect("bounded by MAX_BACKENDS")).collect()
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
 /// The part of a rank that stands for a participant's place in the order.
 fn order(participant: usize, scale: i64) -> i64 {
     scale - 1 - i64::try_from(participant).expect("below scale")
@@ -166,12 +180,32 @@ mod tests {
         assert_eq!(SmoothWrr::new([]).next(), None);
     }
 
+    #[test]
+    fn a_period_is_written_once() {
+        for (weights, most, turns) in [
+            (&[30, 0, 10, 10][..], 100, &[0, 2, 0, 3, 0][..]),
+            (&[30, 0, 10, 10], 3, &[0, 2, 0]),
+            (&[0, 0], 100, &[]),
+            (&[], 100, &[]),
+        ] {
+            assert_eq!(period(weights, most), turns, "{weights:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_sequence_is_that_of_the_definition(weights in prop::collection::vec(0u32..6, 1..12)) {
             prop_assume!(weights.iter().any(|&weight| weight > 0));
             let turns: Vec<usize> = SmoothWrr::new(weights.iter().copied()).take(200).collect();
             prop_assert_eq!(turns, plain(&weights, 200));
+        }
+
+        #[test]
+        fn a_period_comes_again_and_again(weights in prop::collection::vec(0u32..70, 1..9)) {
+            prop_assume!(weights.iter().any(|&weight| weight > 0));
+            let again = period(&weights, usize::MAX).into_iter().map(usize::from);
+            let again: Vec<usize> = again.collect::<Vec<_>>().into_iter().cycle().take(2_000).collect();
+            prop_assert_eq!(again, plain(&weights, 2_000));
         }
 
         #[test]
