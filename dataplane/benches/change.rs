@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -65,37 +65,76 @@ fn facts(director: Arc<Director>) -> Facts {
     }
 }
 
-/// A thread that takes snapshots, and what it took last.
+/// A thread that takes snapshots.
 struct Worker {
+    started: Instant,
+    /// The snapshot that it took last.
     generation: Arc<AtomicU64>,
+    /// When, in ns since `started`.
+    taken_ns: Arc<AtomicU64>,
 }
 
 impl Worker {
     fn start(director: &Director, stop: Arc<AtomicBool>) -> Self {
-        let generation = Arc::new(AtomicU64::new(0));
-        let (mut reader, seen) = (director.reader(), generation.clone());
-        std::thread::spawn(move || {
+        let worker = Worker { started: Instant::now(), generation: Arc::default(), taken_ns: Arc::default() };
+        let (started, generation, taken) = (worker.started, worker.generation.clone(), worker.taken_ns.clone());
+        let mut reader = director.reader();
+        let turns = move || {
             while !stop.load(Relaxed) {
-                seen.store(reader.load().generation, Relaxed);
+                let now = reader.load().generation;
+                if now != generation.load(Relaxed) {
+                    taken.store(u64::try_from(started.elapsed().as_nanos()).unwrap(), Relaxed);
+                    generation.store(now, Release);
+                }
                 std::hint::spin_loop();
             }
-        });
-        Worker { generation }
+        };
+        std::thread::Builder::new().name("worker".into()).spawn(turns).unwrap();
+        worker
     }
 
-    /// When it has a snapshot newer than this one.
+    /// When it took a snapshot newer than this one.
     fn has_newer(&self, than: u64) -> Instant {
-        while self.generation.load(Relaxed) <= than {
-            std::hint::spin_loop();
+        while self.generation.load(Acquire) <= than {
+            std::thread::sleep(Duration::from_micros(50));
         }
-        Instant::now()
+        self.started + Duration::from_nanos(self.taken_ns.load(Relaxed))
     }
 }
 
-fn show(what: &str, mut took: Vec<Duration>) {
-    took.sort();
-    let (low, middle, high) = (took[0], took[took.len() / 2], took[took.len() - 1]);
-    println!("{what}: {middle:.2?} ({low:.2?} to {high:.2?}, {} times)", took.len());
+/// How long something took, and what of it a CPU worked for it: on a machine that is busy otherwise, the rest is waiting.
+#[derive(Clone, Copy)]
+struct Took {
+    wall: Duration,
+    cpu: Duration,
+}
+
+/// The CPU time of all threads but the worker, which never rests.
+fn control_cpu() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of = |task: std::path::PathBuf| -> Option<u64> {
+        let name = std::fs::read_to_string(task.join("comm")).ok()?;
+        let schedstat = std::fs::read_to_string(task.join("schedstat")).ok().filter(|_| name.trim() != "worker")?;
+        schedstat.split(' ').next()?.parse().ok()
+    };
+    Duration::from_nanos(tasks.filter_map(|task| of(task.unwrap().path())).sum())
+}
+
+/// What something takes until the worker has a snapshot.
+fn until_taken(director: &Director, worker: &Worker, what: impl FnOnce()) -> Took {
+    let (before, cpu, begin) = (director.snapshot().generation, control_cpu(), Instant::now());
+    what();
+    let wall = worker.has_newer(before) - begin;
+    Took { wall, cpu: control_cpu() - cpu }
+}
+
+fn show(what: &str, took: Vec<Took>) {
+    let spread = |which: fn(&Took) -> Duration| {
+        let mut times: Vec<Duration> = took.iter().map(which).collect();
+        times.sort();
+        format!("{:.2?} ({:.2?} to {:.2?})", times[times.len() / 2], times[0], times[times.len() - 1])
+    };
+    println!("{what}: {}, CPU {}, {} times", spread(|took| took.wall), spread(|took| took.cpu), took.len());
 }
 
 fn main() {
@@ -124,13 +163,10 @@ fn main() {
     let mut stream = UnixStream::connect(&path).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
     let mut ask = |request: &Request| {
-        let before = director.snapshot().generation;
         let mut line =
             serde_json::to_vec(&ctl::request::Envelope { version: ctl::VERSION, request: request.clone() }).unwrap();
         line.push(b'\n');
-        let begin = Instant::now();
-        stream.write_all(&line).unwrap();
-        let took = worker.has_newer(before) - begin;
+        let took = until_taken(&director, &worker, || stream.write_all(&line).unwrap());
         let mut answer = String::new();
         answers.read_line(&mut answer).unwrap();
         assert!(answer.contains("ok"), "{answer}");
@@ -149,11 +185,10 @@ fn main() {
     let (mut failures, mut tables_took) = (Vec::new(), Vec::new());
     for round in 0..6 {
         let (mac, down) = if round % 2 == 0 { (None, HashSet::from([dead])) } else { (mac, HashSet::new()) };
-        let before = director.snapshot().generation;
-        let begin = Instant::now();
-        director.hear(&[(dead, mac)], &down);
+        let (cpu, begin) = (control_cpu(), Instant::now());
+        let took = until_taken(&director, &worker, || director.hear(&[(dead, mac)], &down));
         if round % 2 == 0 {
-            failures.push(worker.has_newer(before) - begin);
+            failures.push(took);
         }
         let settled = |director: &Director| {
             let snapshot = director.snapshot();
@@ -162,9 +197,9 @@ fn main() {
                 && backends.into_iter().all(|backend| backend.down == !down.is_empty())
         };
         while !settled(&director) {
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(5));
         }
-        tables_took.push(begin.elapsed());
+        tables_took.push(Took { wall: begin.elapsed(), cpu: control_cpu() - cpu });
     }
     show("a backend of all services fails, from the slow path to the worker", failures);
     show("all tables after it has failed, or is back", tables_took);

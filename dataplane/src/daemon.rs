@@ -61,15 +61,18 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         port.device.check().with_context(|| format!("Port {} does not open", port.name))?;
     }
     let mtus = interface_mtus(config)?;
+    let lcores = &config.director.workers;
+    let counters: Vec<Arc<WorkerCounters>> =
+        lcores.iter().map(|_| Arc::new(WorkerCounters::new(config.ports.len()))).collect();
+    let ids = TargetIds::new(counters.clone());
+    // Before DPDK pins this thread: tables are built on all cores.
+    let begin = Instant::now();
+    let model = config.full_model(&ids).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    info!("tables of {} are built, in {} ms", services(model.services.len()), begin.elapsed().as_millis());
     let (eal, mempool, hugepages) = start_dpdk(config, &mtus)?;
     let _folder = RuntimeFolder(eal.runtime_folder());
     let (ports, queues) = open_ports(config, &mtus, &eal, &mempool)?;
 
-    let lcores = &config.director.workers;
-    let counters: Vec<Arc<WorkerCounters>> =
-        lcores.iter().map(|_| Arc::new(WorkerCounters::new(ports.len()))).collect();
-    let ids = TargetIds::new(counters.clone());
-    let model = config.full_model(&ids).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let links = ports.iter().map(|port| PortLink { mac: port.mac(), mtu: port.mtu() }).collect();
     let director = Arc::new(Director::new(model, ids, counters, links));
     let neighbors = Arc::new(Mutex::new(Neighbors::default()));
@@ -344,6 +347,10 @@ fn start_slow_path(
         }
     };
     std::thread::Builder::new().name("shunt-slow".into()).spawn(body).context("The slow path cannot be started")
+}
+
+fn services(count: usize) -> String {
+    if count == 1 { "1 service".into() } else { format!("{count} services") }
 }
 
 /// Starts the thread that builds tables when the network changes, on the cores of the calling thread.

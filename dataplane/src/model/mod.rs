@@ -661,7 +661,11 @@ impl Service {
 
     /// Whether some of its backends have just failed.
     pub fn fails(&self, down: &HashSet<IpAddr>) -> bool {
-        self.backends.iter().any(|backend| !backend.down && backend.is_among(down))
+        let fails = |backend: &Backend| !backend.down && backend.is_among(down);
+        if down.len() < FEW_ADDRESSES {
+            return down.iter().any(|&address| self.place(address).is_ok_and(|place| fails(&self.backends[place])));
+        }
+        self.backends.iter().any(fails)
     }
 
     /// Whether it is not as the network says, or a deadline has passed.
