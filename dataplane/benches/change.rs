@@ -157,7 +157,7 @@ fn main() {
     director.hear(&all.collect::<Vec<_>>(), &HashSet::new());
     let tables = {
         let (director, stop) = (director.clone(), stop.clone());
-        std::thread::spawn(move || director.keep_up(&stop))
+        std::thread::spawn(move || director.keep_up(&stop, || ()))
     };
 
     let mut stream = UnixStream::connect(&path).unwrap();

@@ -18,7 +18,7 @@ use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
 use dataplane::dpdk::{
     Device, Eal, EalOptions, Mbuf, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair, ROOM,
-    RegisteredThread, tsc_hz,
+    RegisteredThread, give_back_free_memory, tsc_hz,
 };
 use dataplane::events::{EventLog, Kind};
 use dataplane::exceptions::Exceptions;
@@ -355,7 +355,7 @@ fn services(count: usize) -> String {
 
 /// Starts the thread that builds tables when the network changes, on the cores of the calling thread.
 fn start_tables(director: Arc<Director>, stop: Arc<AtomicBool>) -> anyhow::Result<JoinHandle<()>> {
-    let body = move || director.keep_up(&stop);
+    let body = move || director.keep_up(&stop, give_back_free_memory);
     std::thread::Builder::new().name("shunt-tables".into()).spawn(body).context("The tables' thread cannot be started")
 }
 

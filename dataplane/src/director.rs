@@ -32,6 +32,9 @@ const BATCH: Duration = Duration::from_millis(100);
 /// How often deadlines are looked at, and old snapshots and tables freed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
+/// How often it is tidied up, at most.
+const TIDY: Duration = Duration::from_secs(5);
+
 /// The control side's state.
 #[derive(Debug)]
 pub struct Director {
@@ -139,14 +142,22 @@ impl Director {
         self.news.notify_all();
     }
 
-    /// Keeps services as the network says, and looks after what has to be done now and then, until it is to stop.
-    pub fn keep_up(&self, stop: &AtomicBool) {
+    /// Keeps services as the network says, and looks after what has to be done now and then, until it is to stop. After
+    /// changes, when a while has passed, there is time to `tidy`.
+    pub fn keep_up(&self, stop: &AtomicBool, tidy: impl Fn()) {
+        let (mut tidied, mut next_tidy) = (0, Instant::now());
         while !stop.load(Ordering::Relaxed) {
             let more = self.catch_up();
             self.reclaim();
             let state = self.state();
-            if !more && state.behind.is_empty() && !stop.load(Ordering::Relaxed) {
-                drop(self.news.wait_timeout(state, HOUSEKEEPING).expect(NO_PANIC));
+            if more || !state.behind.is_empty() || stop.load(Ordering::Relaxed) {
+                continue;
+            }
+            let generation = state.generation;
+            drop(self.news.wait_timeout(state, HOUSEKEEPING).expect(NO_PANIC));
+            if generation != tidied && next_tidy <= Instant::now() {
+                (tidied, next_tidy) = (generation, Instant::now() + TIDY);
+                tidy();
             }
         }
     }
@@ -434,7 +445,7 @@ mod tests {
         let stop = AtomicBool::new(false);
         let (mut in_order, mut to_dead) = (true, 0);
         std::thread::scope(|scope| {
-            scope.spawn(|| director.keep_up(&stop));
+            scope.spawn(|| director.keep_up(&stop, || ()));
             let weigh = || {
                 for weight in 2..30 {
                     for id in &ids {

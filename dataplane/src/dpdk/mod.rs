@@ -7,6 +7,7 @@
 
 mod eal;
 mod error;
+mod heap;
 mod lcore;
 mod mbuf;
 mod mempool;
@@ -15,6 +16,7 @@ mod queue;
 
 pub use eal::{Eal, EalError, EalOptions, Memory, version};
 pub use error::DpdkError;
+pub use heap::give_back_free_memory;
 pub use lcore::{RegisteredThread, prefetch, tsc, tsc_hz};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError, ROOM};

@@ -63,8 +63,8 @@ pub struct Model {
     pub now_ms: u64,
     /// The table of a service in which nobody takes new flows.
     nobody: Arc<[u16]>,
-    /// How many services have each backend.
-    backend_uses: Arc<HashMap<IpAddr, usize>>,
+    /// How many services have each backend, in [parts](part_of_uses), so that a change copies but a small one.
+    backend_uses: Box<[Arc<HashMap<IpAddr, usize>>]>,
     /// Services of the same backends and weights have one table between them.
     tables: Arc<Tables>,
 }
@@ -173,7 +173,7 @@ impl Model {
             services: BTreeMap::new(),
             now_ms: 0,
             nobody,
-            backend_uses: Arc::default(),
+            backend_uses: (0..=u8::MAX).map(|_| Arc::default()).collect(),
             tables: Arc::default(),
         }
     }
@@ -536,7 +536,7 @@ impl Model {
 
     /// One service more (or less) has this backend.
     fn count_backend(&mut self, address: IpAddr, more: bool) {
-        let uses = Arc::make_mut(&mut self.backend_uses);
+        let uses = Arc::make_mut(&mut self.backend_uses[part_of_uses(address)]);
         let count = uses.entry(address).or_default();
         *count = if more { *count + 1 } else { *count - 1 };
         if *count == 0 {
@@ -587,7 +587,7 @@ impl Model {
         if self.is_own(id.vip) {
             return Err(ModelError::VipIsOwn(id.vip));
         }
-        if self.backend_uses.contains_key(&id.vip) {
+        if self.backend_uses[part_of_uses(id.vip)].contains_key(&id.vip) {
             return Err(ModelError::VipIsBackend(id.vip));
         }
         Ok(())
@@ -716,6 +716,14 @@ fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
     // A little longer than a flow may be silent: one that was heard of at the moment of the change has the whole of its time.
     let until_ms = now_ms + new.idle_ms + HAND_OVER_SLACK_MS;
     HandOver::begin(slots, &new.table, |backend| numbers[usize::from(backend)], now_ms, until_ms)
+}
+
+fn part_of_uses(address: IpAddr) -> usize {
+    let last = match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    usize::from(last)
 }
 
 fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {
