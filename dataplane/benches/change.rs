@@ -194,7 +194,7 @@ fn main() {
             let snapshot = director.snapshot();
             let backends = snapshot.model.services.values().map(|service| &service.backends[0]);
             snapshot.services.iter().all(|service| service.outage.is_none())
-                && backends.into_iter().all(|backend| backend.down == !down.is_empty())
+                && backends.into_iter().all(|backend| backend.down != down.is_empty())
         };
         while !settled(&director) {
             std::thread::sleep(Duration::from_millis(5));

@@ -3,6 +3,7 @@
 //! A table depends on nothing but the backends' addresses and weights. A farm of servers behind many VIPs, or many ports, has one
 //! table: it is built once, and is in the workers' caches once.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hashbrown::HashMap;
@@ -11,7 +12,10 @@ use crate::maglev::Candidate;
 
 /// Finds a table that somebody has.
 #[derive(Debug, Default)]
-pub(super) struct Tables(Mutex<HashMap<Box<[(std::net::IpAddr, u32)]>, Weak<[u16]>>>);
+pub(super) struct Tables(Mutex<ByPool>);
+
+/// Tables by the addresses and weights of backends.
+type ByPool = HashMap<Box<[(IpAddr, u32)]>, Weak<[u16]>>;
 
 /// After so many new ones, those that nobody has are looked for: their memory is not free before.
 const TIDY_EVERY: usize = 64;
@@ -40,7 +44,7 @@ impl Tables {
         self.lock().retain(|_, table| table.strong_count() > 0);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[(std::net::IpAddr, u32)]>, Weak<[u16]>>> {
+    fn lock(&self) -> MutexGuard<'_, ByPool> {
         self.0.lock().expect("no holder of this lock panics")
     }
 }
