@@ -61,21 +61,25 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         port.device.check().with_context(|| format!("Port {} does not open", port.name))?;
     }
     let mtus = interface_mtus(config)?;
+    let lcores = &config.director.workers;
+    let counters: Vec<Arc<WorkerCounters>> =
+        lcores.iter().map(|_| Arc::new(WorkerCounters::new(config.ports.len()))).collect();
+    let ids = TargetIds::new(counters.clone());
+    // Before DPDK pins this thread: tables are built on all cores.
+    let begin = Instant::now();
+    let model = config.full_model(&ids).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    info!("tables of {} are built, in {} ms", services(model.services.len()), begin.elapsed().as_millis());
     let (eal, mempool, hugepages) = start_dpdk(config, &mtus)?;
     let _folder = RuntimeFolder(eal.runtime_folder());
     let (ports, queues) = open_ports(config, &mtus, &eal, &mempool)?;
 
-    let lcores = &config.director.workers;
-    let counters: Vec<Arc<WorkerCounters>> =
-        lcores.iter().map(|_| Arc::new(WorkerCounters::new(ports.len()))).collect();
-    let ids = TargetIds::new(counters.clone());
-    let model = config.full_model(&ids).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let links = ports.iter().map(|port| PortLink { mac: port.mac(), mtu: port.mtu() }).collect();
     let director = Arc::new(Director::new(model, ids, counters, links));
     let neighbors = Arc::new(Mutex::new(Neighbors::default()));
 
     let stop = Arc::new(AtomicBool::new(false));
-    let mut threads = Threads { stop: stop.clone(), workers: Vec::new(), slow_path: None };
+    let mut threads =
+        Threads { stop: stop.clone(), workers: Vec::new(), slow_path: None, tables: None, director: director.clone() };
     let (mut punts, mut outgoing, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     let events = Arc::new(EventLog::default());
     let fragments = fragment::mesh(lcores.len());
@@ -111,9 +115,10 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let reporter = Reporter::new(events.clone(), samples);
     let packet_buffers = packet_buffers(&mempool);
     let slow_path = SlowPath::new(director.clone(), neighbors.clone(), mempool, punts, outgoing, control, reporter);
-    threads.slow_path = Some(start_slow_path(slow_path, config.director.slow_path_poll, stop)?);
+    threads.slow_path = Some(start_slow_path(slow_path, config.director.slow_path_poll, stop.clone())?);
 
     keep_off_workers(&allowed, lcores);
+    threads.tables = Some(start_tables(director.clone(), stop)?);
     let facts = Facts {
         director: director.clone(),
         neighbors,
@@ -344,6 +349,16 @@ fn start_slow_path(
     std::thread::Builder::new().name("shunt-slow".into()).spawn(body).context("The slow path cannot be started")
 }
 
+fn services(count: usize) -> String {
+    if count == 1 { "1 service".into() } else { format!("{count} services") }
+}
+
+/// Starts the thread that builds tables when the network changes, on the cores of the calling thread.
+fn start_tables(director: Arc<Director>, stop: Arc<AtomicBool>) -> anyhow::Result<JoinHandle<()>> {
+    let body = move || director.keep_up(&stop);
+    std::thread::Builder::new().name("shunt-tables".into()).spawn(body).context("The tables' thread cannot be started")
+}
+
 /// Lets this thread, and those that it will start, use all cores but the workers'.
 fn keep_off_workers(allowed: &CpuSet, workers: &[usize]) {
     let mut cores = *allowed;
@@ -391,17 +406,19 @@ fn port_facts(name: &str, ports: &Arc<[Port]>, number: usize) -> PortFacts {
     }
 }
 
-/// The threads that hold DPDK's queues and buffers; they must be gone before DPDK is.
+/// The threads that hold DPDK's queues and buffers, which must be gone before DPDK is; and the one that builds tables.
 struct Threads {
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     slow_path: Option<JoinHandle<()>>,
+    tables: Option<JoinHandle<()>>,
+    director: Arc<Director>,
 }
 
 impl Threads {
     /// Whether one of them has ended by itself, which it never should.
     fn lost(&self) -> bool {
-        self.workers.iter().chain(&self.slow_path).any(JoinHandle::is_finished)
+        self.workers.iter().chain(&self.slow_path).chain(&self.tables).any(JoinHandle::is_finished)
     }
 
     fn end(mut self) {
@@ -410,7 +427,8 @@ impl Threads {
 
     fn join(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.workers.drain(..).chain(self.slow_path.take()) {
+        self.director.wake();
+        for thread in self.workers.drain(..).chain(self.slow_path.take()).chain(self.tables.take()) {
             if thread.join().is_err() {
                 error!("a thread ended in a panic");
             }
@@ -438,7 +456,9 @@ fn wait(signals: &mut Signals, threads: &Threads) -> anyhow::Result<()> {
             }
         }
         if threads.lost() {
-            bail!("A worker or the slow path has ended by itself: stopping, rather than being half a director");
+            bail!(
+                "A worker, the slow path or the tables' thread has ended by itself: stopping, rather than being half a director"
+            );
         }
         std::thread::sleep(TICK);
     }

@@ -22,7 +22,8 @@
 //!
 //! State flows the other way: a request to the [`api`], or a MAC address that the slow path has found, changes the
 //! [`director`]'s state; the [`model`] of what the operator wants is compiled to an immutable snapshot; each worker
-//! takes it at the top of its next turn.
+//! takes it at the top of its next turn. When a backend fails, a snapshot says so at once, in which others [stand in](outage);
+//! the tables follow, from a thread of their own.
 //!
 //! Only [`dpdk`] knows DPDK. All else works on slices and on [`packet`]'s traits, and is tested in [plain memory](testing).
 
@@ -40,6 +41,7 @@ pub mod fragment;
 pub mod maglev;
 pub mod memory;
 pub mod model;
+pub mod outage;
 pub mod packet;
 pub mod parse;
 pub mod sample;

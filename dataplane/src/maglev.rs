@@ -2,7 +2,7 @@
 //!
 //! A table of M slots (M prime) is filled in turns (Eisenbud et al., "Maglev", NSDI 2016, §3.4): each backend
 //! prefers the slots in an order of its own and, when it has a turn, takes the first of them that is still free.
-//! Turns are handed out by [`SmoothWrr`], so that shares follow the weights.
+//! Turns are handed out by [`wrr`], so that shares follow the weights.
 //!
 //! Two directors with the same configuration, over releases, must build the same table. So a backend's order of
 //! preference comes from a keyed, fixed hash of its address: with `hash_key` as the key,
@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::wrr::SmoothWrr;
+use crate::wrr;
 
 /// M unless configured: a prime, about a hundred times the backends of a large service, 128 KiB a table.
 pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
@@ -26,8 +26,9 @@ pub const MAX_TABLE_SIZE: u32 = 1_048_573;
 /// The most backends that a service may have.
 pub const MAX_BACKENDS: usize = 10_000;
 
-/// Not taken by anybody yet.
-const FREE: u16 = u16::MAX;
+/// When so many slots are left, where they stand in a backend's order is calculated, instead of going along that order:
+/// the last of 65,537 slots are found after tens of thousands of steps.
+const FEW: usize = 256;
 
 /// A backend as the table sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +44,26 @@ pub struct Candidate {
 pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[u16]> {
     assert!(candidates.len() <= MAX_BACKENDS, "the model bounds a service's backends");
     debug_assert!(candidates.is_sorted_by(|a, b| a.address < b.address), "two directors must build the same table");
+    if candidates.iter().all(|candidate| candidate.weight == 0) {
+        return Box::default();
+    }
     let mut permutations: Vec<Permutation> =
         candidates.iter().map(|candidate| Permutation::new(key, size, candidate.address)).collect();
-    let mut turns = SmoothWrr::new(candidates.iter().map(|candidate| candidate.weight));
-    let mut slots = Vec::new();
-    let mut free = 0;
-    if candidates.iter().any(|candidate| candidate.weight > 0) {
-        slots.resize(size as usize, FREE);
-        free = size;
+    let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
+    let turns = wrr::period(&weights, size as usize);
+    let mut turns = turns.iter().cycle();
+    let mut turn = || *turns.next().expect("turns never end while somebody has a weight");
+    let mut slots = vec![0; size as usize];
+    let mut taken = Taken::new(size);
+    for _ in FEW..size as usize {
+        let turn = turn();
+        slots[permutations[usize::from(turn)].next_free(size, &mut taken) as usize] = turn;
     }
-    while free > 0 {
-        let turn = turns.next().expect("turns never end while somebody has a weight");
-        let slot = permutations[turn].next_free(size, &slots);
-        slots[slot as usize] = u16::try_from(turn).expect("bounded by MAX_BACKENDS");
-        free -= 1;
+    let mut free = taken.free();
+    let modulus = Modulus::new(size);
+    while !free.is_empty() {
+        let turn = turn();
+        slots[permutations[usize::from(turn)].nearest(modulus, &mut free) as usize] = turn;
     }
     slots.into()
 }
@@ -107,18 +114,95 @@ impl Permutation {
         Permutation { next: (hash.h1 % size) as u32, skip: (hash.h2 % (size - 1) + 1) as u32 }
     }
 
-    /// The next preferred slot that nobody has; there must be one.
-    fn next_free(&mut self, size: u32, slots: &[u16]) -> u32 {
+    /// The next preferred slot that nobody has, which is taken; there must be one.
+    fn next_free(&mut self, size: u32, taken: &mut Taken) -> u32 {
         loop {
             let slot = self.next;
-            self.next += self.skip;
-            if self.next >= size {
-                self.next -= size;
-            }
-            if slots[slot as usize] == FREE {
+            self.step(size);
+            if taken.take(slot) {
                 return slot;
             }
         }
+    }
+
+    /// The same of few that are free: slot s comes (s − next) / skip steps from now, modulo M.
+    #[expect(clippy::cast_possible_truncation, reason = "all are below M")]
+    fn nearest(&mut self, modulus: Modulus, free: &mut Vec<u32>) -> u32 {
+        let inverse = modulus.inverse(self.skip);
+        let steps = |slot: u32| modulus.product(slot + modulus.size as u32 - self.next, inverse);
+        let nearest = (0..free.len()).min_by_key(|&place| steps(free[place])).expect("some are free");
+        let slot = free.swap_remove(nearest);
+        self.next = slot;
+        self.step(modulus.size as u32);
+        slot
+    }
+
+    #[inline]
+    fn step(&mut self, size: u32) {
+        self.next += self.skip;
+        if self.next >= size {
+            self.next -= size;
+        }
+    }
+}
+
+/// Which slots somebody has, a bit each: few enough for the first cache.
+struct Taken {
+    size: u32,
+    words: Vec<u64>,
+}
+
+impl Taken {
+    fn new(size: u32) -> Self {
+        Taken { size, words: vec![0; (size as usize).div_ceil(64)] }
+    }
+
+    /// Takes a slot. Says whether it was free.
+    #[inline]
+    fn take(&mut self, slot: u32) -> bool {
+        let (word, bit) = (&mut self.words[slot as usize / 64], 1 << (slot % 64));
+        let free = *word & bit == 0;
+        *word |= bit;
+        free
+    }
+
+    fn free(&self) -> Vec<u32> {
+        (0..self.size).filter(|slot| self.words[*slot as usize / 64] >> (slot % 64) & 1 == 0).collect()
+    }
+}
+
+/// Arithmetic modulo M, a prime not above [`MAX_TABLE_SIZE`].
+#[derive(Clone, Copy)]
+struct Modulus {
+    size: u64,
+    /// 2^64 / M, rounded up: the quotient of a number below 2^64 / M is the upper half of a product, exactly.
+    reciprocal: u64,
+}
+
+impl Modulus {
+    fn new(size: u32) -> Self {
+        let size = u64::from(size);
+        Modulus { size, reciprocal: u64::MAX / size + 1 }
+    }
+
+    /// a · b mod M for a < 2 M, b < M: the product is below 2^41.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half of a product")]
+    fn product(self, a: u32, b: u32) -> u32 {
+        let product = u64::from(a) * u64::from(b);
+        let quotient = ((u128::from(product) * u128::from(self.reciprocal)) >> 64) as u64;
+        (product - quotient * self.size) as u32
+    }
+
+    /// The b with a · b = 1 mod M, by Euclid's algorithm; 0 < a < M.
+    fn inverse(self, a: u32) -> u32 {
+        let size = i64::try_from(self.size).expect("at most MAX_TABLE_SIZE");
+        let (mut high, mut low) = ((size, 0), (i64::from(a), 1));
+        while low.0 > 0 {
+            let quotient = high.0 / low.0;
+            (high, low) = (low, (high.0 - quotient * low.0, high.1 - quotient * low.1));
+        }
+        u32::try_from(high.1.rem_euclid(size)).expect("below M")
     }
 }
 
@@ -152,6 +236,36 @@ mod tests {
     const GOLDEN: [u16; 31] =
         [0, 0, 2, 1, 0, 0, 0, 2, 0, 1, 0, 0, 0, 2, 2, 2, 0, 2, 2, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1, 2, 2];
 
+    /// The same for whole tables, of all sizes and mixtures of weights, by their digests.
+    #[test]
+    fn golden_digests() {
+        for (size, backends, weights, digest) in DIGESTS {
+            let weights: Vec<u32> = (0..backends).map(|i| weights[i * i % weights.len()]).collect();
+            let table = build(&KEY, size, &candidates(&weights));
+            let mut hasher = SipHasher24::new_with_key(&KEY);
+            table.iter().for_each(|slot| hasher.write(&slot.to_le_bytes()));
+            assert_eq!(hasher.finish128().h1, digest, "M = {size}, {backends} backends of {weights:?}");
+        }
+    }
+    const DIGESTS: [(u32, usize, &[u32], u64); 16] = [
+        (31, 40, &[1], 0xe98d_987b_e9c8_11e4),
+        (1_021, 3, &[7, 65_535, 2], 0x7937_4b53_873c_b738),
+        (5_003, 200, &[0, 1, 2, 3], 0xa00f_74f8_dba6_7fb0),
+        (65_537, 1, &[5], 0x1245_dd30_dbcd_c79e),
+        (65_537, 2, &[1], 0x81d2_85d9_59b9_1145),
+        (65_537, 2, &[1, 65_535], 0xddbd_f8bb_ff43_a57c),
+        (65_537, 16, &[1, 2, 3, 4, 5], 0x934a_a90f_7a23_c485),
+        (65_537, 100, &[1], 0xa2bf_b8b9_c126_3124),
+        (65_537, 100, &[1, 2, 5, 10, 100], 0x9ed4_e055_11fa_75d2),
+        (65_537, 100, &[0, 3, 3, 0], 0xf9ae_75e9_3193_dd97),
+        (65_537, 1_000, &[1], 0xdaf5_d43f_7c40_828a),
+        (65_537, 1_000, &[1, 2, 5, 10, 100], 0x8fed_da33_9dc4_9d4a),
+        (65_537, 1_000, &[65_535, 65_534, 40_001, 1, 77, 9_973, 3, 512, 31_337, 6, 11], 0xa6a5_94f9_a59f_4d80),
+        (65_537, 10_000, &[1, 1, 2], 0x6187_ef57_cb82_9f9e),
+        (1_048_573, 500, &[10, 20, 30], 0x4bf0_69fc_d099_f453),
+        (1_048_573, 10_000, &[1], 0x3daa_6a1a_4015_0637),
+    ];
+
     #[test]
     fn shares_follow_the_weights() {
         let weights = [3, 1, 0, 4];
@@ -159,6 +273,21 @@ mod tests {
         for (&weight, count) in weights.iter().zip(counts) {
             let ideal = f64::from(DEFAULT_TABLE_SIZE) * f64::from(weight) / 8.0;
             assert!((f64::from(count) - ideal).abs() <= 1.0, "{count} slots for weight {weight}");
+        }
+    }
+
+    #[test]
+    fn arithmetic_modulo_m_is_exact() {
+        for size in [3, 31, DEFAULT_TABLE_SIZE, MAX_TABLE_SIZE] {
+            let modulus = Modulus::new(size);
+            let some = [1, 2, 3, 17, 256, 65_536, size / 2, size - 2, size - 1];
+            for a in some.into_iter().filter(|&a| (1..size).contains(&a)) {
+                assert_eq!(modulus.product(a, modulus.inverse(a)), 1, "{a} modulo {size}");
+                for b in [0, a - 1, size - 1] {
+                    let exact = (u64::from(size) + u64::from(a)) * u64::from(b) % u64::from(size);
+                    assert_eq!(u64::from(modulus.product(size + a, b)), exact, "{a} · {b} modulo {size}");
+                }
+            }
         }
     }
 

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use crate::counters::{Counter, TargetCounters};
-use crate::wrr::SmoothWrr;
+use crate::wrr;
 
 /// No backend, where a number of one is expected.
 pub const NOBODY: u16 = u16::MAX;
 
 /// The most turns that are written down; where the weights' period is longer, shares are right to one in so many.
-const MAX_TURNS: u32 = 65_537;
+const MAX_TURNS: usize = 65_537;
 
 /// How the backend of a new flow is found. Backends are numbered as in the service.
 #[derive(Debug, Clone)]
@@ -53,11 +53,7 @@ impl Schedule {
 
     /// Turns by smooth weighted round-robin: one whole period, if it is not too long.
     pub fn weighted_round_robin(weights: &[u32]) -> Schedule {
-        let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
-        let period: u64 = weights.iter().map(|&weight| u64::from(weight / divisor)).sum();
-        let turns = usize::try_from(period.min(u64::from(MAX_TURNS))).expect("bounded");
-        let sequence = SmoothWrr::new(weights.iter().map(|weight| weight / divisor)).take(turns);
-        Schedule::Turns(sequence.map(|turn| u16::try_from(turn).expect("bounded by MAX_BACKENDS")).collect())
+        Schedule::Turns(wrr::period(weights, MAX_TURNS).into())
     }
 
     /// The backend of a new flow, or [`NOBODY`]. `of_slot` is what its slot says, `counters` are those of the
@@ -99,10 +95,6 @@ fn fewest(weights: &[u32], weighted: bool, start: u64, load: impl Fn(usize) -> u
     best.map_or(NOBODY, |(_, _, number)| number as u16)
 }
 
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +127,7 @@ mod tests {
     #[test]
     fn long_periods_are_cut() {
         let Schedule::Turns(turns) = Schedule::weighted_round_robin(&[65_535, 65_534, 1]) else { panic!("no turns") };
-        assert_eq!(turns.len(), MAX_TURNS as usize);
+        assert_eq!(turns.len(), MAX_TURNS);
         let first = turns.iter().filter(|&&turn| turn == 0).count() as f64 / turns.len() as f64;
         assert!((first - 0.5).abs() < 0.001);
     }

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use crate::flow::{Flow, FlowHasher, Transport};
 use crate::maglev;
 use crate::model::Model;
+use crate::outage::Outage;
 use crate::parse::ETHERNET_HEADER;
 use crate::schedule::{Cursor, NOBODY, Schedule};
 use crate::vlan::Tags;
@@ -43,11 +44,12 @@ pub struct Snapshot {
 }
 
 /// A service on the fast path. Its backends are numbered from 0, [`NOBODY`] is none of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ServiceEntry {
     /// Slots of the Maglev table: who gets a new flow. All are [`NOBODY`] where nobody takes new flows.
     pub table: Arc<[u16]>,
-    /// During a hand-over: who had the slot before, and still serves.
+    /// During a hand-over: who had the slot before, and still serves. In an outage, there is one, too, so that flows are
+    /// looked at closely.
     pub before: Option<Arc<[u16]>>,
     /// Where the service's backends begin in [`Snapshot::targets`].
     pub first_target: usize,
@@ -65,6 +67,8 @@ pub struct ServiceEntry {
     pub schedule: Schedule,
     /// By worker; none where the schedule needs none.
     pub cursors: Arc<[Cursor]>,
+    /// Which of the backends in `table` and `before` have failed, until there are new ones.
+    pub outage: Option<Arc<Outage>>,
 }
 
 impl ServiceEntry {
@@ -87,13 +91,22 @@ impl ServiceEntry {
     /// Who has a slot.
     #[inline]
     pub fn now(&self, slot: usize) -> u16 {
-        self.table.get(slot).copied().unwrap_or(NOBODY)
+        match &self.outage {
+            None => self.table.get(slot).copied().unwrap_or(NOBODY),
+            Some(outage) => outage.now(&self.table, slot),
+        }
     }
 
     /// Who had a slot before.
     #[inline]
     pub fn before(&self, slot: usize) -> u16 {
-        self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(NOBODY)
+        let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(NOBODY);
+        self.outage.as_ref().map_or(before, |outage| outage.before(before))
+    }
+
+    /// Whether a backend may have a new flow: in an outage, whether it has not failed.
+    pub fn takes(&self, backend: u16) -> bool {
+        self.outage.as_ref().is_none_or(|outage| outage.takes(backend))
     }
 
     /// Whether a slot's `now` may not be all that counts.
@@ -263,7 +276,7 @@ pub enum Local {
 
 /// From destination address, port and protocol to a service. Of several that a port could belong to, the most specific
 /// has it: a single port before a range, a narrow range before a wide one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct VipMap {
     // Two of each, so that the IPv4 keys are one machine word.
     v4: HashMap<u64, u32>,
@@ -424,13 +437,13 @@ impl Publisher {
     /// Makes a snapshot current: workers take it at their next turn.
     pub fn publish(&mut self, snapshot: Snapshot) {
         self.retired.push(self.current.swap(Arc::new(snapshot)));
-        self.reclaim();
     }
 
-    /// Frees the snapshots that nobody uses any more. To be called now and then: a worker takes its time to let go.
-    pub fn reclaim(&mut self) {
+    /// The snapshots that nobody uses any more, for the caller to free: not under a lock, since that takes a while. To be
+    /// called now and then: a worker takes its time to let go.
+    pub fn reclaim(&mut self) -> Vec<Arc<Snapshot>> {
         // A count of one is ours, and nobody can take another reference to what is no longer current.
-        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect()
     }
 
     /// The current snapshot.

@@ -6,22 +6,37 @@
 //!
 //! Participants of equal weight take turns among themselves in their order, because whoever of them had fewer
 //! turns has more credit. So it is enough to compare one participant of each *distinct weight*, which makes a
-//! thousand backends of a few weights cheap, with the same sequence.
+//! thousand backends of a few weights cheap, with the same sequence. And where there are many weights, comparing is
+//! cheap: credit and order are one number, and processors take the largest of several of these at once.
+
+use std::collections::BTreeMap;
 
 /// An endless sequence of turns.
 #[derive(Debug, Clone)]
 pub struct SmoothWrr {
+    /// By class, the rank of its next member: its credit × `scale`, and a fraction of `scale` that is the larger, the earlier the
+    /// member stands in the order. So no two ranks are equal. These are whole numbers, far below 2^53: exact. (SSE2, which all
+    /// x86-64 have, has the larger of two f64, and not of two i64.) Filled up with ranks that nobody has.
+    ranks: Vec<[f64; LANES]>,
+    /// By class, what it gains in a turn: its weight × `scale`.
+    gains: Vec<[f64; LANES]>,
+    /// The members of each weight.
     classes: Vec<Class>,
+    /// By participant.
+    class_of: Vec<usize>,
+    /// A power of two above the number of participants.
+    scale: i64,
+    /// The sum of all weights.
     total: i64,
 }
 
+/// Ranks compared at once.
+const LANES: usize = 4;
+
 /// The participants of one weight.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Class {
-    weight: i64,
-    /// The credit of the member whose turn is next in this class.
-    credit: i64,
-    /// Participants, in their order.
+    /// In their order.
     members: Vec<usize>,
     /// Which member is next.
     next: usize,
@@ -30,53 +45,100 @@ struct Class {
 impl SmoothWrr {
     /// For participants 0, 1, … with these weights. Whoever has weight 0 gets no turn.
     pub fn new(weights: impl IntoIterator<Item = u32>) -> Self {
-        let mut classes: Vec<Class> = Vec::new();
-        let mut total = 0;
-        for (participant, weight) in weights.into_iter().enumerate().filter(|&(_, weight)| weight > 0) {
-            let weight = i64::from(weight);
-            total += weight;
-            match classes.iter_mut().find(|class| class.weight == weight) {
-                Some(class) => class.members.push(participant),
-                None => classes.push(Class { weight, credit: 0, members: vec![participant], next: 0 }),
+        let mut by_weight: BTreeMap<u32, Class> = BTreeMap::new();
+        let mut participants = 0;
+        for (participant, weight) in weights.into_iter().enumerate() {
+            participants = participant + 1;
+            if weight > 0 {
+                by_weight.entry(weight).or_default().members.push(participant);
             }
         }
-        SmoothWrr { classes, total }
+        let scale = i64::try_from(participants.next_power_of_two()).expect("participants are in memory");
+        let (mut class_of, mut total) = (vec![0; participants], 0);
+        let rows = by_weight.len().div_ceil(LANES);
+        let (mut ranks, mut gains) = (vec![[f64::NEG_INFINITY; LANES]; rows], vec![[0.0; LANES]; rows]);
+        for (place, (&weight, class)) in by_weight.iter().enumerate() {
+            class.members.iter().for_each(|&member| class_of[member] = place);
+            total += i64::from(weight) * i64::try_from(class.members.len()).expect("members are in memory");
+            ranks[place / LANES][place % LANES] = exact(order(class.members[0], scale));
+            gains[place / LANES][place % LANES] = exact(i64::from(weight) * scale);
+        }
+        SmoothWrr { ranks, gains, classes: by_weight.into_values().collect(), class_of, scale, total }
     }
 }
 
 impl Iterator for SmoothWrr {
     type Item = usize;
 
+    #[inline]
     fn next(&mut self) -> Option<usize> {
-        let mut best: Option<usize> = None;
-        for index in 0..self.classes.len() {
-            let class = &mut self.classes[index];
-            class.credit += class.weight;
-            let class = &self.classes[index];
-            let better = best.is_none_or(|best| {
-                let best = &self.classes[best];
-                class.credit > best.credit || class.credit == best.credit && class.head() < best.head()
-            });
-            if better {
-                best = Some(index);
+        if let [class] = &mut *self.classes {
+            return Some(class.take_turn().0);
+        }
+        let mut best = [f64::NEG_INFINITY; LANES];
+        for (ranks, gains) in self.ranks.iter_mut().zip(&self.gains) {
+            for lane in 0..LANES {
+                ranks[lane] += gains[lane];
+                best[lane] = if ranks[lane] > best[lane] { ranks[lane] } else { best[lane] };
             }
         }
-        let total = self.total;
-        let class = &mut self.classes[best?];
-        let turn = class.head();
-        class.next += 1;
-        if class.next == class.members.len() {
-            // Once round: every member of the class has paid.
-            class.next = 0;
-            class.credit -= total;
+        let best = best.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        if best == f64::NEG_INFINITY {
+            return None;
         }
+        #[expect(clippy::cast_possible_truncation, reason = "ranks are whole numbers below 2^53")]
+        let rank = best as i64;
+        let turn = usize::try_from(order_of(rank, self.scale)).expect("below the number of participants");
+        let place = self.class_of[turn];
+        let (_, next, round) = self.classes[place].take_turn();
+        // Once round: every member of the class has paid.
+        let paid = if round { self.total * self.scale } else { 0 };
+        let rank = rank - order(turn, self.scale) + order(next, self.scale) - paid;
+        self.ranks[place / LANES][place % LANES] = exact(rank);
         Some(turn)
     }
 }
 
+/// The turns of participants with these weights, written down: one whole period, after which all begins anew, or as many as
+/// are wanted at most. Nobody's, if nobody has a weight.
+pub fn period(weights: &[u32], most: usize) -> Vec<u16> {
+    let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
+    let period: u64 = weights.iter().map(|&weight| u64::from(weight / divisor)).sum();
+    let turns = usize::try_from(period).map_or(most, |period| period.min(most));
+    let sequence = SmoothWrr::new(weights.iter().map(|weight| weight / divisor)).take(turns);
+    sequence.map(|turn| u16::try_from(turn).expect("bounded by MAX_BACKENDS")).collect()
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// The part of a rank that stands for a participant's place in the order.
+fn order(participant: usize, scale: i64) -> i64 {
+    scale - 1 - i64::try_from(participant).expect("below scale")
+}
+
+/// And back.
+fn order_of(rank: i64, scale: i64) -> i64 {
+    scale - 1 - (rank & (scale - 1))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53 are exact")]
+fn exact(number: i64) -> f64 {
+    debug_assert!(number.abs() < 1 << 53, "nobody's credit is many times the sum of all weights");
+    number as f64
+}
+
 impl Class {
-    fn head(&self) -> usize {
-        self.members[self.next]
+    /// Who has the turn, who is next, and whether all have had theirs.
+    fn take_turn(&mut self) -> (usize, usize, bool) {
+        let turn = self.members[self.next];
+        self.next += 1;
+        let round = self.next == self.members.len();
+        if round {
+            self.next = 0;
+        }
+        (turn, self.members[self.next], round)
     }
 }
 
@@ -118,12 +180,32 @@ mod tests {
         assert_eq!(SmoothWrr::new([]).next(), None);
     }
 
+    #[test]
+    fn a_period_is_written_once() {
+        for (weights, most, turns) in [
+            (&[30, 0, 10, 10][..], 100, &[0, 2, 0, 3, 0][..]),
+            (&[30, 0, 10, 10], 3, &[0, 2, 0]),
+            (&[0, 0], 100, &[]),
+            (&[], 100, &[]),
+        ] {
+            assert_eq!(period(weights, most), turns, "{weights:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_sequence_is_that_of_the_definition(weights in prop::collection::vec(0u32..6, 1..12)) {
             prop_assume!(weights.iter().any(|&weight| weight > 0));
             let turns: Vec<usize> = SmoothWrr::new(weights.iter().copied()).take(200).collect();
             prop_assert_eq!(turns, plain(&weights, 200));
+        }
+
+        #[test]
+        fn a_period_comes_again_and_again(weights in prop::collection::vec(0u32..70, 1..9)) {
+            prop_assume!(weights.iter().any(|&weight| weight > 0));
+            let again = period(&weights, usize::MAX).into_iter().map(usize::from);
+            let again: Vec<usize> = again.collect::<Vec<_>>().into_iter().cycle().take(2_000).collect();
+            prop_assert_eq!(again, plain(&weights, 2_000));
         }
 
         #[test]

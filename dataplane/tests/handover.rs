@@ -16,8 +16,8 @@ use dataplane::bucket::TokenBucket;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::exceptions::{Exceptions, Room};
 use dataplane::fragment::Fragments;
-use dataplane::model::Model;
 use dataplane::model::compile::compile;
+use dataplane::model::{Model, Reachability};
 use dataplane::snapshot::Publisher;
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryIo;
@@ -41,6 +41,7 @@ enum Event {
     Drain { backend: u8, deadline_s: Option<u32> },
     Enable { backend: u8 },
     Down { backends: u8 },
+    Renew,
     Pass { seconds: u16 },
     Open { packets: u8 },
     Speak { flow: u16 },
@@ -61,6 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (backend(), prop::option::of(0u32..400)).prop_map(|(backend, deadline_s)| Drain { backend, deadline_s }),
         1 => backend().prop_map(|backend| Enable { backend }),
         1 => (0u8..64, 0u8..64).prop_map(|(a, b)| Down { backends: a & b }),
+        1 => Just(Renew),
         4 => (1u16..200).prop_map(|seconds| Pass { seconds }),
         6 => (1u8..4).prop_map(|packets| Open { packets }),
         6 => any::<u16>().prop_map(|flow| Speak { flow }),
@@ -114,6 +116,8 @@ struct World {
     now_ms: u64,
     generation: u64,
     known: BTreeMap<u8, Known>,
+    /// Who does not answer, as the network says; known to be down, or up, when the service was renewed.
+    unheard: HashSet<u8>,
     flows: Vec<Flow>,
 }
 
@@ -148,6 +152,7 @@ impl World {
             now_ms: 0,
             generation: 1,
             known: BTreeMap::new(),
+            unheard: HashSet::new(),
             flows: Vec::new(),
         }
     }
@@ -181,7 +186,6 @@ impl World {
 
     fn publish(&mut self) {
         self.generation += 1;
-        self.model.join(|_| true);
         let model = Arc::new(self.model.clone());
         self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT], self.generation));
         let homeless: HashSet<u8> = (0..6).filter(|&number| !self.serves(number)).collect();
@@ -196,9 +200,8 @@ impl World {
         while self.now_ms < until {
             self.now_ms = (self.now_ms + 500).min(until);
             self.model.now_ms = self.now_ms;
-            if self.model.next_deadline().is_some_and(|next| next <= self.now_ms) {
-                self.model.expire();
-                self.publish();
+            if self.model.due(self.now_ms).next().is_some() {
+                self.renew();
             }
             self.worker.set_clock(Clock::stopped_at(self.now_ms));
             self.worker.turn();
@@ -274,6 +277,32 @@ impl World {
         self.publish();
     }
 
+    fn down(&self) -> HashSet<IpAddr> {
+        self.unheard.iter().map(|&number| self.address(number)).collect()
+    }
+
+    /// The service has its new table, and whoever is up again takes part.
+    fn renew(&mut self) {
+        for (number, known) in &mut self.known {
+            known.down = self.unheard.contains(number);
+        }
+        let down = self.down();
+        self.change(|model| model.renew_all(&Reachability { down: &down, resolved: &|_| true }));
+    }
+
+    /// Nothing goes any more to those who have just failed; unless all have, and get packets nevertheless.
+    fn fail(&mut self) {
+        let (before, forced) = (self.known.clone(), self.forced());
+        for (number, known) in &mut self.known {
+            known.down |= self.unheard.contains(number);
+        }
+        if forced || self.forced() {
+            self.known = before;
+        }
+        let (id, down) = (self.wanted.service, self.down());
+        self.change(|model| model.mark_down(&id, &down));
+    }
+
     fn happen(&mut self, event: &Event) {
         let id = self.wanted.service;
         match *event {
@@ -281,6 +310,7 @@ impl World {
                 self.known.insert(number, Known { weight, draining: false, drained_at_ms: None, down: false });
                 let (spec, ids) = (backend(&self.address(number).to_string(), weight), self.ids.clone());
                 self.change(|model| model.add_backend(&id, &spec, &ids).unwrap());
+                self.renew();
             }
             Event::Remove { backend } if self.known.remove(&backend).is_some() => {
                 let address = self.address(backend);
@@ -306,13 +336,10 @@ impl World {
                 self.change(|model| model.enable_backend(&id, address).unwrap());
             }
             Event::Down { backends } => {
-                for (number, known) in &mut self.known {
-                    known.down = backends & 1 << number != 0;
-                }
-                let down: HashSet<IpAddr> =
-                    (0..6).filter(|number| backends & 1 << number != 0).map(|number| self.address(number)).collect();
-                self.change(|model| model.set_down(&down));
+                self.unheard = (0..6).filter(|number| backends & 1 << number != 0).collect();
+                self.fail();
             }
+            Event::Renew => self.renew(),
             Event::Pass { seconds } => self.pass(u64::from(seconds) * 1_000),
             Event::Open { packets } => {
                 let port = 1_024 + u16::try_from(self.flows.len()).unwrap();

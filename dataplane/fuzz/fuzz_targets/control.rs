@@ -148,15 +148,15 @@ fn check_table(service: &Service) {
 /// What the network tells the director.
 fn network(director: &Director, choices: &mut Choices<'_>) {
     let some = |choices: &mut Choices<'_>| -> Vec<IpAddr> { (0..choices.below(5)).map(|_| address(choices)).collect() };
-    match choices.below(3) {
-        0 => {
-            let known = some(choices).into_iter().map(|address| (address, Mac([2, 0, 0, 0, 0, choices.byte()])));
-            director.set_macs(known.collect());
-            director.join_resolved();
+    let macs: Vec<(IpAddr, Option<Mac>)> = match choices.below(2) {
+        0 => Vec::new(),
+        _ => {
+            let mac = |choices: &mut Choices<'_>| Some(Mac([2, 0, 0, 0, 0, choices.byte()])).filter(|mac| mac.0[5] > 9);
+            some(choices).into_iter().map(|address| (address, mac(choices))).collect()
         }
-        1 => director.set_down(&some(choices).into_iter().collect()),
-        _ => director.expire(),
-    }
+    };
+    director.hear(&macs, &some(choices).into_iter().collect());
+    while director.catch_up() {}
     director.reclaim();
 }
 

@@ -195,9 +195,8 @@ impl Config {
     /// The model of this configuration with its services.
     pub fn full_model(&self, ids: &std::sync::Arc<TargetIds>) -> Result<Model, Vec<ModelError>> {
         let mut model = self.model(self.director.maglev_table_size);
-        for service in &self.services {
-            model.add_service(service, ids)?;
-        }
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        model.add_services(&self.services, ids, threads)?;
         Ok(model)
     }
 

@@ -46,6 +46,8 @@ const LIVELY: u32 = 1;
 const SWEEP_MS: u64 = 16_000;
 /// Buckets swept in one turn of the worker, at most.
 const SWEEP_STEP: u64 = 256;
+/// So often, a schedule is asked for another backend in place of one that has failed.
+const MORE_PICKS: usize = 16;
 
 /// The longest idle timeout: ages are counted modulo 2,048 ticks, and a sweep must come by in time.
 pub const MAX_IDLE_MS: u64 = 2 * 60 * 60 * 1_000;
@@ -282,7 +284,12 @@ impl Context<'_> {
     fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> u16 {
         let service = self.asked.service;
         let of = |backend: usize| self.target_counters(backend);
-        let backend = service.schedule.new_flow(self.now(), service.cursors.get(self.worker), of);
+        let pick = || service.schedule.new_flow(self.now(), service.cursors.get(self.worker), of);
+        let mut backend = pick();
+        // In an outage, some of the turns are of backends that have failed.
+        if !service.takes(backend) {
+            backend = (0..MORE_PICKS).map(|_| pick()).find(|&next| service.takes(next)).unwrap_or_else(|| self.now());
+        }
         if backend == NOBODY {
             return NOBODY;
         }
@@ -474,6 +481,7 @@ fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::Arc;
 
     use ctl::request::ServiceAdd;
@@ -482,8 +490,8 @@ mod tests {
     use super::*;
     use crate::counters::TargetIds;
     use crate::flow::Transport;
-    use crate::model::Model;
     use crate::model::compile::compile;
+    use crate::model::{Model, Reachability};
     use crate::testing::model::{PORT, backend, backend_mac, model, service};
 
     const OLD: u16 = 0;
@@ -510,7 +518,7 @@ mod tests {
             let id = wanted.service;
             model.add_service(&wanted, &ids).unwrap();
             model.add_backend(&id, &backend("192.168.0.4", 1), &ids).unwrap();
-            model.join(|_| true);
+            model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
             model.drain_backend(&id, "192.168.0.3".parse().unwrap(), None).unwrap();
             let snapshot = snapshot(&model);
             let exceptions = Exceptions::new(Room { v4: room, v6: 3 }, 0);
@@ -575,7 +583,7 @@ mod tests {
         scene.ask(2, Segment::Data);
         scene.change(|model| {
             model.now_ms = 901_000;
-            model.expire();
+            model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
         });
         assert!(scene.snapshot.services[0].before.is_none());
         for seconds in (901..1_000).step_by(4) {
@@ -719,7 +727,7 @@ mod tests {
         }
         scene.change(|model| {
             model.now_ms = 901_000;
-            model.expire();
+            model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
         });
         for (pause_ms, steps) in [(1_000, 5), (20_000, 9), (50_000, 40), (33_333, 17), (16_001, 60)] {
             let mut now_ms = scene.exceptions.swept * SWEEP_MS / (scene.exceptions.v4.buckets() + 2) as u64 + pause_ms;
@@ -737,7 +745,7 @@ mod tests {
         let mut scene = Scene::new(64);
         scene.change(|model| {
             model.now_ms = 901_000;
-            model.expire();
+            model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
         });
         let asked = |scene: &Scene| scene.exceptions.may_concern(&scene.snapshot.services[0], 7);
         assert!(!asked(&scene));

@@ -7,29 +7,46 @@
 pub mod compile;
 mod error;
 pub mod handover;
+mod tables;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 use ctl::{FlowHash, MAX_WEIGHT, Mac, OnAllDown, Ports, Protocol, Scheduler, ServiceId, Tracking};
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use crate::counters::{ServicePlace, TargetId, TargetIds};
 use crate::exceptions::MAX_IDLE_MS;
 use crate::maglev::{self, Candidate};
+use crate::outage::Outage;
 use crate::schedule::{Cursor, NOBODY, Schedule};
 use crate::vlan::Tags;
 
 pub use error::ModelError;
 use handover::{HandOver, Slots};
+use tables::Tables;
 
 /// How much longer than the idle timeout a hand-over lasts.
 const HAND_OVER_SLACK_MS: u64 = 1_000;
 
 /// The most services.
 pub const MAX_SERVICES: usize = 16_384;
+
+/// So few addresses are looked for in each service's backends, and not the other way round.
+const FEW_ADDRESSES: usize = 16;
+
+/// What the network says of the backends.
+#[derive(Clone, Copy)]
+pub struct Reachability<'a> {
+    /// Who does not answer; the others do, or are not known not to.
+    pub down: &'a HashSet<IpAddr>,
+    /// Whose MAC address is known.
+    pub resolved: &'a dyn Fn(IpAddr) -> bool,
+}
 
 /// All that forwarding depends on, except what the network itself tells (MAC addresses).
 #[derive(Debug, Clone)]
@@ -46,6 +63,10 @@ pub struct Model {
     pub now_ms: u64,
     /// The table of a service in which nobody takes new flows.
     nobody: Arc<[u16]>,
+    /// How many services have each backend, in [parts](part_of_uses), so that a change copies but a small one.
+    backend_uses: Box<[Arc<HashMap<IpAddr, usize>>]>,
+    /// Services of the same backends and weights have one table between them.
+    tables: Arc<Tables>,
 }
 
 /// A network that the director is in: a port, or a VLAN of one.
@@ -89,6 +110,10 @@ pub struct Service {
     pub table: Arc<[u16]>,
     /// Who had its slots before.
     pub handover: Option<Arc<HandOver>>,
+    /// Who has failed since the table was built, and who stands in. Then the service waits to be [renewed](Model::renew).
+    pub outage: Option<Arc<Outage>>,
+    /// When a hand-over or a drain's deadline passes next, in ms.
+    deadline: Option<u64>,
     /// Whether all backends that should have flows are down, and get them nevertheless.
     forced: bool,
     /// Who gets a new flow.
@@ -141,7 +166,16 @@ impl Model {
     /// Without services.
     pub fn new(hash_key: [u8; 16], table_size: u32, networks: Vec<Network>) -> Self {
         let nobody = vec![NOBODY; table_size as usize].into();
-        Model { hash_key, table_size, networks: networks.into(), services: BTreeMap::new(), now_ms: 0, nobody }
+        Model {
+            hash_key,
+            table_size,
+            networks: networks.into(),
+            services: BTreeMap::new(),
+            now_ms: 0,
+            nobody,
+            backend_uses: (0..=u8::MAX).map(|_| Arc::default()).collect(),
+            tables: Arc::default(),
+        }
     }
 
     /// The service of this name.
@@ -151,6 +185,49 @@ impl Model {
 
     /// Adds a service. All that is wrong with it is said at once; then the model is as it was.
     pub fn add_service(&mut self, wanted: &ServiceAdd, ids: &Arc<TargetIds>) -> Result<(), Vec<ModelError>> {
+        let service = self.checked(wanted, ids)?;
+        self.count_backends(&service);
+        self.put(service);
+        Ok(())
+    }
+
+    /// Adds services, whose tables are built by so many threads. On an error, some have been added.
+    pub fn add_services(
+        &mut self,
+        wanted: &[ServiceAdd],
+        ids: &Arc<TargetIds>,
+        threads: usize,
+    ) -> Result<(), Vec<ModelError>> {
+        let mut added = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let service = self.checked(wanted, ids)?;
+            self.count_backends(&service);
+            let service = Arc::new(service);
+            self.services.insert(service.id, service.clone());
+            added.push(service);
+        }
+        let model = &*self;
+        let share = added.len().div_ceil(threads.max(1)).max(1);
+        let build = |services: &[Arc<Service>]| -> Vec<Service> {
+            services.iter().map(|service| model.finished(Service::clone(service), None)).collect()
+        };
+        let built: Vec<Service> = std::thread::scope(|scope| {
+            let builders: Vec<_> = added.chunks(share).map(|services| scope.spawn(move || build(services))).collect();
+            let join = |builder: std::thread::ScopedJoinHandle<'_, Vec<Service>>| {
+                builder.join().expect("building a table does not panic")
+            };
+            builders.into_iter().flat_map(join).collect()
+        });
+        self.services.extend(built.into_iter().map(|service| (service.id, Arc::new(service))));
+        Ok(())
+    }
+
+    fn count_backends(&mut self, service: &Service) {
+        service.backends.iter().for_each(|backend| self.count_backend(backend.address, true));
+    }
+
+    /// A service as wanted, without its table.
+    fn checked(&self, wanted: &ServiceAdd, ids: &Arc<TargetIds>) -> Result<Service, Vec<ModelError>> {
         let id = wanted.service;
         if self.services.contains_key(&id) {
             return Err(vec![ModelError::DuplicateService(id)]);
@@ -174,6 +251,8 @@ impl Model {
             backends: Vec::new(),
             table: self.nobody.clone(),
             handover: None,
+            outage: None,
+            deadline: None,
             forced: false,
             schedule: Schedule::Slot,
             cursors: (0..if decides_by_flow { ids.workers() } else { 0 }).map(|_| Cursor::default()).collect(),
@@ -184,16 +263,14 @@ impl Model {
                 errors.push(ModelError::InList { index, error: Box::new(error) });
             }
         }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        self.put(service);
-        Ok(())
+        if errors.is_empty() { Ok(service) } else { Err(errors) }
     }
 
     /// Removes a service with its backends.
     pub fn remove_service(&mut self, id: &ServiceId) -> Result<(), ModelError> {
-        self.services.remove(id).map(drop).ok_or(ModelError::NoSuchService(*id))
+        let service = self.services.remove(id).ok_or(ModelError::NoSuchService(*id))?;
+        service.backends.iter().for_each(|backend| self.count_backend(backend.address, false));
+        Ok(())
     }
 
     /// Adds a backend to a service.
@@ -207,6 +284,7 @@ impl Model {
         let place = self.insert_backend(&mut service, wanted, ids)?;
         // To a service that has nobody else, there is nothing to lose.
         service.backends[place].joined = wanted.mac.is_some() || service.backends.len() == 1;
+        self.count_backend(wanted.address, true);
         self.put(service);
         Ok(())
     }
@@ -239,6 +317,7 @@ impl Model {
         let mut service = Service::clone(self.service(id)?);
         let place = service.place(address)?;
         service.backends.remove(place);
+        self.count_backend(address, false);
         self.put(service);
         Ok(())
     }
@@ -268,59 +347,121 @@ impl Model {
         Ok(())
     }
 
-    /// Whether the backends that are down are others than these.
-    pub fn down_differs(&self, down: &HashSet<IpAddr>) -> bool {
-        self.services.values().any(|service| service.down_differs(down))
+    /// Has nothing go to those of a service's backends that have failed, from now on: a matter of microseconds. The table
+    /// stays, and others stand in; the service needs to be [renewed](Self::renew). Who is up again is left to that, too.
+    pub fn mark_down(&mut self, id: &ServiceId, down: &HashSet<IpAddr>) {
+        let Some(old) = self.services.get(id).filter(|service| service.fails(down)) else { return };
+        let mut service = Service::clone(old);
+        for backend in &mut service.backends {
+            backend.down |= backend.is_among(down);
+        }
+        // Where all serve because all are down, that is not for others to stand in.
+        if old.forced || service.is_forced() {
+            return;
+        }
+        let candidates = service.candidates();
+        if let Schedule::Fewest { .. } = service.schedule {
+            service.schedule = schedule(service.scheduler, &candidates);
+        }
+        let standing = service.backends.iter().zip(&candidates);
+        let standing = standing.map(|(backend, candidate)| (service.serves(backend), candidate.weight > 0));
+        service.outage = Some(Arc::new(Outage::new(standing)));
+        self.services.insert(*id, Arc::new(service));
     }
 
-    /// Says which backends are down; the others are up.
-    pub fn set_down(&mut self, down: &HashSet<IpAddr>) {
-        let changed = self.services.values().filter(|service| service.down_differs(down));
-        for service in changed.cloned().collect::<Vec<_>>() {
-            let mut service = Arc::unwrap_or_clone(service);
-            for backend in &mut service.backends {
-                backend.down = backend.is_among(down);
+    /// Has a service be as the network says: who is down and who is up, who takes part because its MAC address is known; and
+    /// ends the hand-overs and drains whose deadlines have passed. Says whether anything has changed.
+    pub fn renew(&mut self, id: &ServiceId, network: &Reachability<'_>) -> bool {
+        let Some(old) = self.services.get(id).filter(|service| service.is_behind(network, self.now_ms)) else {
+            return false;
+        };
+        let mut service = Service::clone(old);
+        for backend in &mut service.backends {
+            backend.down = backend.is_among(network.down);
+            backend.joined |= (network.resolved)(backend.address);
+            if matches!(backend.duty, Duty::Drain { until_ms: Some(until) } if until <= self.now_ms) {
+                backend.duty = Duty::Drained;
             }
-            self.put(service);
+        }
+        self.put(service);
+        true
+    }
+
+    /// All services as the network says.
+    pub fn renew_all(&mut self, network: &Reachability<'_>) {
+        for id in self.services.keys().copied().collect::<Vec<_>>() {
+            self.renew(&id, network);
         }
     }
 
-    /// When a hand-over or a drain's deadline passes next.
-    pub fn next_deadline(&self) -> Option<u64> {
-        self.services.values().filter_map(|service| service.next_deadline()).min()
-    }
-
-    /// Ends the hand-overs and drains whose deadlines have passed.
-    pub fn expire(&mut self) {
-        let now_ms = self.now_ms;
-        let due = self.services.values().filter(|service| service.next_deadline().is_some_and(|next| next <= now_ms));
-        for service in due.cloned().collect::<Vec<_>>() {
-            let mut service = Arc::unwrap_or_clone(service);
-            for backend in &mut service.backends {
-                if matches!(backend.duty, Duty::Drain { until_ms: Some(until) } if until <= now_ms) {
-                    backend.duty = Duty::Drained;
+    /// The services that are not the same in another model: changed, added or removed.
+    pub fn differences<'a>(&'a self, other: &'a Model) -> impl Iterator<Item = ServiceId> + 'a {
+        let (mut these, mut others) = (self.services.iter().peekable(), other.services.iter().peekable());
+        std::iter::from_fn(move || {
+            loop {
+                let order = match (these.peek(), others.peek()) {
+                    (Some((this, _)), Some((other, _))) => this.cmp(other),
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (None, None) => return None,
+                };
+                let (this, other) = match order {
+                    Ordering::Less => (these.next(), None),
+                    Ordering::Greater => (None, others.next()),
+                    Ordering::Equal => (these.next(), others.next()),
+                };
+                match (this, other) {
+                    (Some((_, this)), Some((_, other))) if Arc::ptr_eq(this, other) => {}
+                    (this, other) => return this.or(other).map(|(id, _)| *id),
                 }
             }
-            self.put(service);
+        })
+    }
+
+    /// Takes a service over from another model, as it is there, or is not.
+    pub fn take_service(&mut self, id: &ServiceId, from: &Model) {
+        let new = from.services.get(id).cloned();
+        let old = match new.clone() {
+            Some(service) => self.services.insert(*id, service),
+            None => self.services.remove(id),
+        };
+        let addresses = |service: &Option<Arc<Service>>| -> Vec<IpAddr> {
+            service.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect()
+        };
+        let (new, old) = (addresses(&new), addresses(&old));
+        if new != old {
+            new.into_iter().for_each(|address| self.count_backend(address, true));
+            old.into_iter().for_each(|address| self.count_backend(address, false));
         }
     }
 
-    /// Whether somebody waits for one of these addresses to be resolved.
-    pub fn awaits(&self, resolved: impl Fn(IpAddr) -> bool) -> bool {
-        self.services.values().flat_map(|service| &service.backends).any(|b| !b.joined && resolved(b.address))
+    /// Lets go of tables that no service has any more; to be called now and then.
+    pub fn forget_tables(&self) {
+        self.tables.forget();
     }
 
-    /// Has the backends that waited for their MAC addresses take part.
-    pub fn join(&mut self, resolved: impl Fn(IpAddr) -> bool) {
-        let waiting = |service: &&Arc<Service>| service.backends.iter().any(|b| !b.joined && resolved(b.address));
-        let services: Vec<Arc<Service>> = self.services.values().filter(waiting).cloned().collect();
-        for service in services {
-            let mut service = Arc::unwrap_or_clone(service);
-            for backend in service.backends.iter_mut().filter(|backend| resolved(backend.address)) {
-                backend.joined = true;
+    /// The table of a service where nobody takes new flows.
+    pub(crate) fn nobody(&self) -> &Arc<[u16]> {
+        &self.nobody
+    }
+
+    /// The services of which a hand-over or a drain's deadline has passed.
+    pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &ServiceId> {
+        let due = move |service: &Service| service.deadline.is_some_and(|deadline| deadline <= now_ms);
+        self.services.iter().filter(move |(_, service)| due(service)).map(|(id, _)| id)
+    }
+
+    /// The services that have one of these backends.
+    pub fn with_backends(&self, addresses: &HashSet<IpAddr>) -> impl Iterator<Item = &ServiceId> {
+        let has = |service: &Service| addresses.iter().any(|&address| service.place(address).is_ok());
+        let have = move |(_, service): &(&ServiceId, &Arc<Service>)| {
+            if addresses.len() < FEW_ADDRESSES {
+                has(service)
+            } else {
+                service.backends.iter().any(|backend| addresses.contains(&backend.address))
             }
-            self.put(service);
-        }
+        };
+        self.services.iter().filter(have).map(|(id, _)| id)
     }
 
     /// The network that an address lies in, the most specific one.
@@ -359,27 +500,48 @@ impl Model {
     }
 
     /// Puts a new or changed service in its place, with its table and what it hands over.
-    fn put(&mut self, mut service: Service) {
+    fn put(&mut self, service: Service) {
         let old = self.services.get(&service.id);
+        let service = self.finished(service, old);
+        self.services.insert(service.id, Arc::new(service));
+    }
+
+    /// A new or changed service with its table and what it hands over.
+    fn finished(&self, mut service: Service, old: Option<&Arc<Service>>) -> Service {
         service.forced = service.is_forced();
+        service.outage = None;
         let candidates = service.candidates();
-        (service.table, service.schedule) = match old.filter(|old| old.candidates() == candidates) {
+        let same = |old: &&Arc<Service>| old.outage.is_none() && old.candidates() == candidates;
+        (service.table, service.schedule) = match old.filter(same) {
             Some(old) => (old.table.clone(), old.schedule.clone()),
             None => (self.table(&candidates), schedule(service.scheduler, &candidates)),
         };
         service.handover = old.and_then(|old| hand_over(old, &service, self.now_ms)).map(Arc::new);
-        let slots = maglev::slot_counts(&service.table, service.backends.len());
-        for (backend, slots) in service.backends.iter_mut().zip(slots) {
-            backend.slots = slots;
+        service.deadline = service.next_deadline();
+        if old.is_none_or(|old| !Arc::ptr_eq(&old.table, &service.table)) {
+            let slots = maglev::slot_counts(&service.table, service.backends.len());
+            for (backend, slots) in service.backends.iter_mut().zip(slots) {
+                backend.slots = slots;
+            }
         }
-        self.services.insert(service.id, Arc::new(service));
+        service
     }
 
     fn table(&self, candidates: &[Candidate]) -> Arc<[u16]> {
         if candidates.iter().all(|candidate| candidate.weight == 0) {
             return self.nobody.clone();
         }
-        maglev::build(&self.hash_key, self.table_size, candidates).into()
+        self.tables.find_or(candidates, || maglev::build(&self.hash_key, self.table_size, candidates).into())
+    }
+
+    /// One service more (or less) has this backend.
+    fn count_backend(&mut self, address: IpAddr, more: bool) {
+        let uses = Arc::make_mut(&mut self.backend_uses[part_of_uses(address)]);
+        let count = uses.entry(address).or_default();
+        *count = if more { *count + 1 } else { *count - 1 };
+        if *count == 0 {
+            uses.remove(&address);
+        }
     }
 
     fn insert_backend(
@@ -425,7 +587,7 @@ impl Model {
         if self.is_own(id.vip) {
             return Err(ModelError::VipIsOwn(id.vip));
         }
-        if self.services.values().any(|service| service.place(id.vip).is_ok()) {
+        if self.backend_uses[part_of_uses(id.vip)].contains_key(&id.vip) {
             return Err(ModelError::VipIsBackend(id.vip));
         }
         Ok(())
@@ -492,8 +654,28 @@ impl Service {
         self.backends.iter().map(|backend| Candidate { address: backend.address, weight: weight(backend) }).collect()
     }
 
-    fn down_differs(&self, down: &HashSet<IpAddr>) -> bool {
-        self.backends.iter().any(|backend| backend.down != backend.is_among(down))
+    /// The backends that take part when their MAC addresses are known.
+    pub fn waiting(&self) -> impl Iterator<Item = IpAddr> {
+        self.backends.iter().filter(|backend| !backend.joined).map(|backend| backend.address)
+    }
+
+    /// Whether some of its backends have just failed.
+    pub fn fails(&self, down: &HashSet<IpAddr>) -> bool {
+        let fails = |backend: &Backend| !backend.down && backend.is_among(down);
+        if down.len() < FEW_ADDRESSES {
+            return down.iter().any(|&address| self.place(address).is_ok_and(|place| fails(&self.backends[place])));
+        }
+        self.backends.iter().any(fails)
+    }
+
+    /// Whether it is not as the network says, or a deadline has passed.
+    pub fn is_behind(&self, network: &Reachability<'_>, now_ms: u64) -> bool {
+        let is_behind = |backend: &Backend| {
+            backend.down != backend.is_among(network.down) || !backend.joined && (network.resolved)(backend.address)
+        };
+        self.outage.is_some()
+            || self.deadline.is_some_and(|deadline| deadline <= now_ms)
+            || self.backends.iter().any(is_behind)
     }
 
     fn next_deadline(&self) -> Option<u64> {
@@ -514,20 +696,34 @@ impl Service {
 
 /// What a changed service hands over: slots that have moved away from backends that serve.
 fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
-    if old.handover.is_none() && Arc::ptr_eq(&old.table, &new.table) {
+    if old.handover.is_none() && old.outage.is_none() && Arc::ptr_eq(&old.table, &new.table) {
         return None;
     }
-    // By its counters' place: one that was removed and came back is somebody new.
+    // By its counters' place: one that was removed and came back is somebody new. So is one that was down: its flows are gone.
     let number = |backend: &Backend| {
-        let same = |now: &usize| Arc::ptr_eq(&new.backends[*now].target, &backend.target);
+        let same = |now: &usize| Arc::ptr_eq(&new.backends[*now].target, &backend.target) && old.serves(backend);
         let serving = new.place(backend.address).ok().filter(same).filter(|&now| new.serves(&new.backends[now]));
         serving.map_or(NOBODY, |now| u16::try_from(now).expect("bounded by MAX_BACKENDS"))
     };
     let numbers: Vec<u16> = old.backends.iter().map(number).collect();
-    let slots = Slots { now: &old.table, handover: old.handover.as_deref() };
+    let stood_in: Option<Vec<u16>> = old.outage.as_ref().map(|outage| {
+        // Most slots' owners have not failed.
+        let owner =
+            |(slot, &named): (usize, &u16)| if outage.takes(named) { named } else { outage.now(&old.table, slot) };
+        old.table.iter().enumerate().map(owner).collect()
+    });
+    let slots = Slots { now: stood_in.as_deref().unwrap_or(&old.table), handover: old.handover.as_deref() };
     // A little longer than a flow may be silent: one that was heard of at the moment of the change has the whole of its time.
     let until_ms = now_ms + new.idle_ms + HAND_OVER_SLACK_MS;
     HandOver::begin(slots, &new.table, |backend| numbers[usize::from(backend)], now_ms, until_ms)
+}
+
+fn part_of_uses(address: IpAddr) -> usize {
+    let last = match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    usize::from(last)
 }
 
 fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {
@@ -621,8 +817,7 @@ mod tests {
         other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &ids()).unwrap();
         let id = service("192.168.0.101:80", &[]).service;
         other.add_backend(&id, &backend("192.168.0.3", 1), &ids()).unwrap();
-        assert!(other.awaits(|_| true));
-        other.join(|_| true);
+        other.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
         assert_eq!(one.services[&id].table, other.services[&id].table);
     }
 

@@ -37,7 +37,7 @@ use report::Reporter;
 /// Frames taken from one worker before the next has its turn.
 const FRAMES_PER_TURN: usize = 64;
 
-/// How often links are looked at, and old snapshots freed.
+/// How often links are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// What the slow path needs of the ports besides their queues.
@@ -173,10 +173,6 @@ impl<S: FrameSource> SlowPath<S> {
             self.neighbors().sync(&snapshot, now);
             self.listen(&snapshot);
             self.announcer.sync(&snapshot, now);
-            // A new backend may be one that is known from another service, or known to be dead.
-            self.director.join_resolved();
-            let down = self.neighbors().down();
-            self.director.set_down(&down);
         }
         let mut busy = self.take_frames(&snapshot, now);
         let mut frames = self.neighbors().poll(&snapshot, now);
@@ -187,9 +183,6 @@ impl<S: FrameSource> SlowPath<S> {
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
             self.report(&snapshot, now);
-            drop(snapshot); // or it would be kept for another round
-            self.director.expire();
-            self.director.reclaim();
         }
         busy
     }
@@ -266,9 +259,7 @@ impl<S: FrameSource> SlowPath<S> {
         };
         self.reporter.news(news, snapshot, now);
         if let Some((macs, down)) = changed {
-            self.director.set_macs(macs);
-            self.director.join_resolved();
-            self.director.set_down(&down);
+            self.director.hear(&macs, &down);
         }
     }
 

@@ -7,15 +7,17 @@
 //! again soon, not before a hold-down is over, so that two stations that quarrel about an address do not make
 //! every flow flap.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctl::Mac;
 use ctl::answer::NeighborState;
+use ctl::{Mac, ServiceId};
 use hashbrown::HashMap;
 
 use super::{Frame, Learned, arp, ndp};
+use crate::model::{Backend, Model};
 use crate::snapshot::Snapshot;
 
 /// How long a confirmation is good for: less than the aging time of any switch's table (usually 300 s), so that
@@ -31,6 +33,9 @@ const UNICAST_PROBES: u32 = 3;
 const BROADCAST_PROBES: u32 = 3;
 /// After a change of the MAC address, another one is believed no sooner.
 const HOLD_DOWN: Duration = Duration::from_secs(5);
+
+/// Of so many changed backends, each is looked for in all services; of more, all services are gone through.
+const MANY_CHANGED: usize = 100;
 
 /// How good somebody's word about a MAC address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +86,10 @@ pub struct Neighbors {
     table: BTreeMap<IpAddr, Neighbor>,
     /// When the first of them is due; `None`: unknown, look at all.
     next_due: Option<Instant>,
-    /// Whether a MAC address has changed, or somebody was given up, since it was last asked.
-    dirty: bool,
+    /// Whose MAC address has changed, or who was given up, since it was last asked.
+    changed: BTreeSet<IpAddr>,
+    /// The model that the backends were last taken over from.
+    seen: Option<Arc<Model>>,
     /// What has happened since it was last asked: not more than a few for each backend, by the times above.
     news: Vec<News>,
     /// By port, whether its link is up.
@@ -102,38 +109,61 @@ impl Neighbors {
 
     /// Takes over from a new snapshot which backends there are.
     pub fn sync(&mut self, snapshot: &Snapshot, now: Instant) {
-        let mut wanted: BTreeMap<IpAddr, (usize, Option<Mac>)> = BTreeMap::new();
-        for backend in snapshot.model.services.values().flat_map(|service| &service.backends) {
-            // Pinned in one service and not in another: it needs to be resolved.
-            let entry = wanted.entry(backend.address).or_insert((backend.network, backend.pinned));
-            if backend.pinned.is_none() {
-                entry.1 = None;
+        let model = &snapshot.model;
+        let changed = self.seen.as_ref().map(|seen| changed_backends(seen, model));
+        self.seen = Some(model.clone());
+        match changed.filter(|changed| changed.len() <= MANY_CHANGED) {
+            Some(changed) => {
+                for address in changed {
+                    let services = model.services.values();
+                    let uses = services.filter_map(|service| Some(&service.backends[service.place(address).ok()?]));
+                    self.want(address, wanted(uses), now);
+                }
             }
-        }
-        let before = self.table.len();
-        self.table.retain(|address, _| wanted.contains_key(address));
-        self.dirty |= self.table.len() < before;
-        for (address, (network, pinned)) in wanted {
-            match self.table.get_mut(&address) {
-                Some(known)
-                    if (known.state == NeighborState::Permanent) == pinned.is_some() && known.network == network =>
+            None => {
+                let mut uses: BTreeMap<IpAddr, Vec<&Backend>> = BTreeMap::new();
+                for backend in model.services.values().flat_map(|service| &service.backends) {
+                    uses.entry(backend.address).or_default().push(backend);
+                }
+                for gone in
+                    self.table.keys().filter(|address| !uses.contains_key(*address)).copied().collect::<Vec<_>>()
                 {
-                    known.mac = pinned.or(known.mac);
+                    self.want(gone, None, now);
                 }
-                // No longer pinned: used on, until whoever answers says otherwise.
-                Some(known) if known.state == NeighborState::Permanent && known.network == network => {
-                    known.state = NeighborState::Probe;
-                    known.probes = UNICAST_PROBES;
-                    known.due = now;
-                    self.dirty = true;
-                }
-                _ => {
-                    self.table.insert(address, Neighbor::new(network, pinned, now));
-                    self.dirty = true;
+                for (address, uses) in uses {
+                    self.want(address, wanted(uses.into_iter()), now);
                 }
             }
         }
         self.next_due = None;
+    }
+
+    /// Takes over that a backend is reached by this network, with a pinned MAC address or not; or is none any more.
+    fn want(&mut self, address: IpAddr, wanted: Option<(usize, Option<Mac>)>, now: Instant) {
+        let Some((network, pinned)) = wanted else {
+            if self.table.remove(&address).is_some() {
+                self.changed.insert(address);
+            }
+            return;
+        };
+        match self.table.get_mut(&address) {
+            Some(known)
+                if (known.state == NeighborState::Permanent) == pinned.is_some() && known.network == network =>
+            {
+                known.mac = pinned.or(known.mac);
+            }
+            // No longer pinned: used on, until whoever answers says otherwise.
+            Some(known) if known.state == NeighborState::Permanent && known.network == network => {
+                known.state = NeighborState::Probe;
+                known.probes = UNICAST_PROBES;
+                known.due = now;
+                self.changed.insert(address);
+            }
+            _ => {
+                self.table.insert(address, Neighbor::new(network, pinned, now));
+                self.changed.insert(address);
+            }
+        }
     }
 
     /// Takes note of somebody's MAC address, if it is a backend's and comes from where the backend is.
@@ -153,7 +183,7 @@ impl Neighbors {
                     neighbor.changes += 1;
                     neighbor.changed = Some(now);
                     neighbor.take(mac, now);
-                    self.dirty = true;
+                    self.changed.insert(address);
                 }
             },
             None => {
@@ -162,7 +192,7 @@ impl Neighbors {
                 if let Some(neighbor) = self.table.get_mut(&address) {
                     neighbor.take(mac, now);
                 }
-                self.dirty = true;
+                self.changed.insert(address);
                 if ended {
                     self.ask_again(network, address.is_ipv4(), now);
                 }
@@ -217,7 +247,7 @@ impl Neighbors {
             neighbor.give_up_or_go_on(now);
             if neighbor.state == NeighborState::Failed && state != NeighborState::Failed {
                 self.news.push(News { address, network: neighbor.network, before, now: None });
-                self.dirty = true;
+                self.changed.insert(address);
             }
             frames.extend(probe(snapshot, address, neighbor));
         }
@@ -238,10 +268,12 @@ impl Neighbors {
         found.min_by_key(|address| address.is_ipv4() != family_of.is_ipv4())
     }
 
-    /// All MAC addresses that were found, if any has changed, or somebody was given up, since the last call.
-    pub fn take_changed_macs(&mut self) -> Option<HashMap<IpAddr, Mac>> {
-        std::mem::take(&mut self.dirty)
-            .then(|| self.table.iter().filter_map(|(&address, neighbor)| Some((address, neighbor.mac?))).collect())
+    /// The MAC addresses that have changed since the last call, and those of backends that were given up: none; `None` if
+    /// there was nothing of the kind.
+    pub fn take_changed_macs(&mut self) -> Option<Vec<(IpAddr, Option<Mac>)>> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let macs = changed.map(|address| (address, self.table.get(&address).and_then(|neighbor| neighbor.mac)));
+        Some(macs.collect()).filter(|macs: &Vec<_>| !macs.is_empty())
     }
 
     /// Who is down: was given up, while others of its network answer.
@@ -299,6 +331,30 @@ impl Neighbor {
     }
 }
 
+/// How a backend is reached, by those services that have it: pinned in one and not in another, it needs to be resolved.
+fn wanted<'a>(mut uses: impl Iterator<Item = &'a Backend>) -> Option<(usize, Option<Mac>)> {
+    let first = uses.next()?;
+    let pinned = first.pinned.filter(|_| uses.all(|backend| backend.pinned.is_some()));
+    Some((first.network, pinned))
+}
+
+/// The backends that a service has in one model and not, or with another MAC address, in the other.
+fn changed_backends(old: &Model, new: &Model) -> BTreeSet<IpAddr> {
+    let mut changed = BTreeSet::new();
+    let reached = |model: &Model, id: &ServiceId| -> Vec<(IpAddr, usize, Option<Mac>)> {
+        let backends = model.services.get(id).into_iter().flat_map(|service| &service.backends);
+        backends.map(|backend| (backend.address, backend.network, backend.pinned)).collect()
+    };
+    for id in old.differences(new) {
+        let (before, now) = (reached(old, &id), reached(new, &id));
+        if before != now {
+            let (before, now): (HashSet<_>, HashSet<_>) = (before.into_iter().collect(), now.into_iter().collect());
+            changed.extend(before.symmetric_difference(&now).map(|(address, ..)| *address));
+        }
+    }
+    changed
+}
+
 /// Asks for a neighbor, from our own address in its network, never from a VIP.
 fn probe(snapshot: &Snapshot, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
     let network = &snapshot.networks[neighbor.network];
@@ -317,7 +373,6 @@ mod tests {
     use ctl::request::{BackendEdit, MacChange};
 
     use super::*;
-    use crate::model::Model;
     use crate::testing::model::{PORT_MAC, backend, ids, model, service, snapshot};
 
     const OLD: Mac = Mac([2, 0, 0, 0, 0, 3]);
@@ -425,7 +480,7 @@ mod tests {
         story.neighbors.take_changed_macs();
         story.hear(OLD, Evidence::Answer);
         assert_eq!(story.state(), (NeighborState::Reachable, Some(OLD)));
-        assert_eq!(story.neighbors.take_changed_macs().unwrap()[&address()], OLD);
+        assert_eq!(story.neighbors.take_changed_macs(), Some(vec![(address(), Some(OLD))]));
         assert_eq!(story.neighbors.take_changed_macs(), None);
         story.hear(OLD, Evidence::Answer);
         assert_eq!(story.neighbors.take_changed_macs(), None);
@@ -551,6 +606,6 @@ mod tests {
         story.neighbors.take_changed_macs();
         story.neighbors.sync(&snapshot(model()), story.now);
         assert_eq!(story.neighbors.table.len(), 0);
-        assert_eq!(story.neighbors.take_changed_macs(), Some(HashMap::new()));
+        assert_eq!(story.neighbors.take_changed_macs(), Some(vec![(address(), None)]));
     }
 }

@@ -1,6 +1,7 @@
 //! A director in miniature: workers on list queues, with services of every kind, changed while they forward. And the books
 //! on every frame: each has exactly one fate, and whoever gets it gets it as it was.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use crate::counters::{PortCounters, TargetIds, WorkerCounters};
 use crate::exceptions::{Exceptions, Room};
 use crate::exit::{DropReason, PuntReason};
 use crate::fragment;
-use crate::model::Model;
 use crate::model::compile::compile;
+use crate::model::{Model, Reachability};
 use crate::packet::{FrameSource, Packet};
 use crate::sample::Sample;
 use crate::slow::{View, process};
@@ -91,6 +92,8 @@ pub struct Scene<S: FrameSource> {
     seats: Vec<Seat<S::Packet>>,
     ids: Arc<TargetIds>,
     model: Model,
+    /// The backends that do not answer.
+    down: HashSet<IpAddr>,
     publisher: Publisher,
     snapshot: Arc<Snapshot>,
     now_ms: u64,
@@ -184,6 +187,7 @@ impl<S: FrameSource> Scene<S> {
             snapshot: publisher.current(),
             publisher,
             model,
+            down: HashSet::new(),
             now_ms: 0,
             added: 0,
             received: HashMap::new(),
@@ -262,8 +266,8 @@ impl<S: FrameSource> Scene<S> {
         for seat in &mut self.seats {
             seat.worker.set_clock(Clock::stopped_at(self.now_ms));
         }
-        if self.model.next_deadline().is_some_and(|next| next <= self.now_ms) {
-            self.model.expire();
+        if self.model.due(self.now_ms).next().is_some() {
+            self.model.renew_all(&Reachability { down: &self.down, resolved: &|_| false });
             self.publish();
         }
         self.settle();
@@ -297,12 +301,17 @@ impl<S: FrameSource> Scene<S> {
                 model.add_backend(id, &backend(&place.to_string(), u32::from(number >> 4)), &self.ids)
             }
             8 => {
-                let down = (0..7).filter(|bit| number & 1 << bit != 0).map(address).collect();
-                model.set_down(&down);
+                let down: HashSet<IpAddr> = (0..7).filter(|bit| number & 1 << bit != 0).map(address).collect();
+                // At first, nothing goes there any more; the tables may follow later.
+                model.services.keys().copied().collect::<Vec<_>>().iter().for_each(|id| model.mark_down(id, &down));
+                if number & 0x80 == 0 {
+                    model.renew_all(&Reachability { down: &down, resolved: &|_| false });
+                }
+                self.down = down;
                 Ok(())
             }
             9 => {
-                model.join(|address| resolve(address).is_some());
+                model.renew_all(&Reachability { down: &self.down, resolved: &|address| resolve(address).is_some() });
                 Ok(())
             }
             10 if number & 1 == 0 => model.remove_service(id),
@@ -327,7 +336,7 @@ impl<S: FrameSource> Scene<S> {
         let generation = self.snapshot.generation + 1;
         self.publisher.publish(compile(Arc::new(self.model.clone()), resolve, &PORTS, generation));
         self.snapshot = self.publisher.current();
-        self.publisher.reclaim();
+        drop(self.publisher.reclaim());
     }
 
     /// Has the workers do all that there is to do, and checks the books.

@@ -8,6 +8,7 @@ mod bytes;
 mod changes;
 mod control;
 mod events;
+mod failure;
 mod fragments;
 mod handover;
 mod http;

@@ -1,0 +1,88 @@
+//! A server of hundreds of services fails.
+
+use std::net::IpAddr;
+
+use ctl::answer::{Answer, NeighborState};
+use ctl::request::{BackendSpec, Request, ServiceAdd};
+use dataplane::testing::frame::eth;
+
+use crate::lab::{Lab, Topology, VIP, wait_for};
+use crate::wire::send;
+
+const SERVICES: u16 = 300;
+const FIRST_PORT: u16 = 1_000;
+const FAILS: &str = "192.168.0.3";
+const STAYS: &str = "192.168.0.4";
+
+/// The packets and the shares that a backend has of these services.
+fn of_backend(lab: &Lab, address: &str) -> (u64, Vec<f64>) {
+    let Answer::Services(services) = lab.ask(Request::ServiceList) else { panic!("no services") };
+    let address: IpAddr = address.parse().unwrap();
+    let ours = services.iter().filter(|service| service.id.port.single().is_some_and(|port| port >= FIRST_PORT));
+    let backends = ours.flat_map(|service| &service.backends).filter(|backend| backend.address == address);
+    let (packets, shares): (Vec<u64>, Vec<f64>) = backends.map(|backend| (backend.packets, backend.share)).unzip();
+    assert_eq!(shares.len(), usize::from(SERVICES));
+    (packets.iter().sum(), shares)
+}
+
+#[test]
+fn a_server_of_many_services_that_fails_gets_nothing_and_the_others_take_its_place() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    for number in 0..SERVICES {
+        let spec =
+            |address: &str, weight| BackendSpec { address: address.parse().unwrap(), port: None, weight, mac: None };
+        // Weights of its own, so that each has a table of its own.
+        let backends = vec![spec(FAILS, 500 + u32::from(number)), spec(STAYS, 499)];
+        let service = format!("{VIP}:{}", FIRST_PORT + number).parse().unwrap();
+        lab.ask(Request::ServiceAdd(ServiceAdd::new(service, backends)));
+    }
+    let (director, client) = (lab.mac("director"), lab.mac("client"));
+    let mut source = 20_000;
+    let mut flows_to_all = |lab: &Lab| {
+        source += 1;
+        let to = |port| eth().from(client).to(director).ipv4("192.168.0.10", VIP).tcp(source, FIRST_PORT + port).syn();
+        send(lab, "client", (0..SERVICES).map(to).collect());
+    };
+    let forwarded = |lab: &Lab| of_backend(lab, FAILS).0 + of_backend(lab, STAYS).0;
+    flows_to_all(&lab);
+    wait_for("all of the first flows are forwarded", || forwarded(&lab) == u64::from(SERVICES));
+    assert!(of_backend(&lab, FAILS).0 > 0, "it has its share");
+
+    let generation = lab.status().generation;
+    lab.on("rs1", &["ip", "link", "set", "lan0", "down"]);
+    let failed = |lab: &Lab| {
+        let neighbors = lab.neighbors();
+        neighbors.iter().any(|n| n.address.to_string() == FAILS && n.state == NeighborState::Failed)
+    };
+    // Confirmed for 20 s, asked for 6 s: longer than what is waited for otherwise.
+    let begin = std::time::Instant::now();
+    while !failed(&lab) {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(60), "it is not given up");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // 50 ms are promised.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(lab.workers().iter().all(|worker| worker.generation > generation), "the workers know");
+
+    // Whether the tables have followed or not: it gets nothing more, and nothing is lost.
+    let (before, others_before) = (of_backend(&lab, FAILS).0, of_backend(&lab, STAYS).0);
+    for round in 1..=5 {
+        flows_to_all(&lab);
+        let expected = others_before + round * u64::from(SERVICES);
+        wait_for("the other one has all flows", || of_backend(&lab, STAYS).0 == expected);
+    }
+    assert_eq!(of_backend(&lab, FAILS).0, before);
+    let printed = lab.on("client", &["arping", "-c", "3", "-w", "5", "-I", "lan0", VIP]);
+    assert!(printed.contains("Received 3 response(s)"), "ARP is answered meanwhile: {printed}");
+
+    wait_for("the tables follow", || of_backend(&lab, FAILS).1.iter().all(|share| *share == 0.0));
+    // It comes back, and has its share again.
+    lab.on("rs1", &["ip", "link", "set", "lan0", "up"]);
+    wait_for("it is back in all tables", || of_backend(&lab, FAILS).1.iter().all(|share| *share > 0.4));
+    assert_eq!(of_backend(&lab, FAILS).0, before, "nobody asked since");
+    for _ in 0..3 {
+        flows_to_all(&lab);
+    }
+    wait_for("it has flows again", || of_backend(&lab, FAILS).0 > before);
+}
