@@ -394,19 +394,15 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             bytes += wire_len as u64;
             // Each arm knows the IP version of its flow, and the compiler with it.
             let choice = if !packet.is_plain() {
-                None
+                self.rare_choice(packet, door, place, aside)
             } else if let Some(flow) = parse::plain_v4(frame, wire_len, ours) {
                 way.len = wire_len;
-                self.choice::<{ parse::PLAIN_V4 }>(flow, frame, remembering, aside)
+                self.choice::<{ parse::PLAIN_V4 }>(flow, frame, remembering, place, aside)
             } else if let Some(flow) = parse::plain_v6(frame, wire_len, ours) {
                 way.len = wire_len;
-                self.choice::<{ parse::PLAIN_V6 }>(flow, frame, remembering, aside)
+                self.choice::<{ parse::PLAIN_V6 }>(flow, frame, remembering, place, aside)
             } else {
-                None
-            };
-            let choice = match choice {
-                None => self.rare_choice(packet, door, place, aside),
-                choice => choice,
+                self.rare_choice(packet, door, place, aside)
             };
             if let Some(choice) = choice {
                 way.service = Some(choice.service);
@@ -480,18 +476,22 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         sent.bytes.add(bytes);
     }
 
-    /// Where the backend of a flow stands; has it fetched. `None` where no service takes the flow, whose transport header begins
-    /// at `L4`.
+    /// Where the backend of a plain frame's flow stands; has it fetched. `None` where no service takes the flow. The transport header
+    /// begins at `L4`.
     #[inline(always)]
     fn choice<const L4: usize>(
         &mut self,
         flow: Flow,
         frame: &[u8],
         remembering: bool,
+        place: usize,
         aside: &mut Aside<'w>,
     ) -> Option<Choice<'w>> {
         let snapshot = self.snapshot;
-        let service = snapshot.service(flow, &mut aside.last)?;
+        let Some(service) = snapshot.service(flow, &mut aside.last) else {
+            aside.exits[place] = stranger(flow, snapshot);
+            return None;
+        };
         if remembering || !service.simple {
             let segment = parse::segment(flow.transport().protocol, frame.get(L4..).unwrap_or_default());
             return Some(self.watched_choice(&flow, segment, service, aside));
@@ -526,7 +526,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         Choice { service, backend: &ASK }
     }
 
-    /// The same for a frame that is not plain, or that no service takes.
+    /// The same for a frame that is not plain.
     #[cold]
     fn rare_choice(
         &mut self,
@@ -754,8 +754,13 @@ fn rewrite_with_care<P: Packet>(packet: &mut P, target: &Target) -> Result<(), E
     vlan::rewrite(packet, &received, &target.macs, target.tags).map_err(of)
 }
 
+/// What becomes of a plain frame that no service takes.
+#[inline(never)]
+fn stranger(flow: Flow, snapshot: &Snapshot) -> Exit {
+    not_for_a_service(&Headers { flow, payload: Payload::Ports(Segment::Data) }, snapshot)
+}
+
 /// What becomes of a packet that no service takes.
-#[cold]
 fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
     let local = |address| snapshot.vips.local(address);
     match (local(headers.flow.destination()), headers.payload) {
