@@ -111,10 +111,18 @@ pub struct TargetCounters {
 
 /// What one worker dropped of a service's packets.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct ServiceCounters {
     /// Frames, by reason; they are among their port's, too.
     pub drops: [Counter; DropReason::COUNT],
 }
+
+/// What a CPU fetches, and takes from others, at once: two cache lines.
+const LINES: usize = 128;
+
+const _: () = assert!(align_of::<WorkerCounters>() == LINES && align_of::<PortCounters>() == LINES);
+const _: () = assert!(align_of::<ServiceCounters>() == LINES);
+const _: () = assert!(LINES.is_multiple_of(size_of::<TargetCounters>()), "no line holds part of a target's counters");
 
 impl WorkerCounters {
     /// All zero, for this many ports.
@@ -358,6 +366,26 @@ impl Drop for ServicePlace {
 mod tests {
     use super::*;
 
+    /// The memory that a worker writes to, as ranges of pairs of cache lines.
+    fn lines(worker: &WorkerCounters) -> Vec<std::ops::Range<usize>> {
+        fn range<T>(values: &[T]) -> std::ops::Range<usize> {
+            let start = values.as_ptr() as usize;
+            start / LINES..(start + size_of_val(values)).div_ceil(LINES)
+        }
+        vec![range(std::slice::from_ref(worker)), range(&worker.ports), range(&worker.targets), range(&worker.services)]
+    }
+
+    #[test]
+    fn no_two_workers_write_to_one_cache_line() {
+        let workers: Vec<WorkerCounters> = (0..4).map(|_| WorkerCounters::new(2)).collect();
+        for (number, worker) in workers.iter().enumerate() {
+            for other in workers[number + 1..].iter().flat_map(lines) {
+                let shared = lines(worker).into_iter().find(|own| own.start < other.end && other.start < own.end);
+                assert_eq!(shared, None, "worker {number} has lines of {other:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_place_that_comes_back_counts_from_zero() {
         let worker = Arc::new(WorkerCounters::new(1));
@@ -415,11 +443,5 @@ mod tests {
         assert_eq!((second.place(), second.drops()), (place, vec![]));
         count(&second, 0, DropReason::Loop, 2);
         assert_eq!(second.drops(), [(DropReason::Loop, 2)]);
-    }
-
-    #[test]
-    fn workers_share_no_cache_line() {
-        assert_eq!(align_of::<WorkerCounters>() % 128, 0);
-        assert_eq!(size_of::<PortCounters>() % 128, 0);
     }
 }
