@@ -197,7 +197,7 @@ pub(crate) enum PortCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
-    /// All workers: core, load, packets.
+    /// All workers: core, load, packets, and how long frames were with them.
     List,
 }
 

@@ -20,6 +20,7 @@ use dataplane::api::Facts;
 use dataplane::api::server::Server;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
+use dataplane::latency::Recent;
 use dataplane::maglev::DEFAULT_TABLE_SIZE;
 use dataplane::model::Model;
 use dataplane::testing::model::{PORT, network};
@@ -51,6 +52,7 @@ fn model(ids: &Arc<TargetIds>) -> Model {
 
 fn facts(director: Arc<Director>) -> Facts {
     Facts {
+        recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
         director,
         neighbors: Arc::new(Mutex::default()),
         events: Arc::default(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use crate::exit::{DropReason, PuntReason};
+use crate::latency::LatencyCounters;
 use crate::model::MAX_SERVICES;
 
 /// The most pairs of service and backend, over all services.
@@ -67,6 +68,8 @@ pub struct WorkerCounters {
     pub exceptions: Counter,
     /// Flows that should have been remembered, but there was no room.
     pub exceptions_full: Counter,
+    /// How long frames were with it, in samples.
+    pub latency: Box<LatencyCounters>,
     /// By port.
     pub ports: Box<[PortCounters]>,
     /// By pair of service and backend, see [`TargetId`].
@@ -140,6 +143,7 @@ impl WorkerCounters {
             generation: Counter::default(),
             exceptions: Counter::default(),
             exceptions_full: Counter::default(),
+            latency: Box::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
             targets: (0..targets).map(|_| TargetCounters::default()).collect(),
             services: (0..services).map(|_| ServiceCounters::default()).collect(),

@@ -23,6 +23,7 @@ use dataplane::dpdk::{
 use dataplane::events::{EventLog, Kind};
 use dataplane::exceptions::Exceptions;
 use dataplane::fragment;
+use dataplane::latency::Recent;
 use dataplane::memory;
 use dataplane::sample::SAMPLES;
 use dataplane::slow::neighbor::Neighbors;
@@ -119,10 +120,12 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
 
     keep_off_workers(&allowed, lcores);
     threads.tables = Some(start_tables(director.clone(), stop)?);
+    let recent_latency = Arc::new(Recent::new(director.workers(), started));
     let facts = Facts {
         director: director.clone(),
         neighbors,
         events,
+        recent_latency: recent_latency.clone(),
         ports: (0..ports.len()).map(|number| port_facts(&config.ports[number].name, &ports, number)).collect(),
         lcores: lcores.clone(),
         started,
@@ -134,7 +137,7 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     };
     let socket = server.run(Arc::new(facts)).context("The control socket's thread cannot be started")?;
     info!(socket = %config.director.socket.display(), "the control socket is served");
-    let outcome = wait(&mut signals, &threads);
+    let outcome = wait(&mut signals, &threads, &recent_latency);
     drop(socket);
     threads.end();
     info!("stopped");
@@ -442,8 +445,8 @@ impl Drop for Threads {
     }
 }
 
-/// Returns when the daemon is to end.
-fn wait(signals: &mut Signals, threads: &Threads) -> anyhow::Result<()> {
+/// Returns when the daemon is to end. Until then, it keeps count of the time for what is recent.
+fn wait(signals: &mut Signals, threads: &Threads, recent_latency: &Recent) -> anyhow::Result<()> {
     loop {
         for signal in signals.pending() {
             match signal {
@@ -460,6 +463,7 @@ fn wait(signals: &mut Signals, threads: &Threads) -> anyhow::Result<()> {
                 "A worker, the slow path or the tables' thread has ended by itself: stopping, rather than being half a director"
             );
         }
+        recent_latency.tick(Instant::now());
         std::thread::sleep(TICK);
     }
 }

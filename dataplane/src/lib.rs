@@ -38,6 +38,7 @@ pub mod exceptions;
 pub mod exit;
 pub mod flow;
 pub mod fragment;
+pub mod latency;
 pub mod maglev;
 pub mod memory;
 pub mod model;

@@ -17,6 +17,7 @@ use crate::exceptions::{Asked, Exceptions};
 use crate::exit::{DropReason, Exit, PuntReason};
 use crate::flow::Flow;
 use crate::fragment::{Fragments, Verdict};
+use crate::latency::Sampler;
 use crate::maglev;
 use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
@@ -129,6 +130,7 @@ pub struct Worker<Io: PacketIo> {
     echo: TokenBucket,
     too_big: TokenBucket,
     clock: Clock,
+    latency: Sampler,
     /// TSC at the end of the last turn.
     last_turn: u64,
 }
@@ -156,6 +158,12 @@ impl Clock {
     #[inline]
     fn ms(self, cycles: u64) -> u64 {
         ((u128::from(cycles) * u128::from(self.ms_in_cycle)) >> 64) as u64 + self.ahead_ms
+    }
+
+    /// How long so many cycles are.
+    #[inline]
+    pub(crate) fn ns(self, cycles: u64) -> u64 {
+        ((u128::from(cycles) * u128::from(self.ms_in_cycle)).saturating_mul(1_000_000) >> 64) as u64
     }
 }
 
@@ -204,6 +212,7 @@ impl<Io: PacketIo> Worker<Io> {
             echo,
             too_big,
             clock,
+            latency: Sampler::new(last_turn),
             last_turn,
         }
     }
@@ -240,6 +249,7 @@ impl<Io: PacketIo> Worker<Io> {
         };
         let mut burst = Burst::new();
         for port in 0..lane.ports.len() {
+            self.latency.receive(counters);
             lane.ports[port].io.rx_burst(&mut burst);
             if burst.is_empty() {
                 continue;
@@ -249,6 +259,7 @@ impl<Io: PacketIo> Worker<Io> {
             received.rx_packets.add(burst.len() as u64);
             received.rx_bytes.add(lane.forward(port, &mut burst));
             lane.flush();
+            self.latency.sent(self.clock, counters);
         }
         if !lane.fragments.is_idle() {
             busy |= lane.waiting_fragments();

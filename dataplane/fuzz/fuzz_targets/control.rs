@@ -17,6 +17,7 @@ use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
 use dataplane::events::EventLog;
 use dataplane::flow::{Flow, Transport};
+use dataplane::latency::Recent;
 use dataplane::model::{Duty, Model, Service};
 use dataplane::schedule::NOBODY;
 use dataplane::slow::neighbor::Neighbors;
@@ -67,6 +68,7 @@ fn facts() -> Facts {
         director: Arc::new(Director::new(model, ids, workers, vec![PORT])),
         neighbors: Arc::new(Mutex::new(Neighbors::default())),
         events: Arc::new(EventLog::default()),
+        recent_latency: Arc::new(Recent::new(&[COUNTERS.clone()], Instant::now())),
         ports: vec![port],
         lcores: vec![1],
         started: Instant::now(),

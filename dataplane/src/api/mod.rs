@@ -19,6 +19,7 @@ use ctl::request::Request;
 
 use crate::director::Director;
 use crate::events::EventLog;
+use crate::latency::Recent;
 use crate::slow::neighbor::Neighbors;
 
 /// All that answers are made of.
@@ -29,6 +30,8 @@ pub struct Facts {
     pub neighbors: Arc<Mutex<Neighbors>>,
     /// What has happened.
     pub events: Arc<EventLog>,
+    /// How long frames were with the workers lately.
+    pub recent_latency: Arc<Recent>,
     /// The ports, in the order of the configuration.
     pub ports: Vec<PortFacts>,
     /// The workers' cores.

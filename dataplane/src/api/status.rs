@@ -1,12 +1,13 @@
 //! The director and its workers at a glance.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ctl::answer::{self, BackendState, Count};
+use ctl::answer::{self, BackendState, Count, Latency, LatencyBucket, LatencySamples, Percentiles};
 
 use super::{Facts, services};
 use crate::counters::{PortCounters, WorkerCounters};
 use crate::exit::DropReason;
+use crate::latency::Histogram;
 use crate::model::Service;
 
 /// More of a kind are summed up: a status is to be read.
@@ -96,9 +97,10 @@ fn extend_bounded(warnings: &mut Vec<String>, mut more: Vec<String>) {
 }
 
 pub(super) fn workers(facts: &Facts) -> Vec<answer::Worker> {
-    let workers = facts.director.workers().iter().zip(&facts.lcores).enumerate();
+    let (recently, recent) = facts.recent_latency.histograms(Instant::now());
+    let workers = facts.director.workers().iter().zip(&facts.lcores).zip(recent).enumerate();
     workers
-        .map(|(id, (worker, &lcore))| answer::Worker {
+        .map(|(id, ((worker, &lcore), recent))| answer::Worker {
             id,
             lcore,
             turns: worker.turns.read(),
@@ -112,6 +114,24 @@ pub(super) fn workers(facts: &Facts) -> Vec<answer::Worker> {
             room_for_flows: facts.room_for_flows as u64,
             unremembered_packets: worker.exceptions_full.read(),
             generation: worker.generation.read(),
+            latency: Some(Latency {
+                recent: latency(recently, &recent),
+                since_start: latency(facts.started.elapsed(), &Histogram::of(&worker.latency)),
+            }),
         })
         .collect()
+}
+
+fn latency(over: Duration, of: &Histogram) -> LatencySamples {
+    let percentiles = || {
+        let [p50_ns, p99_ns, p999_ns, max_ns] = [500, 990, 999, 1_000].map(|share| of.per_mille(share));
+        Some(Percentiles { p50_ns: p50_ns?, p99_ns: p99_ns?, p999_ns: p999_ns?, max_ns: max_ns? })
+    };
+    LatencySamples {
+        seconds: over.as_secs(),
+        samples: of.samples(),
+        sum_ns: of.sum_ns(),
+        percentiles: percentiles(),
+        buckets: of.cumulative().map(|(up_to_ns, samples)| LatencyBucket { up_to_ns, samples }).collect(),
+    }
 }

@@ -89,6 +89,37 @@ fn a_client_that_hangs_disturbs_nobody() {
 }
 
 #[test]
+fn workers_tell_how_long_frames_were_with_them() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let latency = |lab: &Lab| lab.workers()[0].latency.clone().expect("this daemon tells");
+    let before = lab.workers()[0].forwarded_packets;
+    lab.requests(VIP, 1_000);
+    let forwarded = lab.workers()[0].forwarded_packets - before;
+    let told = latency(&lab);
+    for of in [&told.recent, &told.since_start] {
+        // Of one burst in 32; the number of samples varies as bursts do.
+        assert!(of.samples >= forwarded / 32 / 3 && of.samples <= forwarded / 5, "{} of {forwarded}", of.samples);
+        let percentiles = of.percentiles.expect("there are samples");
+        let [p50, p99, p999, max] = [percentiles.p50_ns, percentiles.p99_ns, percentiles.p999_ns, percentiles.max_ns];
+        assert!(p50 <= p99 && p99 <= p999 && p999 <= max, "{percentiles:?}");
+        // A worker that shares its core may be put off for some time; half of the frames are not.
+        assert!(p50 >= 100 && p50 < 10_000_000 && max < 10_000_000_000, "{percentiles:?}");
+        assert!(of.sum_ns >= of.samples * 100 && of.sum_ns <= of.samples * max, "{of:?}");
+        assert_eq!(of.buckets.last().expect("buckets").samples, of.samples);
+    }
+    assert!(told.recent.seconds <= 70);
+    let output = shuntctl(&lab, &["worker", "list"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.contains("the last ")).expect("what was lately");
+    assert!(line.starts_with("worker 0") && !line.ends_with('-'), "{text}");
+    // Pings and ARP are the slow path's, and no samples.
+    let samples = latency(&lab).since_start.samples;
+    lab.on("client", &["ping", "-c", "200", "-i", "0.002", "-w", "10", "-q", VIP]);
+    assert_eq!(latency(&lab).since_start.samples, samples);
+}
+
+#[test]
 fn a_crowd_is_turned_away_and_let_in_again() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
