@@ -6,16 +6,16 @@ import subprocess
 from threads import RunError, environment
 
 
-def find(root, dev):
+def find(root, dev, bench="flows"):
     """The bench's executable, as cargo has built it."""
-    command = ["cargo", "build", "--locked", "--quiet", "--package", "dataplane", "--bench", "flows"]
+    command = ["cargo", "build", "--locked", "--quiet", "--package", "dataplane", "--bench", bench]
     command += [] if dev else ["--release"]
     said = subprocess.run(
         command + ["--message-format=json"], cwd=root, capture_output=True, text=True, check=False
     ).stdout
     for line in said.splitlines():
         message = json.loads(line)
-        if message.get("target", {}).get("name") == "flows" and message.get("executable"):
+        if message.get("target", {}).get("name") == bench and message.get("executable"):
             return message["executable"]
     raise RunError(f"The generator's bench is not built by: {' '.join(command)}")
 

@@ -83,6 +83,9 @@ class Shuntd:
         except OSError:
             return None
 
+    def pid(self):
+        return self._process.pid
+
     def workers(self):
         """What each worker has counted."""
         with socket.socket(socket.AF_UNIX) as connection:

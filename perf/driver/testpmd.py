@@ -83,6 +83,10 @@ class Testpmd:
         self._await("testpmd> ", 0, 60)
         return int(self._await(r"TSC frequency is ~(\d+) KHz", 0, 1)[1]) * 1000
 
+    def start(self):
+        """Forwards until it is ended."""
+        self._say("start")
+
     def forward(self, seconds):
         """Forwards for so long. Returns the packets of that time and what the forwarding thread used for them."""
         thread = until(lambda: Thread.named(self._process.pid, "rte-worker-1"), 5, "testpmd's forwarding thread")
