@@ -124,7 +124,7 @@ pub struct ServiceCounters {
 const LINES: usize = 128;
 
 const _: () = assert!(align_of::<WorkerCounters>() == LINES && align_of::<PortCounters>() == LINES);
-const _: () = assert!(align_of::<ServiceCounters>() == LINES);
+const _: () = assert!(align_of::<ServiceCounters>() == LINES && align_of::<LatencyCounters>() == LINES);
 const _: () = assert!(LINES.is_multiple_of(size_of::<TargetCounters>()), "no line holds part of a target's counters");
 
 impl WorkerCounters {
@@ -376,7 +376,9 @@ mod tests {
             let start = values.as_ptr() as usize;
             start / LINES..(start + size_of_val(values)).div_ceil(LINES)
         }
-        vec![range(std::slice::from_ref(worker)), range(&worker.ports), range(&worker.targets), range(&worker.services)]
+        let latency = range(std::slice::from_ref(&*worker.latency));
+        let own = range(std::slice::from_ref(worker));
+        vec![own, latency, range(&worker.ports), range(&worker.targets), range(&worker.services)]
     }
 
     #[test]

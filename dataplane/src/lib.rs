@@ -12,7 +12,8 @@
 //!    flow by flow. Of most flows, nothing is remembered, and nothing is looked up.
 //! 5. [`worker`]: the backend's and the port's MAC address are written over the frame's first 12 bytes, and, where one of
 //!    the networks has VLAN [tags](vlan), these; nothing else;
-//!    the frame is [counted](counters) and goes into the transmit burst of the port that the backend is behind.
+//!    the frame is [counted](counters) and goes into the transmit burst of the port that the backend is behind. Of one burst in
+//!    some, the time from receiving to sending is [taken](latency).
 //!
 //! What is not for a service (ARP, neighbor discovery, ping) crosses a ring to the [`slow`] path, on a core of its own,
 //! which answers, and which keeps the backends' MAC addresses fresh.
