@@ -15,7 +15,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ctl::{Mac, ServiceId};
@@ -56,6 +56,8 @@ struct State {
     down: HashSet<IpAddr>,
     /// The services that are not as the network says.
     behind: BTreeSet<ServiceId>,
+    /// The last of them that was renewed.
+    last_renewed: Option<ServiceId>,
     publisher: Publisher,
     generation: u64,
 }
@@ -70,6 +72,7 @@ impl Director {
             macs: HashMap::new(),
             down: HashSet::new(),
             behind: BTreeSet::new(),
+            last_renewed: None,
             publisher: Publisher::new(first),
             generation: 1,
         };
@@ -153,13 +156,13 @@ impl Director {
 
     /// Has [`Self::keep_up`] look whether it is to stop.
     pub fn wake(&self) {
-        // Whoever is about to wait has the lock, and has looked before.
-        let _state = self.state();
+        // Whoever is about to wait has the lock, and has looked before. After a panic of another thread, this one is to end, too.
+        let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.news.notify_all();
     }
 
-    /// Renews services that are not as the network says, those first whose tables name somebody who has failed; and those
-    /// whose hand-over or drain has ended. Publishes what is there after a while. Says whether there is more to do.
+    /// Renews services that are not as the network says, those first whose tables name somebody who has failed, and then each in
+    /// its turn; and those whose hand-over or drain has ended. Publishes what is there after a while. Says whether there is more to do.
     pub fn catch_up(&self) -> bool {
         let _turn = self.renewing.lock().expect(NO_PANIC);
         let now_ms = self.now_ms();
@@ -167,10 +170,12 @@ impl Director {
             let mut state = self.state();
             let model = state.model.clone();
             state.behind.extend(model.due(now_ms));
-            let services = std::mem::take(&mut state.behind);
+            let mut services: Vec<ServiceId> = std::mem::take(&mut state.behind).into_iter().collect();
             if services.is_empty() {
                 return false;
             }
+            let is_outage = |id: &ServiceId| model.services.get(id).is_some_and(|service| service.outage.is_some());
+            services.sort_by_key(|id| (!is_outage(id), Some(*id) <= state.last_renewed));
             let waiting = services.iter().filter_map(|id| model.services.get(id)).flat_map(|s| s.waiting());
             let resolved: HashSet<IpAddr> = waiting.filter(|address| state.macs.contains_key(address)).collect();
             (model, services, state.down.clone(), resolved)
@@ -179,13 +184,15 @@ impl Director {
         model.now_ms = now_ms;
         let network = Reachability { down: &down, resolved: &|address| resolved.contains(&address) };
         let begin = Instant::now();
-        let mut services = services.into_iter();
+        let (mut services, mut last_renewed) = (services.into_iter(), None);
         while begin.elapsed() < BATCH
             && let Some(service) = services.next()
         {
             model.renew(&service, &network);
+            last_renewed = Some(service);
         }
         let mut state = self.state();
+        state.last_renewed = last_renewed;
         state.behind.extend(services);
         let Merged { model, outdated } = state.merged(&base, model);
         state.note_behind(&outdated);
