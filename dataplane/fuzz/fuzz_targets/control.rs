@@ -100,6 +100,8 @@ fn carry_out(facts: &Facts, line: &[u8]) {
     }
     let written = serde_json::to_vec(&Envelope { version: ctl::VERSION, outcome }).expect("answers can be written");
     let _: Envelope = serde_json::from_slice(&written).expect("shuntctl understands it");
+    // A change may name backends that have failed; others stand in for these, until its tables follow.
+    while facts.director.catch_up() {}
     check(&facts.director.snapshot());
 }
 
