@@ -150,7 +150,14 @@ impl Arguments {
         let backends = (0..self.all_backends()).map(|number| {
             let mut mac = MAC_OF_BACKEND;
             mac.0[4..].copy_from_slice(&number.to_be_bytes());
-            let weight = u32::from(number < self.backends);
+            // Of several services, no two have the same weights: they would share one table.
+            let weight = match number {
+                number if number >= self.backends => 0,
+                _ if self.services == 1 => 1,
+                0 => 100 + u32::from(service % 32),
+                1 => 100 + u32::from(service / 32),
+                _ => 100,
+            };
             BackendSpec { address: self.backend(number), port: None, weight, mac: Some(mac) }
         });
         let mut wanted = ServiceAdd::new(self.service(service), backends.collect());

@@ -33,9 +33,11 @@ fn snapshot(services: u32, tracking: Tracking) -> Snapshot {
     let mut model: Model = model();
     model.table_size = maglev::DEFAULT_TABLE_SIZE;
     let backends: Vec<String> = (10..26).map(|last| format!("192.168.0.{last}")).collect();
-    let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();
     let ids = TargetIds::new(vec![]);
     for number in 0..services {
+        // No two services have the same weights: they would share one table.
+        let weights = [100 + number % 32, 100 + number / 32].into_iter().chain(std::iter::repeat(100));
+        let backends: Vec<(&str, u32)> = backends.iter().map(String::as_str).zip(weights).collect();
         let vip = std::net::Ipv4Addr::from_bits(0xac10_0000 + number);
         let mut service = service(&format!("{vip}:80"), &backends);
         service.tracking = Some(tracking);

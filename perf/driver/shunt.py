@@ -16,12 +16,23 @@ QUICK_NS = 1_000_000
 TRIES = 20
 
 
+def weight(services, service, number):
+    """A backend's. Of several services, no two have the same weights: they would share one table."""
+    if services == 1:
+        return 1
+    return 100 + (service % 32, service // 32, 0)[min(number, 2)]
+
+
 def configuration(case, device, memory, socket_path, workers=(1,)):
     """The daemon's file for a case."""
-    backends = ",\n".join(
-        f'  {{ address = "{network.backend(number, case.version)}", mac = "{network.backend_mac(number)}" }}'
-        for number in range(case.backends)
-    )
+
+    def backends(service):
+        return ",\n".join(
+            f'  {{ address = "{network.backend(number, case.version)}", mac = "{network.backend_mac(number)}", '
+            f"weight = {weight(case.services, service, number)} }}"
+            for number in range(case.backends)
+        )
+
     protocol = case.settings()["protocol"]
     services = "".join(
         f"""
@@ -31,7 +42,7 @@ port = {network.PORT}
 protocol = "{protocol}"
 tracking = "{case.tracking}"
 backends = [
-{backends},
+{backends(service)},
 ]
 """
         for service in range(case.services)
