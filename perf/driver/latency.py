@@ -259,12 +259,18 @@ def measure(given, folder):
     }
 
 
+def niceness_of(session):
+    """That of the session whose file this is: `/autogroup-7 nice 0` (sched(7)). A kernel without autogroups has no file; where there
+    was no setsid(2) since the first process, the file is empty."""
+    words = session.read_text().split() if session.exists() else []
+    return int(words[-1]) if words else None
+
+
 @contextmanager
-def preferred():
+def preferred(session=Path("/proc/self/autogroup")):
     """Before whoever else runs, as far as the kernel lets; what is started inherits it."""
-    # Where sessions share the time among them (autogroup), a priority counts within the session only.
-    session = Path("/proc/self/autogroup")
-    before = int(session.read_text().rsplit(maxsplit=1)[1]) if session.exists() else None
+    # Where sessions share the time among them, a priority counts within the session only.
+    before = niceness_of(session)
     try:
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         if before is not None:

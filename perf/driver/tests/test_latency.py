@@ -1,6 +1,8 @@
 """Latencies: from runs to what is printed."""
 
+import tempfile
 import unittest
+from pathlib import Path
 
 import latency
 
@@ -36,6 +38,26 @@ class Figures(unittest.TestCase):
         self.assertIn("50 %: 0.50 million frames a second", lines[0])
         self.assertEqual(lines[3].split(), ["shuntd", *["1.5"] * 6, "1.0000%", "10.00%"])
         self.assertEqual(lines[4].split(), ["ratio", *["1.50"] * 3])
+
+
+class Session(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.session = Path(self.folder.name) / "autogroup"
+
+    def niceness(self, text):
+        self.session.write_text(text)
+        return latency.niceness_of(self.session)
+
+    def test_has_a_niceness(self):
+        self.assertEqual(self.niceness("/autogroup-508 nice -3\n"), -3)
+
+    def test_a_process_in_no_autogroup_has_none(self):
+        self.assertIsNone(self.niceness(""))
+
+    def test_a_kernel_without_autogroups_has_none(self):
+        self.assertIsNone(latency.niceness_of(self.session))
 
 
 if __name__ == "__main__":
