@@ -11,16 +11,17 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use ctl::Tracking;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::exceptions::{Asked, Exceptions, Room};
-use dataplane::flow::{Flow, FlowHasher, Transport};
+use dataplane::flow::{Flow, FlowHasher, Transport, TupleV4};
 use dataplane::fragment::Fragments;
 use dataplane::maglev;
 use dataplane::model::Model;
 use dataplane::model::compile::compile;
 use dataplane::parse::{self, Fragment, Segment};
-use dataplane::snapshot::{LastService, Snapshot};
+use dataplane::snapshot::Snapshot;
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryPacket;
 use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
+use dataplane::vips::{LastService, Near};
 
 /// Flows of the tests that are not about many: what belongs to them stays in the first cache.
 const FEW: usize = 1_024;
@@ -47,15 +48,18 @@ fn snapshot(services: u32, tracking: Tracking) -> Snapshot {
 }
 
 /// Flow number `number`, to one of so many VIPs, in an order without locality.
-fn flow(number: usize, vips: u32) -> Flow {
+fn tuple(number: usize, vips: u32) -> TupleV4 {
     let mixed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let [a, b, c, d, e, f, g, h] = mixed.to_be_bytes();
     let vip = u32::from_be_bytes([g, h, a, b]) % vips;
-    Flow::V4 {
-        source: 0x0a00_0000 | u32::try_from(number).expect("below 2^24"),
-        destination: 0xac10_0000 + vip,
-        transport: Transport::new(u16::from_be_bytes([c ^ e, d ^ f]), 80, 6),
-    }
+    let (source, destination) = (0x0a00_0000 | number as u64, 0xac10_0000 + u64::from(vip));
+    let port = u16::from_be_bytes([c ^ e, d ^ f]);
+    TupleV4 { addresses: source << 32 | destination, transport: u64::from(port) << 24 | 80 << 8 | 6 }
+}
+
+/// The same as a flow.
+fn flow(number: usize, vips: u32) -> Flow {
+    tuple(number, vips).into()
 }
 
 fn flow_v6(number: usize) -> Flow {
@@ -100,12 +104,15 @@ fn parsing(criterion: &mut Criterion) {
 
 fn services(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("service");
-    for (name, vips) in [("the last one's", 1), ("of 1,000", 1_000)] {
+    for (name, vips) in [("of one", 1), ("of 1,000", 1_000)] {
         let snapshot = snapshot(vips, Tracking::Exceptions);
-        let flows: Vec<Flow> = (0..64 * FEW).map(|number| flow(number, vips)).collect();
-        let mut last = LastService::default();
-        each(&mut group, name, &flows, |flow| snapshot.service(flow, &mut last).expect("all have a service").counter);
+        let tuples: Vec<TupleV4> = (0..64 * FEW).map(|number| tuple(number, vips)).collect();
+        each(&mut group, name, &tuples, |tuple| tuple.service(&snapshot.vips).expect("all have a service"));
     }
+    let snapshot = snapshot(1_000, Tracking::Exceptions);
+    let flows: Vec<Flow> = (0..64 * FEW).map(|number| flow(number, 1_000)).collect();
+    let mut last = LastService::default();
+    each(&mut group, "of 1,000, by the maps", &flows, |flow| snapshot.vips.service(&flow, &mut last));
     group.finish();
 }
 
@@ -126,7 +133,7 @@ fn slots(criterion: &mut Criterion) {
         let asked: Vec<(&[u16], u64)> = (0..64 * FEW)
             .map(|number| flow(number, vips))
             .map(|flow| {
-                let service = snapshot.service(flow, &mut last).expect("all have a service");
+                let service = snapshot.service(&flow, &mut last).expect("all have a service");
                 (&*service.table, snapshot.hasher.hash(&flow))
             })
             .collect();
@@ -139,7 +146,7 @@ fn exceptions(criterion: &mut Criterion) {
     let snapshot = snapshot(1, Tracking::All);
     let counters = WorkerCounters::new(1);
     let mut last = LastService::default();
-    let service = snapshot.service(flow(0, 1), &mut last).expect("there is one");
+    let service = snapshot.service(&flow(0, 1), &mut last).expect("there is one");
     let mut table = Exceptions::new(ROOM, 0);
     table.advance(0, &snapshot, &counters);
     let ask = |table: &mut Exceptions, flow: Flow, segment| {

@@ -64,9 +64,87 @@ impl Transport {
         self.ports as u16
     }
 
-    fn number(self) -> u64 {
+    /// As in a [`TupleV4`].
+    #[inline(always)]
+    pub(crate) fn number(self) -> u64 {
         u64::from(self.ports) << 8 | u64::from(self.protocol)
     }
+}
+
+/// A flow of one IP version as the fast path has it: so few words that it stays in registers.
+pub trait Tuple: Copy + Into<Flow> {
+    /// The flow's hash.
+    fn hash(self, hasher: &FlowHasher) -> u64;
+}
+
+/// An IPv4 flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TupleV4 {
+    /// Source address in the upper half, destination address in the lower.
+    pub addresses: u64,
+    /// Source port, destination port, protocol, from bit 24, 8 and 0 on.
+    pub transport: u64,
+}
+
+/// An IPv6 flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TupleV6 {
+    /// Source address.
+    pub source: u128,
+    /// Destination address.
+    pub destination: u128,
+    /// As in [`TupleV4`].
+    pub transport: u64,
+}
+
+impl Tuple for TupleV4 {
+    #[inline(always)]
+    fn hash(self, hasher: &FlowHasher) -> u64 {
+        let [k0, k1, _, _, k4, k5] = hasher.secrets;
+        fold(fold(self.addresses ^ k0, k1 ^ self.transport) ^ k4, k5)
+    }
+}
+
+impl Tuple for TupleV6 {
+    #[inline(always)]
+    fn hash(self, hasher: &FlowHasher) -> u64 {
+        let [k0, k1, k2, k3, k4, k5] = hasher.secrets;
+        let (source_high, source_low) = halves(self.source);
+        let (destination_high, destination_low) = halves(self.destination);
+        let source = fold(source_high ^ k0, source_low ^ k1);
+        let destination = fold(destination_high ^ k2, destination_low ^ k3);
+        fold(source ^ destination ^ k4, k5 ^ self.transport)
+    }
+}
+
+impl From<TupleV4> for Flow {
+    #[inline]
+    fn from(tuple: TupleV4) -> Flow {
+        let destination = low(tuple.addresses);
+        Flow::V4 { source: low(tuple.addresses >> 32), destination, transport: tuple.transport.into() }
+    }
+}
+
+impl From<TupleV6> for Flow {
+    #[inline]
+    fn from(TupleV6 { source, destination, transport }: TupleV6) -> Flow {
+        Flow::V6 { source, destination, transport: transport.into() }
+    }
+}
+
+impl From<u64> for Transport {
+    /// From what a tuple has of it.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest byte is what is asked for")]
+    fn from(number: u64) -> Transport {
+        Transport { ports: low(number >> 8), protocol: number as u8 }
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+fn low(wide: u64) -> u32 {
+    wide as u32
 }
 
 impl Flow {
@@ -147,18 +225,13 @@ impl FlowHasher {
     /// The flow's hash; all 64 bits are good.
     #[inline(always)]
     pub fn hash(&self, flow: &Flow) -> u64 {
-        let [k0, k1, k2, k3, k4, k5] = self.secrets;
         match *flow {
             Flow::V4 { source, destination, transport } => {
                 let addresses = u64::from(source) << 32 | u64::from(destination);
-                fold(fold(addresses ^ k0, k1 ^ transport.number()) ^ k4, k5)
+                TupleV4 { addresses, transport: transport.number() }.hash(self)
             }
             Flow::V6 { source, destination, transport } => {
-                let (source_high, source_low) = halves(source);
-                let (destination_high, destination_low) = halves(destination);
-                let source = fold(source_high ^ k0, source_low ^ k1);
-                let destination = fold(destination_high ^ k2, destination_low ^ k3);
-                fold(source ^ destination ^ k4, k5 ^ transport.number())
+                TupleV6 { source, destination, transport: transport.number() }.hash(self)
             }
         }
     }
@@ -179,6 +252,8 @@ fn halves(wide: u128) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const KEY: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -244,5 +319,20 @@ mod tests {
     fn the_key_matters() {
         let other = FlowHasher::new(&[7; 16]);
         assert_ne!(FlowHasher::new(&KEY).hash(&v4(1, 1)), other.hash(&v4(1, 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_tuple_is_its_flow(source in any::<u128>(), destination in any::<u128>(), ports in any::<u32>(), protocol in any::<u8>()) {
+            let (hasher, transport) = (FlowHasher::new(&[7; 16]), Transport { ports, protocol });
+            let v6 = TupleV6 { source, destination, transport: transport.number() };
+            let flow = Flow::V6 { source, destination, transport };
+            prop_assert_eq!((Flow::from(v6), v6.hash(&hasher)), (flow, hasher.hash(&flow)));
+            let [source, destination] = [source, destination].map(|address| u32::try_from(address >> 96).unwrap());
+            let addresses = u64::from(source) << 32 | u64::from(destination);
+            let v4 = TupleV4 { addresses, transport: transport.number() };
+            let flow = Flow::V4 { source, destination, transport };
+            prop_assert_eq!((Flow::from(v4), v4.hash(&hasher)), (flow, hasher.hash(&flow)));
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! its burst:
 //!
 //! 1. [`parse`]: bytes to [`parse::Headers`], the flow and what it carries; or an early [`exit`] with a named reason.
-//! 2. [`snapshot`]: destination address, port and protocol to a service.
+//! 2. [`vips`]: destination address, port and protocol to a service.
 //! 3. [`flow`]: the flow's keyed hash; [`maglev`]: the hash's slot in the service's table, the backend that has it.
 //! 4. [`exceptions`]: the backend that is remembered for the flow, where the slot has moved lately or the [`schedule`] decides
 //!    flow by flow. Of most flows, nothing is remembered, and nothing is looked up.
@@ -51,6 +51,7 @@ pub mod schedule;
 pub mod slow;
 pub mod snapshot;
 pub mod testing;
+pub mod vips;
 pub mod vlan;
 pub mod worker;
 pub mod wrr;

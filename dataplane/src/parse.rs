@@ -7,7 +7,7 @@
 use ctl::Mac;
 
 use crate::exit::{DropReason, Exit, PuntReason};
-use crate::flow::{Flow, Transport};
+use crate::flow::{Flow, Transport, TupleV4, TupleV6};
 
 /// Length of an Ethernet header without tags.
 pub const ETHERNET_HEADER: usize = 14;
@@ -108,29 +108,30 @@ pub const PLAIN_V6: usize = ETHERNET_HEADER + IPV6_HEADER;
 /// or UDP. Its ports are at [`PLAIN_V4`]. Whatever [`headers`] says of such a frame, this says too, in a few instructions; of
 /// all others, it says nothing.
 #[inline(always)]
-pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<Flow> {
+pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV4> {
     let head = frame.first_chunk::<{ PLAIN_V4 + 4 }>()?;
     // EtherType, version and header length.
     let kind = u32::from_be_bytes(load(head, 12)) & 0xffff_ff00;
-    let fragment = u16::from_be_bytes(load(head, 20)) & 0x3fff;
+    // Fragmentation, time to live, protocol.
+    let rest: [u8; 4] = load(head, 20);
+    let fragment = u32::from_be_bytes(rest) & 0x3fff_0000;
     // A frame of several segments may have the end of its headers in another one.
     let split = frame.len() < wire_len;
     if kind != 0x0800_4500 || fragment != 0 || split || destination_mac(&load(head, 0)) != ours.0 {
         return None;
     }
     let total_len = u32::from(u16::from_be_bytes(load(head, 16)));
-    let protocol = head[23];
+    let protocol = rest[3];
     if total_len as usize + ETHERNET_HEADER > wire_len || total_len < 20 + header_len(protocol) {
         return None;
     }
-    let (source, destination) = halves(u64::from_be_bytes(load(head, 26)));
-    let ports = u32::from_be_bytes(load(head, 34));
-    Some(Flow::V4 { source, destination, transport: Transport { ports, protocol } })
+    let ports = u32::from_be_bytes(load(head, PLAIN_V4));
+    Some(TupleV4 { addresses: u64::from_be_bytes(load(head, 26)), transport: Transport { ports, protocol }.number() })
 }
 
 /// The same for IPv6, without extension headers; its ports are at [`PLAIN_V6`].
 #[inline(always)]
-pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<Flow> {
+pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV6> {
     let head = frame.first_chunk::<{ PLAIN_V6 + 4 }>()?;
     let kind = u32::from_be_bytes(load(head, 12)) & 0xffff_f000;
     if kind != 0x86dd_6000 || frame.len() < wire_len || destination_mac(&load(head, 0)) != ours.0 {
@@ -143,20 +144,13 @@ pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<Flow> 
     }
     let [source, destination] = [22, 38].map(|place| u128::from_be_bytes(load(head, place)));
     let ports = u32::from_be_bytes(load(head, PLAIN_V6));
-    Some(Flow::V6 { source, destination, transport: Transport { ports, protocol } })
+    Some(TupleV6 { source, destination, transport: Transport { ports, protocol }.number() })
 }
 
 /// So many bytes from this place on, in one load: the compiler does not put together what is taken byte by byte.
 #[inline(always)]
 fn load<const LEN: usize, const N: usize>(head: &[u8; LEN], place: usize) -> [u8; N] {
     *head[place..].first_chunk().expect("the head is longer")
-}
-
-/// The upper and the lower half.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
-fn halves(addresses: u64) -> (u32, u32) {
-    ((addresses >> 32) as u32, addresses as u32)
 }
 
 /// By protocol: the length of the header that a plain frame's transport protocol has at least; of other protocols, more than

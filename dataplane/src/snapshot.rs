@@ -4,20 +4,20 @@
 //! current one at the top of a turn, one relaxed load where nothing changed, so that a burst sees one state. A
 //! worker never frees a snapshot: the publisher keeps the old ones until nobody else holds them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use ctl::{Mac, PortRange, ServiceId};
+use ctl::Mac;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use crate::flow::{Flow, FlowHasher, Transport};
+use crate::flow::{Flow, FlowHasher};
 use crate::maglev;
 use crate::model::Model;
 use crate::outage::Outage;
 use crate::parse::ETHERNET_HEADER;
 use crate::schedule::{Cursor, NOBODY, Schedule};
+use crate::vips::{LastService, VipMap};
 use crate::vlan::Tags;
 
 /// All that a worker needs to know.
@@ -43,18 +43,20 @@ pub struct Snapshot {
     pub model: Arc<Model>,
 }
 
-/// A service on the fast path. Its backends are numbered from 0, [`NOBODY`] is none of them.
+/// A service on the fast path. Its backends are numbered from 0, [`NOBODY`] is none of them. What is asked for each packet comes
+/// first, so that it is one cache line.
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 pub struct ServiceEntry {
     /// Slots of the Maglev table: who gets a new flow. All are [`NOBODY`] where nobody takes new flows.
     pub table: Arc<[u16]>,
     /// During a hand-over: who had the slot before, and still serves. In an outage, there is one, too, so that flows are
     /// looked at closely.
     pub before: Option<Arc<[u16]>>,
+    /// Which of the backends in `table` and `before` have failed, until there are new ones.
+    pub outage: Option<Arc<Outage>>,
     /// Where the service's backends begin in [`Snapshot::targets`].
     pub first_target: usize,
-    /// How many there are.
-    pub backends: usize,
     /// Where what is dropped of its packets is counted ([`crate::counters::ServicePlace`]).
     pub counter: u32,
     /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
@@ -67,9 +69,11 @@ pub struct ServiceEntry {
     pub schedule: Schedule,
     /// By worker; none where the schedule needs none.
     pub cursors: Arc<[Cursor]>,
-    /// Which of the backends in `table` and `before` have failed, until there are new ones.
-    pub outage: Option<Arc<Outage>>,
+    /// How many backends there are.
+    pub backends: usize,
 }
+
+const _: () = assert!(std::mem::offset_of!(ServiceEntry, schedule) <= 64);
 
 impl ServiceEntry {
     /// The slot that a flow belongs to.
@@ -265,160 +269,11 @@ impl PortVlans {
     }
 }
 
-/// What a destination address is to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Local {
-    /// The VIP of one or more services.
-    Vip,
-    /// An address of the director itself.
-    Own,
-}
-
-/// From destination address, port and protocol to a service. Of several that a port could belong to, the most specific
-/// has it: a single port before a range, a narrow range before a wide one.
-#[derive(Debug, Default, Clone)]
-pub struct VipMap {
-    // Two of each, so that the IPv4 keys are one machine word.
-    v4: HashMap<u64, u32>,
-    v6: HashMap<(u128, u32), u32>,
-    v4_ranges: HashMap<u64, Ranges>,
-    v6_ranges: HashMap<(u128, u32), Ranges>,
-    locals: HashMap<IpAddr, Local>,
-}
-
-/// The service of the last flow of each family: often the next one's, too.
-#[derive(Debug, Clone, Copy)]
-pub struct LastService<'s> {
-    v4: Last<'s, u64>,
-    v6: Last<'s, (u128, u32)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Last<'s, K> {
-    key: K,
-    service: Option<&'s ServiceEntry>,
-}
-
-impl Default for LastService<'_> {
-    /// Of flows that there are not.
-    fn default() -> Self {
-        LastService {
-            v4: Last { key: u64::MAX, service: None },
-            v6: Last { key: (u128::MAX, u32::MAX), service: None },
-        }
-    }
-}
-
 impl Snapshot {
-    /// The service that a flow belongs to; found without looking where it is that of the last one.
-    #[inline(always)]
-    pub fn service<'s>(&'s self, flow: Flow, last: &mut LastService<'s>) -> Option<&'s ServiceEntry> {
-        match flow {
-            Flow::V4 { destination, transport, .. } => {
-                let key = v4_key(destination, transport);
-                if last.v4.key != key {
-                    last.v4 = Last { key, service: self.look_up(flow) };
-                }
-                last.v4.service
-            }
-            Flow::V6 { destination, transport, .. } => {
-                let key = v6_key(destination, transport);
-                if last.v6.key != key {
-                    last.v6 = Last { key, service: self.look_up(flow) };
-                }
-                last.v6.service
-            }
-        }
-    }
-
-    /// By value: a flow whose address is taken is put into memory each time.
-    #[inline(never)]
-    fn look_up(&self, flow: Flow) -> Option<&ServiceEntry> {
-        self.vips.service(&flow).map(|number| &self.services[number])
-    }
-}
-
-/// Ranges of ports and their services, the narrowest first.
-type Ranges = Vec<(PortRange, u32)>;
-
-impl VipMap {
-    /// Adds a service under its number.
-    pub fn insert_service(&mut self, id: ServiceId, number: u32) {
-        for &range in id.port.ranges() {
-            if range.first == range.last {
-                let transport = Transport::new(0, range.first, id.protocol.number());
-                match id.vip {
-                    IpAddr::V4(vip) => self.v4.insert(v4_key(vip.to_bits(), transport), number),
-                    IpAddr::V6(vip) => self.v6.insert(v6_key(vip.to_bits(), transport), number),
-                };
-            } else {
-                let any = Transport::new(0, 0, id.protocol.number());
-                let ranges = match id.vip {
-                    IpAddr::V4(vip) => self.v4_ranges.entry(v4_key(vip.to_bits(), any)).or_default(),
-                    IpAddr::V6(vip) => self.v6_ranges.entry(v6_key(vip.to_bits(), any)).or_default(),
-                };
-                let place = ranges.partition_point(|(other, _)| other.width() <= range.width());
-                ranges.insert(place, (range, number));
-            }
-        }
-        self.locals.insert(id.vip, Local::Vip);
-    }
-
-    /// Adds an address of the director.
-    pub fn insert_own(&mut self, address: IpAddr) {
-        self.locals.insert(address, Local::Own);
-    }
-
     /// The service that a flow belongs to.
-    #[inline]
-    pub fn service(&self, flow: &Flow) -> Option<usize> {
-        self.exact(flow).or_else(|| self.in_range(flow).map(|&number| number as usize))
+    pub fn service(&self, flow: &Flow, last: &mut LastService) -> Option<&ServiceEntry> {
+        self.vips.service(flow, last).map(|number| &self.services[number as usize])
     }
-
-    /// The same, of services on just that port.
-    #[inline]
-    fn exact(&self, flow: &Flow) -> Option<usize> {
-        let number = match *flow {
-            Flow::V4 { destination, transport, .. } => self.v4.get(&v4_key(destination, transport)),
-            Flow::V6 { destination, transport, .. } => self.v6.get(&v6_key(destination, transport)),
-        };
-        number.map(|&number| number as usize)
-    }
-
-    /// The service whose range a flow's port is in.
-    #[cold]
-    fn in_range(&self, flow: &Flow) -> Option<&u32> {
-        let (ranges, transport) = match *flow {
-            Flow::V4 { destination, transport, .. } => {
-                (self.v4_ranges.get(&v4_key(destination, Transport { ports: 0, ..transport }))?, transport)
-            }
-            Flow::V6 { destination, transport, .. } => {
-                (self.v6_ranges.get(&v6_key(destination, Transport { ports: 0, ..transport }))?, transport)
-            }
-        };
-        let port = transport.destination();
-        ranges.iter().find(|(range, _)| range.contains(port)).map(|(_, number)| number)
-    }
-
-    /// What an address is to us.
-    pub fn local(&self, address: IpAddr) -> Option<Local> {
-        self.locals.get(&address).copied()
-    }
-}
-
-#[inline]
-fn v4_key(destination: u32, transport: Transport) -> u64 {
-    u64::from(destination) << 32 | u64::from(port_and_protocol(transport))
-}
-
-#[inline]
-fn v6_key(destination: u128, transport: Transport) -> (u128, u32) {
-    (destination, port_and_protocol(transport))
-}
-
-#[inline]
-fn port_and_protocol(transport: Transport) -> u32 {
-    (transport.ports & 0xffff) << 8 | u32::from(transport.protocol)
 }
 
 /// The control side's end: makes snapshots current and frees the old ones.
@@ -471,76 +326,8 @@ impl SnapshotReader {
 
 #[cfg(test)]
 mod tests {
-    use ctl::Protocol;
-
     use super::*;
-    use crate::testing::model::{ids, model, service, snapshot};
-
-    #[test]
-    fn services_are_told_apart_by_address_port_and_protocol() {
-        let mut model = model();
-        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
-        model.add_service(&service("192.168.0.101:81", &[]), &ids()).unwrap();
-        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        let snapshot = snapshot(model);
-        let v4 = |destination: &str, port, protocol| {
-            let destination = destination.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
-            let flow = Flow::V4 { source: 1, destination, transport: Transport::new(9, port, protocol) };
-            snapshot.vips.service(&flow)
-        };
-        assert_eq!(v4("192.168.0.101", 80, 6), Some(0));
-        assert_eq!(v4("192.168.0.101", 81, 6), Some(1));
-        assert_eq!(v4("192.168.0.101", 80, 17), None);
-        assert_eq!(v4("192.168.0.102", 80, 6), None);
-        let destination = "fd00::101".parse::<std::net::Ipv6Addr>().unwrap().to_bits();
-        let flow = Flow::V6 { source: 1, destination, transport: Transport::new(9, 80, 6) };
-        assert_eq!(snapshot.vips.service(&flow), Some(2));
-        assert_eq!(snapshot.vips.local("fd00::101".parse().unwrap()), Some(Local::Vip));
-        assert_eq!(snapshot.vips.local("192.168.0.2".parse().unwrap()), Some(Local::Own));
-        assert_eq!(snapshot.vips.local("192.168.0.3".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn the_most_specific_service_has_a_port() {
-        let mut model = model();
-        for (vip, protocol) in [
-            ("192.168.0.101:80", Protocol::Tcp),
-            ("192.168.0.101:any", Protocol::Tcp),
-            ("192.168.0.101:50-100", Protocol::Tcp),
-            ("192.168.0.101:443,60-70", Protocol::Tcp),
-            ("192.168.0.101:5000-6000", Protocol::Udp),
-            ("[fd00::101]:1-1024", Protocol::Tcp),
-        ] {
-            let mut wanted = service(vip, &[]);
-            wanted.service.protocol = protocol;
-            model.add_service(&wanted, &ids()).unwrap();
-        }
-        let names: Vec<String> = model.services.keys().map(ToString::to_string).collect();
-        let snapshot = snapshot(model);
-        let found = |destination: &str, port, protocol| {
-            let transport = Transport::new(9, port, protocol);
-            let flow = match destination.parse().unwrap() {
-                IpAddr::V4(to) => Flow::V4 { source: 1, destination: to.to_bits(), transport },
-                IpAddr::V6(to) => Flow::V6 { source: 1, destination: to.to_bits(), transport },
-            };
-            snapshot.vips.service(&flow).map(|number| names[number].as_str())
-        };
-        for (port, name) in [
-            (80, "192.168.0.101:80/tcp"),
-            (81, "192.168.0.101:50-100/tcp"),
-            (65, "192.168.0.101:60-70,443/tcp"),
-            (443, "192.168.0.101:60-70,443/tcp"),
-            (9, "192.168.0.101:any/tcp"),
-            (65_535, "192.168.0.101:any/tcp"),
-        ] {
-            assert_eq!(found("192.168.0.101", port, 6), Some(name), "port {port}");
-        }
-        assert_eq!(found("192.168.0.101", 5_500, 17), Some("192.168.0.101:5000-6000/udp"));
-        assert_eq!(found("192.168.0.101", 80, 17), None);
-        assert_eq!(found("192.168.0.102", 80, 6), None);
-        assert_eq!(found("fd00::101", 22, 6), Some("[fd00::101]:1-1024/tcp"));
-        assert_eq!(found("fd00::101", 1_025, 6), None);
-    }
+    use crate::testing::model::{model, snapshot};
 
     #[test]
     fn a_snapshot_is_freed_by_the_publisher_alone() {

@@ -11,7 +11,7 @@ use ctl::Mac;
 use rtrb::{Consumer, Producer};
 
 use crate::bucket::TokenBucket;
-use crate::counters::{PortCounters, WorkerCounters};
+use crate::counters::{PortCounters, TargetCounters, WorkerCounters};
 use crate::dpdk::{prefetch, tsc};
 use crate::exceptions::{Asked, Exceptions};
 use crate::exit::{DropReason, Exit, PuntReason};
@@ -23,7 +23,8 @@ use crate::packet::{BURST, Burst, Packet, PacketIo};
 use crate::parse::{self, Headers, MacNumber, Payload, Segment};
 use crate::sample::Sample;
 use crate::schedule::NOBODY;
-use crate::snapshot::{LastService, Local, PortVlans, ServiceEntry, Snapshot, SnapshotReader, Target};
+use crate::snapshot::{PortVlans, ServiceEntry, Snapshot, SnapshotReader, Target};
+use crate::vips::{LastService, Local, Near};
 use crate::vlan;
 
 /// A frame for the slow path.
@@ -356,14 +357,14 @@ impl Way<'_> {
 }
 
 /// What is beside the way of most packets.
-struct Aside<'s> {
+struct Aside {
     /// Why a packet leaves that has no service, or no target.
     exits: [Exit; BURST],
     /// In the order of the packets whose backend is [`ASK`].
     questions: ArrayVec<Question, BURST>,
     /// How many of them have been answered.
     answered: usize,
-    last: LastService<'s>,
+    last: LastService,
 }
 
 impl<'w, Io: PacketIo> Lane<'w, Io> {
@@ -393,7 +394,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         from: usize,
         burst: &Burst<Io::Packet>,
         ways: &mut [Way<'w>; BURST],
-        aside: &mut Aside<'w>,
+        aside: &mut Aside,
     ) -> u64 {
         let door = self.door(from);
         // Where all networks have tags, no frame is plain.
@@ -406,12 +407,12 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             // Each arm knows the IP version of its flow, and the compiler with it.
             let choice = if !packet.is_plain() {
                 self.rare_choice(packet, door, place, aside)
-            } else if let Some(flow) = parse::plain_v4(frame, wire_len, ours) {
+            } else if let Some(tuple) = parse::plain_v4(frame, wire_len, ours) {
                 way.len = wire_len;
-                self.choice::<{ parse::PLAIN_V4 }>(flow, frame, remembering, place, aside)
-            } else if let Some(flow) = parse::plain_v6(frame, wire_len, ours) {
+                self.choice::<{ parse::PLAIN_V4 }, _>(tuple, frame, remembering, place, aside)
+            } else if let Some(tuple) = parse::plain_v6(frame, wire_len, ours) {
                 way.len = wire_len;
-                self.choice::<{ parse::PLAIN_V6 }>(flow, frame, remembering, place, aside)
+                self.choice::<{ parse::PLAIN_V6 }, _>(tuple, frame, remembering, place, aside)
             } else {
                 self.rare_choice(packet, door, place, aside)
             };
@@ -425,12 +426,13 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
 
     /// Second stage: how a frame gets to its backend. Returns the port that the first of them leaves by; `u16::MAX`: none does.
     #[inline(always)]
-    fn find_targets(&mut self, ways: &mut [Way<'w>], aside: &mut Aside<'w>) -> u16 {
+    fn find_targets(&mut self, ways: &mut [Way<'w>], aside: &mut Aside) -> u16 {
+        let targets = &*self.snapshot.targets;
         for (place, way) in ways.iter_mut().enumerate() {
             let Some(service) = way.service else { continue };
             let backend = *way.backend;
             if backend < ASK {
-                way.target = self.target(service, backend);
+                way.target = target(targets, service, backend);
             } else if let Some(target) = self.rare_target(service, backend, place, aside) {
                 way.target = target;
             }
@@ -441,12 +443,12 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     /// Third stage: addresses the plain frames that leave by the port `to`, and counts them. Returns a bit for each other one.
     #[inline(always)]
     fn readdress(&self, burst: &mut Burst<Io::Packet>, ways: &[Way<'w>; BURST], to: u16) -> u32 {
-        let mut odd = 0;
+        let (mut odd, sent) = (0, &*self.counters.targets);
         for (place, (packet, way)) in burst.iter_mut().zip(ways).enumerate() {
             let target = way.target;
             let plain = way.len <= usize::from(target.plain_len) && target.port == to;
             if plain && readdress_plain(packet.data_mut(), target) {
-                self.count(target, way.len as u64);
+                count(sent, target, way.len as u64);
             } else {
                 odd |= 1 << place;
             }
@@ -472,54 +474,55 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
                     self.leave(exit, packet, from);
                     continue;
                 }
-                self.count(target, packet.wire_len() as u64);
+                count(&self.counters.targets, target, packet.wire_len() as u64);
             }
             let (to, bytes) = (usize::from(target.port), packet.wire_len() as u64);
             self.ports[to].send(packet, bytes, &self.counters.ports[to]);
         }
     }
 
-    /// Counts a frame that goes to a backend.
-    #[inline(always)]
-    fn count(&self, target: &Target, bytes: u64) {
-        let sent = &self.counters.targets[target.counter as usize];
-        sent.packets.add(1);
-        sent.bytes.add(bytes);
-    }
-
     /// Where the backend of a plain frame's flow stands; has it fetched. `None` where no service takes the flow. The transport header
     /// begins at `L4`.
     #[inline(always)]
-    fn choice<const L4: usize>(
+    fn choice<const L4: usize, T: Near>(
         &mut self,
-        flow: Flow,
+        tuple: T,
         frame: &[u8],
         remembering: bool,
         place: usize,
-        aside: &mut Aside<'w>,
+        aside: &mut Aside,
     ) -> Option<Choice<'w>> {
         let snapshot = self.snapshot;
-        let Some(service) = snapshot.service(flow, &mut aside.last) else {
-            aside.exits[place] = stranger(flow, snapshot);
-            return None;
+        let service = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number as usize]);
+        let Some(service) = service.filter(|service| service.simple && !remembering) else {
+            return self.close_choice(tuple, frame.get(L4..).unwrap_or_default(), place, aside);
         };
-        if remembering || !service.simple {
-            let segment = parse::segment(flow.transport().protocol, frame.get(L4..).unwrap_or_default());
-            return Some(self.watched_choice(&flow, segment, service, aside));
-        }
-        let backend = &service.table[maglev::slot(snapshot.hasher.hash(&flow), service.table.len())];
+        let backend = &service.table[maglev::slot(tuple.hash(&snapshot.hasher), service.table.len())];
         prefetch(backend);
         Some(Choice { service, backend })
     }
 
-    /// The same where the hash of the 5-tuple does not tell all. Has fetched what the exception table may know of the flow.
+    /// The same where it takes more than the table of VIPs and the hash of the 5-tuple to tell.
+    #[inline(never)]
+    fn close_choice<T: Near>(&mut self, tuple: T, l4: &[u8], place: usize, aside: &mut Aside) -> Option<Choice<'w>> {
+        let (flow, snapshot) = (tuple.into(), self.snapshot);
+        let number = tuple.service(&snapshot.vips).or_else(|| snapshot.vips.service(&flow, &mut aside.last));
+        let Some(service) = number.map(|number| &snapshot.services[number as usize]) else {
+            aside.exits[place] = stranger(flow, snapshot);
+            return None;
+        };
+        let segment = parse::segment(flow.transport().protocol, l4);
+        Some(self.watched_choice(&flow, segment, service, aside))
+    }
+
+    /// Has fetched what the exception table may know of the flow.
     #[inline(never)]
     fn watched_choice(
         &mut self,
         flow: &Flow,
         segment: Segment,
         service: &'w ServiceEntry,
-        aside: &mut Aside<'w>,
+        aside: &mut Aside,
     ) -> Choice<'w> {
         let (slot, hash) = service.slot_and_hash(flow, &self.snapshot.hasher);
         let backend = &service.table[slot];
@@ -544,27 +547,19 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         packet: &Io::Packet,
         door: Door<'w>,
         place: usize,
-        aside: &mut Aside<'w>,
+        aside: &mut Aside,
     ) -> Option<Choice<'w>> {
         self.try_choice(packet, door, aside).inspect_err(|exit| aside.exits[place] = *exit).ok()
     }
 
-    fn try_choice(&mut self, packet: &Io::Packet, door: Door<'w>, aside: &mut Aside<'w>) -> Result<Choice<'w>, Exit> {
+    fn try_choice(&mut self, packet: &Io::Packet, door: Door<'w>, aside: &mut Aside) -> Result<Choice<'w>, Exit> {
         let snapshot = self.snapshot;
         let headers = self.with_ports(&parse_stage(packet, door)?)?;
         let Payload::Ports(segment) = headers.payload else { return Err(not_for_a_service(&headers, snapshot)) };
-        let Some(service) = snapshot.service(headers.flow, &mut aside.last) else {
+        let Some(service) = snapshot.service(&headers.flow, &mut aside.last) else {
             return Err(not_for_a_service(&headers, snapshot));
         };
         Ok(self.watched_choice(&headers.flow, segment, service, aside))
-    }
-
-    /// A backend of a service; has its addresses fetched.
-    #[inline(always)]
-    fn target(&self, service: &ServiceEntry, backend: u16) -> &'w Target {
-        let target = &self.snapshot.targets[service.first_target + usize::from(backend)];
-        prefetch(target);
-        target
     }
 
     /// The backend of a flow that may not be its slot's; or why there is none.
@@ -574,7 +569,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         service: &ServiceEntry,
         mut backend: u16,
         place: usize,
-        aside: &mut Aside<'w>,
+        aside: &mut Aside,
     ) -> Option<&'w Target> {
         if backend == ASK {
             let Question { flow, hash, segment, slot } = &aside.questions[aside.answered];
@@ -586,7 +581,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             aside.exits[place] = Exit::DropOf(DropReason::NoBackend, service.counter);
             return None;
         }
-        Some(self.target(service, backend))
+        Some(target(&self.snapshot.targets, service, backend))
     }
 
     /// A fragment gets the ports of its packet, and goes on as if it were whole; or it leaves for a while.
@@ -688,6 +683,22 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             port.flush(counters);
         }
     }
+}
+
+/// A backend of a service; has its addresses fetched.
+#[inline(always)]
+fn target<'s>(targets: &'s [Target], service: &ServiceEntry, backend: u16) -> &'s Target {
+    let target = &targets[service.first_target + usize::from(backend)];
+    prefetch(target);
+    target
+}
+
+/// Counts a frame that goes to a backend.
+#[inline(always)]
+fn count(sent: &[TargetCounters], target: &Target, bytes: u64) {
+    let sent = &sent[target.counter as usize];
+    sent.packets.add(1);
+    sent.bytes.add(bytes);
 }
 
 /// Whether more than half of a ring is taken.
@@ -1323,6 +1334,30 @@ mod tests {
         }
     }
 
+    /// Services that meet in the table of VIPs, and ranges of ports: each frame finds its own.
+    #[test]
+    fn each_of_many_services_gets_its_frames() {
+        let (mut model, ids) = (model(), TargetIds::new(vec![]));
+        for last in 10..60 {
+            let address = format!("192.168.0.{last}");
+            let backend = [(address.as_str(), 1)];
+            for first in [1, 31, 61, 91] {
+                // Ports in a row would be a range.
+                let ports: Vec<String> = (first..first + 30).step_by(2).map(|port| port.to_string()).collect();
+                let vip = format!("192.168.1.{last}:{}", ports.join(","));
+                model.add_service(&service(&vip, &backend), &ids).unwrap();
+            }
+            model.add_service(&service(&format!("192.168.1.{last}:200-300"), &backend), &ids).unwrap();
+        }
+        let mut rig = Rig::new(model);
+        for port in (1..120).step_by(2).chain([200, 300]) {
+            let frames = (10..60).map(|last| eth().ipv4("10.0.0.1", &format!("192.168.1.{last}")).tcp(7, port).syn());
+            rig.receive(frames);
+            let to: Vec<u8> = rig.sent().iter().map(|frame| frame[5]).collect();
+            assert_eq!(to, (10..60).collect::<Vec<u8>>(), "port {port}");
+        }
+    }
+
     #[test]
     fn clients_stay_with_a_backend_where_their_address_decides() {
         let backends: Vec<(String, u32)> = (10..60).map(|last| (format!("192.168.0.{last}"), 1)).collect();
@@ -1393,8 +1428,9 @@ mod tests {
                 frame.truncate(cut.index(frame.len()));
             }
             let whole = parse::headers(&frame, wire_len.max(14), PORT_MAC.into(), 0);
-            let plain = [parse::plain_v4, parse::plain_v6].map(|plain| plain(&frame, wire_len, PORT_MAC.into()));
-            for (flow, l4) in plain.into_iter().zip([parse::PLAIN_V4, parse::PLAIN_V6]) {
+            let v4 = parse::plain_v4(&frame, wire_len, PORT_MAC.into()).map(Flow::from);
+            let v6 = parse::plain_v6(&frame, wire_len, PORT_MAC.into()).map(Flow::from);
+            for (flow, l4) in [(v4, parse::PLAIN_V4), (v6, parse::PLAIN_V6)] {
                 let Some(flow) = flow else { continue };
                 let segment = parse::segment(flow.transport().protocol, &frame[l4..]);
                 prop_assert_eq!(whole, Ok(Headers { flow, payload: Payload::Ports(segment) }));

@@ -24,6 +24,7 @@ use dataplane::slow::neighbor::Neighbors;
 use dataplane::snapshot::Snapshot;
 use dataplane::testing::choices::Choices;
 use dataplane::testing::model::{PORT, PORT_MAC, model};
+use dataplane::vips::LastService;
 use libfuzzer_sys::fuzz_target;
 
 /// Nobody counts here; making them takes longer than all the rest.
@@ -123,7 +124,7 @@ fn check(snapshot: &Snapshot) {
                 IpAddr::V4(vip) => Flow::V4 { source: 1, destination: vip.to_bits(), transport },
                 IpAddr::V6(vip) => Flow::V6 { source: 1, destination: vip.to_bits(), transport },
             };
-            assert!(snapshot.vips.service(&flow).is_some(), "{id} has no port {}", range.first);
+            assert!(snapshot.service(&flow, &mut LastService::default()).is_some(), "{id} has no port {}", range.first);
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::flow::Flow;
 use crate::parse::Segment;
 use crate::schedule::NOBODY;
 use crate::snapshot::{ServiceEntry, Snapshot};
+use crate::vips::LastService;
 use filter::Filter;
 pub use table::TICK_MS;
 use table::{Bucket, Meta, Phase, Position, Table, V4Bucket, V6Bucket, Wire, v6_key};
@@ -466,7 +467,7 @@ enum Fate {
 }
 
 fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
-    let service = snapshot.vips.service(flow).map(|number| &snapshot.services[number]);
+    let service = snapshot.service(flow, &mut LastService::default());
     let Some(service) = service.filter(|_| !is_outlived(meta, tick, snapshot)) else { return Fate::Forget };
     let Some(backend) = snapshot.serving(meta.place(), service) else { return Fate::Forget };
     let slot = service.slot(flow, &snapshot.hasher);

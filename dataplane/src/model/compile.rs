@@ -9,7 +9,8 @@ use ipnet::{IpNet, Ipv6Net};
 use super::{Model, Service, link_local};
 use crate::exceptions;
 use crate::flow::FlowHasher;
-use crate::snapshot::{LocalNetwork, Place, PortLink, PortVlans, ServiceEntry, Snapshot, Target, VipMap};
+use crate::snapshot::{LocalNetwork, Place, PortLink, PortVlans, ServiceEntry, Snapshot, Target};
+use crate::vips::VipMap;
 
 /// Makes a snapshot of a model. `resolve` knows the backends' MAC addresses, `ports` are those that the networks are on.
 pub fn compile(
