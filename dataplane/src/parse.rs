@@ -122,7 +122,7 @@ pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV
     }
     let total_len = u32::from(u16::from_be_bytes(load(head, 16)));
     let protocol = rest[3];
-    if total_len as usize + ETHERNET_HEADER > wire_len || total_len < 20 + header_len(protocol) {
+    if total_len as usize + ETHERNET_HEADER > wire_len || total_len < V4_LEN[usize::from(protocol)] {
         return None;
     }
     let ports = u32::from_be_bytes(load(head, PLAIN_V4));
@@ -139,7 +139,7 @@ pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV
     }
     let payload_len = u32::from(u16::from_be_bytes(load(head, 18)));
     let protocol = head[20];
-    if payload_len as usize + PLAIN_V6 > wire_len || payload_len < header_len(protocol) {
+    if payload_len as usize + PLAIN_V6 > wire_len || payload_len < HEADER_LEN[usize::from(protocol)] {
         return None;
     }
     let [source, destination] = [22, 38].map(|place| u128::from_be_bytes(load(head, place)));
@@ -153,20 +153,25 @@ fn load<const LEN: usize, const N: usize>(head: &[u8; LEN], place: usize) -> [u8
     *head[place..].first_chunk().expect("the head is longer")
 }
 
-/// By protocol: the length of the header that a plain frame's transport protocol has at least; of other protocols, more than
+/// Tables in place of two comparisons that a mix of TCP and UDP would have mispredicted. By protocol: the length of the header that a plain frame's transport protocol has at least; of other protocols, more than
 /// any packet's.
-static HEADER_LEN: [u32; 256] = {
+const HEADER_LEN: [u32; 256] = {
     let mut lens = [u32::MAX / 2; 256];
     lens[TCP as usize] = 20;
     lens[UDP as usize] = 8;
     lens
 };
 
-/// A table in place of two comparisons that a mix of TCP and UDP would have mispredicted.
-#[inline(always)]
-fn header_len(protocol: u8) -> u32 {
-    HEADER_LEN[usize::from(protocol)]
-}
+/// The same with the IPv4 header before it.
+static V4_LEN: [u32; 256] = {
+    let mut lens = HEADER_LEN;
+    let mut protocol = 0;
+    while protocol < lens.len() {
+        lens[protocol] += 20;
+        protocol += 1;
+    }
+    lens
+};
 
 /// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may end before `wire_len` (a packet
 /// of several segments), but must hold the headers. `tags` bytes of [VLAN tags](crate::vlan) are skipped.
