@@ -25,7 +25,8 @@ def field(path, pattern):
 
 def facts(root):
     """Machine, versions, commit. No names: neither the host's nor anybody's."""
-    commit = said("git", "rev-parse", "HEAD", cwd=root)
+    # But for the results, which the bench itself writes.
+    changes = said("git", "status", "--porcelain", "--", ".", ":!perf/results", cwd=root)
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": platform.machine(),
@@ -40,7 +41,7 @@ def facts(root):
         "load_average": os.getloadavg()[0],
         "dpdk": said("pkg-config", "--modversion", "libdpdk"),
         "rustc": said("rustc", "--version", cwd=root),
-        "commit": commit,
+        "commit": said("git", "rev-parse", "HEAD", cwd=root),
         # Of an archive without history, nobody knows.
-        "dirty": bool(said("git", "status", "--porcelain", cwd=root)) if commit else None,
+        "dirty": None if changes is None else changes != "",
     }

@@ -49,7 +49,7 @@ def as_table(result):
 
 def as_markdown(results, machine, settings):
     """All cases as Markdown, a line for each program."""
-    dirty = {True: ", with changes", False: "", None: ""}[machine["dirty"]]
+    dirty = {True: ", with changes", False: "", None: ", changes unknown"}[machine["dirty"]]
     lines = [
         f"# Measured {machine['time']}",
         "",
