@@ -18,7 +18,7 @@ import shunt
 import testpmd
 import workers
 from frames import write_pcap
-from memory import ON_ITS_WAY, Hugepages, Memory
+from memory import ON_ITS_WAY, Memory, reserved_hugepages
 from results import Group, Result
 from threads import RunError
 
@@ -160,7 +160,7 @@ def hugepages(given):
     if not given.hugepages:
         return nullcontext()
     preloaded = [case.preloaded() for case in given.chosen if case.settings()["kind"] == "pcap"]
-    return Hugepages(ROOT, max(Memory.for_frames(frames, True).mib() for frames in [*preloaded, 2 * ON_ITS_WAY]) * 5 // 4)
+    return reserved_hugepages(ROOT, max(Memory.for_frames(frames, True).mib() for frames in [*preloaded, 2 * ON_ITS_WAY]) * 5 // 4)
 
 
 def measure_all(given, folder):

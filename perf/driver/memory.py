@@ -1,6 +1,7 @@
 """Packet memory: the same for both programs."""
 
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ BUFFER = 2_400
 PLAIN_BUFFER = 4_096
 # DPDK's own, and rings.
 OVERHEAD_MIB = 128
+
+PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+MOUNTPOINT = "/dev/hugepages"
 
 
 @dataclass(frozen=True)
@@ -36,34 +40,24 @@ class Memory:
         return ["--huge-unlink"] if self.hugepages else ["--no-huge", "-m", str(self.mib())]
 
 
-class Hugepages:
+@contextmanager
+def reserved_hugepages(root, mib):
     """Hugepages of 2 MiB for the time of the bench; afterwards there are as many as before."""
-
-    PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
-    MOUNTPOINT = "/dev/hugepages"
-
-    def __init__(self, root, mib):
-        self._root = root
-        self._wanted = (mib + 1) // 2
-        self._before = None
-        self._mounted = None
-
-    def __enter__(self):
-        if not self.PAGES.exists():
-            raise RunError("This kernel has no hugepages of 2 MiB")
-        self._before = int(self.PAGES.read_text())
-        self._mounted = self._is_mounted()
-        command = [self._root / "scripts" / "setup-hugepages", "--count", str(self._before + self._wanted)]
+    if not PAGES.exists():
+        raise RunError("This kernel has no hugepages of 2 MiB")
+    before, mounted, wanted = int(PAGES.read_text()), is_mounted(), (mib + 1) // 2
+    command = [root / "scripts" / "setup-hugepages", "--count", str(before + wanted)]
+    # Who interrupts it while it reserves them has some of them reserved.
+    try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            self.__exit__()
-            raise RunError(f"{self._wanted} hugepages cannot be reserved: {done.stderr.strip()}")
-        return self
+            raise RunError(f"{wanted} hugepages cannot be reserved: {done.stderr.strip()}")
+        yield
+    finally:
+        PAGES.write_text(str(before))
+        if not mounted and is_mounted():
+            subprocess.run(["umount", MOUNTPOINT], check=False)
 
-    def __exit__(self, *_):
-        self.PAGES.write_text(str(self._before))
-        if not self._mounted and self._is_mounted():
-            subprocess.run(["umount", self.MOUNTPOINT], check=False)
 
-    def _is_mounted(self):
-        return f" {self.MOUNTPOINT} hugetlbfs " in Path("/proc/mounts").read_text()
+def is_mounted():
+    return f" {MOUNTPOINT} hugetlbfs " in Path("/proc/mounts").read_text()
