@@ -1,6 +1,7 @@
 """perf/bench: measures what Shunt costs beside DPDK's testpmd. See --help; how to read the figures: perf/README.md."""
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -49,13 +50,15 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="only the first case, in less than a minute")
     parser.add_argument("--pairs", type=positive(int), default=5, metavar="N", help="runs of each program; default 5")
     parser.add_argument("--seconds", type=positive(float), metavar="N", help="of each run; default 3, with --quick 2")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all, with every single run")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the medians")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
+    parser.add_argument("--json", type=report.output, metavar="FILE", help="write all, with every single run")
+    parser.add_argument("--svg", type=report.output, metavar="FILE", help="draw the medians")
+    parser.add_argument("--markdown", type=report.output, metavar="FILE", help="write the table as Markdown")
     parser.add_argument(
         "--hugepages", action="store_true", help="packet memory of both in hugepages, which are reserved for the time of the bench"
     )
-    parser.add_argument("--no-build", action="store_true", help="install and build nothing")
+    parser.add_argument(
+        "--no-build", action="store_true", help="installs nothing; builds only the generator's bench if it has changed"
+    )
     parser.add_argument(
         "--dev", action="store_true", help="with --no-build: take the development build; tries the cases, its figures mean nothing"
     )
@@ -65,6 +68,9 @@ def arguments():
     if given.dev and not given.no_build:
         parser.error("--dev takes what has been built: add --no-build")
     given.seconds = given.seconds or (2 if given.quick else 3)
+    # Only looked for: to import it would bring its threads into the process that measures.
+    if given.svg and not importlib.util.find_spec("matplotlib"):
+        parser.error("--svg needs python3-matplotlib: scripts/install-deps --perf")
     names = [cases.FIRST] if given.quick else given.cases.split(",") if given.cases else [c.name for c in cases.CASES]
     given.chosen, unknown = cases.named(names)
     if unknown:

@@ -14,6 +14,7 @@ from pathlib import Path
 import cases
 import generator
 import machine
+import report
 import shunt
 import testpmd
 from figures import Spread, pairwise_ratios
@@ -44,8 +45,10 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="2 pairs of 1 s: does it work, and roughly how long is it?")
     parser.add_argument("--pairs", type=int, metavar="N", help="runs of each program; default 5, with --quick 2")
     parser.add_argument("--seconds", type=float, metavar="N", help="of each run and load; default 3, with --quick 1")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all, with every single run")
-    parser.add_argument("--no-build", action="store_true", help="install and build nothing")
+    parser.add_argument("--json", type=report.output, metavar="FILE", help="write all, with every single run")
+    parser.add_argument(
+        "--no-build", action="store_true", help="installs nothing; builds only the generator's bench if it has changed"
+    )
     parser.add_argument(
         "--dev", action="store_true", help="with --no-build: take the development build; tries the command, its figures mean nothing"
     )

@@ -1,6 +1,17 @@
 """Results as text: for the terminal, and as Markdown."""
 
+import argparse
+from pathlib import Path
+
 HEADINGS = ("ns/packet", "quartiles", "min to max", "cycles", "Mpps/core")
+
+
+def output(text):
+    """A file to write results to, as an argument: refused before the measurement, not behind it."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: it is a folder, or in none")
+    return path
 
 
 def span(low, high, digits=1):
