@@ -136,7 +136,7 @@ class Latency:
                 yield lambda: None
             return
         text = shunt.configuration(CASE, device, self.memory, self.folder / "shuntd.sock")
-        with shunt.Shuntd(self.shuntd, self.folder, "shuntd", text) as director:
+        with shunt.Shuntd(self.shuntd, self.folder, text) as director:
             director.ready()
             # It has nothing to do, but looks each 0.5 ms whether it has, on the generator's core.
             slow_path = until(lambda: Thread.named(director.pid(), "shunt-slow"), 5, "shuntd's slow path")

@@ -4,15 +4,15 @@ import json
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import network
 from threads import RunError, Thread, end, environment, last_lines, until
 
 API_VERSION = 1
 
-# Counters and CPU times should be of the same moment.
+# Counters and CPU times should be of the same moment, and must be of nearly the same.
 QUICK_NS = 1_000_000
+SLOW_NS = 10_000_000
 TRIES = 20
 
 
@@ -23,7 +23,7 @@ def weight(services, service, number):
     return 100 + (service % 32, service // 32, 0)[min(number, 2)]
 
 
-def configuration(case, device, memory, socket_path, workers=(1,)):
+def configuration(case, device, memory, socket_path):
     """The daemon's file for a case."""
 
     def backends(service):
@@ -48,7 +48,7 @@ backends = [
         for service in range(case.services)
     )
     return f"""[director]
-workers = {list(workers)}
+workers = [1]
 slow_path = 0
 hash_key = "000102030405060708090a0b0c0d0e0f"
 socket = "{socket_path}"
@@ -65,10 +65,10 @@ addresses = ["192.168.0.2/16", "fd00::2/64"]
 class Shuntd:
     """A running daemon."""
 
-    def __init__(self, binary, folder, name, text):
-        self._log = folder / f"{name}.log"
-        self._socket_path = folder / f"{name}.sock"
-        file = folder / f"{name}.toml"
+    def __init__(self, binary, folder, text):
+        self._log = folder / "shuntd.log"
+        self._socket_path = folder / "shuntd.sock"
+        file = folder / "shuntd.toml"
         file.write_text(text)
         with open(self._log, "wb") as log:
             command = [binary, "--config", file, "--log", "warn"]
@@ -110,23 +110,23 @@ class Shuntd:
         except KeyError:
             raise RunError(f"shuntd does not tell what its workers count: {answer}") from None
 
-    def snapshot(self, count):
-        """What each of so many workers has counted and used until now."""
-        threads = [
-            until(lambda: Thread.named(self._process.pid, f"shunt-worker{number}"), 5, f"worker {number}")
-            for number in range(count)
-        ]
+    def snapshot(self):
+        """What the one worker has counted and used until now."""
+        thread = until(lambda: Thread.named(self._process.pid, "shunt-worker0"), 5, "shuntd's worker")
         best = None
         # Its thread that answers may have to wait for its core.
         for _ in range(TRIES):
-            times = [thread.cpu_time() for thread in threads]
-            counters = self.workers()
-            took = time.monotonic_ns() - times[0].wall_ns
+            used = thread.cpu_time()
+            counters = self.workers()[0]
+            took = time.monotonic_ns() - used.wall_ns
             if best is None or took < best[0]:
-                best = took, list(zip(counters, times))
+                best = took, counters, used
             if took < QUICK_NS:
                 break
-        return best[1]
+        took, counters, used = best
+        if took > SLOW_NS:
+            raise RunError(f"shuntd took {took / 1e6:.0f} ms at best to tell what its worker counts: too much else runs here")
+        return counters, used
 
 
 def counted(before, after, half_stray):
@@ -156,19 +156,12 @@ def counted(before, after, half_stray):
     }
 
 
-def measure(daemons, workers, half_stray, seconds, warm_up):
-    """Lets daemons that run at the same time go on for so long. Returns what each worker did, in order."""
-    for daemon in daemons:
-        daemon.ready()
-    time.sleep(warm_up)
-    before = [snapshot for daemon in daemons for snapshot in daemon.snapshot(workers)]
-    time.sleep(seconds)
-    after = [snapshot for daemon in daemons for snapshot in daemon.snapshot(workers)]
-    return [counted(*pair, half_stray) for pair in zip(before, after)]
-
-
 def run(binary, folder, case, device, memory, seconds, warm_up):
     """One run of one worker."""
     text = configuration(case, device, memory, folder / "shuntd.sock")
-    with Shuntd(binary, Path(folder), "shuntd", text) as daemon:
-        return measure([daemon], 1, case.half_stray, seconds, warm_up)[0]
+    with Shuntd(binary, folder, text) as daemon:
+        daemon.ready()
+        time.sleep(warm_up)
+        before = daemon.snapshot()
+        time.sleep(seconds)
+        return counted(before, daemon.snapshot(), case.half_stray)
