@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -84,7 +85,6 @@ class Bench:
     def __init__(self, given, folder):
         self.given = given
         self.folder = folder
-        self.prefix = f"shunt-bench-{os.getpid()}"
         target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
         self.shuntd = target / ("debug" if given.dev else "release") / "shuntd"
         if not self.shuntd.exists():
@@ -111,7 +111,7 @@ class Bench:
         for pair in range(self.given.pairs):
             for mode in testpmd.MODES:
                 self.progress(f"{case.name}: pair {pair + 1} of {self.given.pairs}, testpmd {mode}")
-                run, tsc_hz = testpmd.run(mode, device, memory, self.prefix, *times)
+                run, tsc_hz = testpmd.run(mode, device, memory, *times)
                 group.add(mode, run)
             self.progress(f"{case.name}: pair {pair + 1} of {self.given.pairs}, shuntd")
             group.add("shuntd", shunt.run(self.shuntd, self.folder, case, device, memory, *times))
@@ -176,7 +176,7 @@ def measure_all(given, folder):
     for case in given.chosen:
         try:
             result = bench.measure(case)
-        except RunError as error:
+        except (RunError, OSError, subprocess.SubprocessError, ValueError) as error:
             bench.progress("")
             print(f"bench: {case.name} is not measured: {error}\n", file=sys.stderr)
             complete = False
@@ -210,6 +210,8 @@ def main():
         check_machine(given)
         facts = machine.facts(ROOT)
         with hugepages(given), tempfile.TemporaryDirectory(prefix="shunt-bench-") as folder:
+            # EAL leaves its folders behind.
+            os.environ["RUNTIME_DIRECTORY"] = folder
             results, complete = measure_all(given, Path(folder))
         write(given, results, facts)
     except (RunError, OSError) as error:

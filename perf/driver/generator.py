@@ -3,21 +3,21 @@
 import json
 import subprocess
 
-from threads import RunError, environment
+from threads import RunError, environment, tail
 
 
 def find(root, dev, bench="flows"):
     """The bench's executable, as cargo has built it."""
     command = ["cargo", "build", "--locked", "--quiet", "--package", "dataplane", "--bench", bench]
     command += [] if dev else ["--release"]
-    said = subprocess.run(
+    done = subprocess.run(
         command + ["--message-format=json"], cwd=root, capture_output=True, text=True, check=False
-    ).stdout
-    for line in said.splitlines():
+    )
+    for line in done.stdout.splitlines():
         message = json.loads(line)
         if message.get("target", {}).get("name") == bench and message.get("executable"):
             return message["executable"]
-    raise RunError(f"The generator's bench is not built by: {' '.join(command)}")
+    raise RunError(f"The generator's bench is not built by: {' '.join(command)}\n{tail(done.stderr)}")
 
 
 def run(binary, case, pairs, seconds, hugepages):
@@ -27,8 +27,7 @@ def run(binary, case, pairs, seconds, hugepages):
     command += case.arguments
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     if done.returncode != 0:
-        tail = "\n".join(f"  | {line}" for line in done.stderr.strip().splitlines()[-5:])
-        raise RunError(f"the generator's bench failed:\n{tail}")
+        raise RunError(f"the generator's bench failed:\n{tail(done.stderr)}")
     told = json.loads(done.stdout)
     by_flows = {flows: [run for run in told["runs"] if run["flows"] == flows] for flows in case.flows}
     facts = {name: value for name, value in told.items() if name != "runs"}

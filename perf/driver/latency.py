@@ -130,7 +130,7 @@ class Latency:
     def director(self, program, device):
         """One that forwards while this lasts; gives a function that returns what shuntd itself has to say of it."""
         if program == "mac":
-            with testpmd.Testpmd("mac", device, self.memory, f"shunt-latency-{os.getpid()}") as director:
+            with testpmd.Testpmd("mac", device, self.memory) as director:
                 director.ready()
                 director.start()
                 yield lambda: None

@@ -3,34 +3,29 @@
 import os
 import pty
 import re
-import select
-import shutil
 import subprocess
 import threading
 import time
-from pathlib import Path
 
-from threads import RunError, Thread, end, until
+from threads import RunError, Thread, end, tail, until
 
 # What forwarding is when nothing is looked at: packets moved, and packets moved with their MAC addresses rewritten.
 MODES = ("io", "mac")
-# Where EAL leaves a folder named for the process's prefix, of root and of others.
-RUNTIME_FOLDERS = (Path("/var/run/dpdk"), Path("/tmp/dpdk"))
 
 
 class Testpmd:
     """A running testpmd, on cores 0 (commands) and 1 (forwarding). It forwards between `start` and `stop`."""
 
-    def __init__(self, mode, device, memory, prefix):
+    def __init__(self, mode, device, memory):
         # A terminal, so that each line comes when it is written.
         self._terminal, theirs = pty.openpty()
         command = ["dpdk-testpmd", *memory.testpmd_arguments(), "--no-pci", "--no-telemetry"]
-        command += ["--file-prefix", prefix, "--log-level=lib.eal:debug", "--vdev", device, "-l", "0,1", "--"]
+        command += ["--file-prefix", f"shunt-perf-{os.getpid()}", "--log-level=lib.eal:debug", "--vdev", device, "-l", "0,1", "--"]
         command += ["--interactive", f"--forward-mode={mode}", f"--total-num-mbufs={memory.mbufs}"]
-        self._prefix = prefix
         self._text = ""
+        self._ended = False
         self._grown = threading.Condition()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs)
+        self._process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs)
         os.close(theirs)
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -42,40 +37,45 @@ class Testpmd:
             try:
                 self._say("quit")
                 self._process.wait(10)
-            except (OSError, subprocess.TimeoutExpired):
+            except (RunError, subprocess.TimeoutExpired):
                 pass
         end(self._process)
         self._process.stdin.close()
-        for parent in RUNTIME_FOLDERS:
-            shutil.rmtree(parent / self._prefix, ignore_errors=True)
 
     def _listen(self):
         while True:
-            select.select([self._terminal], [], [])
             try:
                 said = os.read(self._terminal, 65536)
             except OSError:  # it has ended
                 said = b""
             with self._grown:
                 self._text += said.decode(errors="replace").replace("\r", "")
+                self._ended = not said
                 self._grown.notify()
             if not said:
                 os.close(self._terminal)
                 return
 
     def _say(self, line):
-        self._process.stdin.write(f"{line}\n".encode())
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f"{line}\n".encode())
+        except OSError as error:
+            # It has ended, and what it said last may still be on its way.
+            with self._grown:
+                self._grown.wait_for(lambda: self._ended, 1)
+            raise self._stuck() from error
+
+    def _stuck(self):
+        return RunError(f"testpmd does not go on; its last words:\n{tail(self._text, 8)}")
 
     def _await(self, pattern, start, seconds):
         """Waits until it has said something that matches, behind a place; returns the match."""
-        found = lambda: re.compile(pattern, re.S).search(self._text, start) or self._process.poll() is not None
+        found = lambda: re.compile(pattern, re.S).search(self._text, start) or self._ended
         with self._grown:
             self._grown.wait_for(found, seconds)
             match = re.compile(pattern, re.S).search(self._text, start)
             if match is None:
-                tail = "\n".join(f"  | {line}" for line in self._text.strip().splitlines()[-8:])
-                raise RunError(f"testpmd does not go on; its last words:\n{tail}")
+                raise self._stuck()
             return match
 
     def ready(self):
@@ -111,9 +111,9 @@ class Testpmd:
         return received, used
 
 
-def run(mode, device, memory, prefix, seconds, warm_up):
+def run(mode, device, memory, seconds, warm_up):
     """One run: what it counted and used, and the frequency of the time stamp counter."""
-    with Testpmd(mode, device, memory, prefix) as testpmd:
+    with Testpmd(mode, device, memory) as testpmd:
         tsc_hz = testpmd.ready()
         testpmd.forward(warm_up)
         packets, used = testpmd.forward(seconds)

@@ -85,7 +85,12 @@ def end(process, seconds=10):
         process.wait()
 
 
-def last_lines(path, count=5):
-    """What a program said last."""
-    lines = Path(path).read_text(errors="replace").replace("\r", "").strip().splitlines()
+def last_lines(path):
+    """What a program that writes to this file said last."""
+    return tail(Path(path).read_text(errors="replace").replace("\r", ""))
+
+
+def tail(text, count=5):
+    """The end of what a program said."""
+    lines = text.strip().splitlines()
     return "\n".join(f"  | {line}" for line in lines[-count:])
