@@ -152,7 +152,7 @@ class Bench:
         return Result(case, list(groups.values()), tsc_hz)
 
 
-def check_machine(given):
+def check_machine():
     if os.geteuid() != 0:
         raise RunError("Must be run as root")
     if not {0, 1} <= os.sched_getaffinity(0):
@@ -207,7 +207,7 @@ def main():
     # So that what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        check_machine(given)
+        check_machine()
         facts = machine.facts(ROOT)
         with hugepages(given), tempfile.TemporaryDirectory(prefix="shunt-bench-") as folder:
             # EAL leaves its folders behind.

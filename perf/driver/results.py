@@ -53,13 +53,11 @@ class Result:
     facts: dict = field(default_factory=dict)
 
     def growth(self):
-        """Of several groups: the subject's speed in each, as a part of its speed in the first."""
+        """Of a generator's groups: the subject's speed in each, as a part of its speed in the first."""
+        if self.case.settings()["kind"] != "generator":
+            return []
         first = self.groups[0].nanoseconds(self.groups[0].subject)
-        return [
-            (group.label, Spread.of(pairwise_ratios(first, group.nanoseconds(group.subject))))
-            for group in self.groups[1:]
-            if group.subject == self.groups[0].subject and self.case.settings()["kind"] == "generator"
-        ]
+        return [(group.label, Spread.of(pairwise_ratios(first, group.nanoseconds(group.subject)))) for group in self.groups[1:]]
 
     def as_json(self):
         return {

@@ -49,7 +49,7 @@ class Frames(unittest.TestCase):
     def test_a_capture_has_what_was_written(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "frames.pcap"
-            self.assertEqual(write_pcap(path, [b"a" * 60, b"b" * 61]), 2)
+            write_pcap(path, [b"a" * 60, b"b" * 61])
             self.assertEqual(len(path.read_bytes()), 24 + 16 + 60 + 16 + 61)
 
 
@@ -68,7 +68,7 @@ class Cases(unittest.TestCase):
     def test_every_other_frame_is_for_nobody_where_half_are_to_be_dropped(self):
         (case,), _ = cases.named(["half-dropped"])
         strays = [struct.unpack_from(">H", data, 36)[0] == network.STRAY_PORT for data in case.frames()]
-        self.assertEqual(sum(strays) * 2, len(strays))
+        self.assertEqual(strays, [False, True] * 512)
 
     def test_a_mixture_has_every_size_in_its_share(self):
         (case,), _ = cases.named(["imix"])
