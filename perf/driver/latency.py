@@ -241,7 +241,7 @@ def measure(given, folder):
         print(inside_text(inside))
     print('"sent late": the generator came to it more than 10 µs too late, for which its own core and a full ring account')
     return {
-        "case": CASE.settings(),
+        "case": {**CASE.settings(), "kind": "memif"},
         "carried": carried,
         "rates": rates,
         "runs": runs,
