@@ -50,29 +50,24 @@ class Counters:
 
 
 def named(counted):
-    """What Shunt itself and its ports have dropped, the most first."""
-    reasons = [Loss(reason, count) for reason, count in counted.drops.items() if count > 0]
-    reasons += [Loss(f"{name} ({HARDWARE[name]})", count) for name, count in counted.hardware.items() if count > 0]
+    """What Shunt itself and its ports have not forwarded, the most first."""
+    reasons = [Loss(reason, count) for reason, count in counted.drops.items()]
+    reasons += [Loss(f"{reason} (for the slow path)", count) for reason, count in counted.punts.items()]
+    reasons += [Loss(f"{name} ({HARDWARE[name]})", count) for name, count in counted.hardware.items()]
     return sorted(reasons, key=lambda loss: -loss.packets)
 
 
-def outside(missing, sent, received, counted):
+def outside(sent, received, counted):
     """Where the packets are that Shunt's counters do not explain.
 
     Before Shunt: sent, and neither received nor dropped by a port's hardware. Behind it: sent by Shunt, and not received. Frames
     of others (ARP, LLDP) can hide some of either, so what remains is called "outside" without saying where.
     """
-    before = sent - counted.rx_packets - sum(counted.hardware.values())
-    behind = counted.tx_packets - received
-    places = []
-    for reason, packets in ((BEFORE_SHUNT, before), (BEHIND_SHUNT, behind)):
-        packets = min(max(packets, 0), missing)
-        if packets:
-            places.append(Loss(reason, packets))
-            missing -= packets
-    if missing:
-        places.append(Loss(OUTSIDE_SHUNT, missing))
-    return places
+    return [
+        Loss(BEFORE_SHUNT, sent - counted.rx_packets - sum(counted.hardware.values())),
+        Loss(BEHIND_SHUNT, counted.tx_packets - received),
+        Loss(OUTSIDE_SHUNT, sent - received),
+    ]
 
 
 def explain(sent, received, before, after):
@@ -80,14 +75,12 @@ def explain(sent, received, before, after):
 
     Shunt counts what others send to it, too: of its reasons, the largest explain the loss, as far as there is one.
     """
-    lost = sent - received
     counted = after.since(before)
+    missing = sent - received
     reasons = []
-    for loss in named(counted):
-        packets = min(loss.packets, lost)
+    for loss in [*named(counted), *outside(sent, received, counted)]:
+        packets = min(loss.packets, missing)
         if packets > 0:
             reasons.append(Loss(loss.reason, packets))
-            lost -= packets
-    if lost > 0:
-        reasons += outside(lost, sent, received, counted)
+            missing -= packets
     return tuple(reasons)

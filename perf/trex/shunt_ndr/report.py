@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from .losses import Loss
 from .search import Limit, Verdict
 
 # Packets per second and losses; colors that differ in lightness, too.
@@ -51,7 +52,7 @@ def losses_of(steps):
     for step in steps:
         for loss in step.trial.losses:
             total[loss.reason] = total.get(loss.reason, 0) + loss.packets
-    return sorted(total.items(), key=lambda item: -item[1])
+    return sorted((Loss(reason, packets) for reason, packets in total.items()), key=lambda loss: -loss.packets)
 
 
 def trial_row(step):
@@ -88,7 +89,7 @@ def as_markdown(outcome, settings, about, chart=None):
     lines += [trial_row(step) for step in outcome.steps]
     reasons = losses_of(outcome.steps)
     lines += ["", "## Reasons of all losses", ""]
-    lines += [f"- {packets:,}: {reason}" for reason, packets in reasons] or ["Nothing was lost."]
+    lines += [f"- {loss.packets:,}: {loss.reason}" for loss in reasons] or ["Nothing was lost."]
     return "\n".join(lines) + "\n"
 
 
@@ -144,8 +145,8 @@ def draw_trials(axis, outcome):
 
 def draw_reasons(axis, reasons):
     """A bar for each reason."""
-    names = [reason.split(" (")[0] for reason, _ in reasons]
-    axis.barh(names, [packets for _, packets in reasons], color="#56b4e9")
+    names = [loss.reason.split(" (")[0] for loss in reasons]
+    axis.barh(names, [loss.packets for loss in reasons], color="#56b4e9")
     axis.invert_yaxis()
     axis.set_xscale("log")
     axis.set_xlim(left=1)

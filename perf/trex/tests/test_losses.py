@@ -53,6 +53,11 @@ def test_what_the_hardware_drops_is_named():
     assert found == [("rx_missed", 8), ("rx_no_mbuf", 2)]
 
 
+def test_what_goes_to_the_slow_path_is_named():
+    lost = explain(1000, 940, BEFORE, after(rx=1000, tx=940, punts={"too_big": 60}))
+    assert lost == (Loss("too_big (for the slow path)", 60),)
+
+
 def test_what_never_reached_shunt_is_lost_before_it():
     assert reasons(1000, 940, rx=940, tx=940) == [(BEFORE_SHUNT, 60)]
 
