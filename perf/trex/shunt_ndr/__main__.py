@@ -3,11 +3,13 @@
 import argparse
 import dataclasses
 import datetime
+import decimal
+import os
 import sys
 from pathlib import Path
 
 from . import generator, losses, report
-from .search import Limit, Settings, find_ndr
+from .search import Limit, Outcome, Settings, find_ndr
 from .shuntctl import Shuntctl, ShuntctlError
 
 PROFILES = Path(__file__).resolve().parent.parent / "profiles"
@@ -21,15 +23,20 @@ Shunt's counters are read before and after each trial and name the reason of eac
 EPILOG = """\
 Example: perf/trex/ndr --server trex1 --ssh root@director --profile stl_udp64 --highest 15M --out /tmp/udp64 -- --clients 4096
 
-Behind -- stand the profile's tunables. Exit status: 0 a rate was found, 1 none was found, 2 wrong usage, or no TRex, or no Shunt.
+Behind -- stand the profile's tunables. Exit status: 0 a rate was found, 1 none was found, 2 wrong usage, or no TRex, or no
+Shunt, 130 interrupted. Where TRex or Shunt leaves in the middle, there is a report of the trials until then.
 """
 
 
 def rate(text):
     """A rate in packets per second: 1500000, 1500k or 1.5M."""
     factor = {"k": 1_000, "M": 1_000_000}.get(text[-1:], 1)
-    number = float(text[:-1] if factor > 1 else text) * factor
-    if number < 1 or number != int(number):
+    try:
+        # Not a float: as one, 4.1M is 4099999.9999999995.
+        number = decimal.Decimal(text[:-1] if factor > 1 else text) * factor
+    except decimal.InvalidOperation:
+        number = decimal.Decimal("NaN")
+    if not number.is_finite() or number < 1 or number != number.to_integral_value():
         raise argparse.ArgumentTypeError(f"not a rate: {text}")
     return int(number)
 
@@ -122,15 +129,30 @@ def about(args, shuntctl):
     }
 
 
+def make_folder(stem):
+    """Makes the folder of the report, before there is something to lose."""
+    folder = Path(stem).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written to")
+
+
 def main():
     """Searches and reports."""
     command_line = parser()
     args = command_line.parse_args()
     try:
         settings = settings_of(args)
-    except ValueError as error:
+        make_folder(args.out)
+    except (ValueError, OSError) as error:
         command_line.error(str(error))
     shuntctl = Shuntctl(args.shuntctl, args.socket, args.ssh)
+    steps, outcome = [], None
+
+    def done(step):
+        steps.append(step)
+        say(step)
+
     try:
         description = about(args, shuntctl)
         streams = generator.load(profile_path(args.profile), args.tunables)
@@ -138,19 +160,23 @@ def main():
         try:
             trex = generator.Generator(client, streams, args.tx_port, args.rx_port, args.seconds, args.drain)
             trex.warm_up(settings.lowest_pps, args.warm_up)
-            outcome = find_ndr(trial_runner(shuntctl, trex), settings, say)
+            outcome = find_ndr(trial_runner(shuntctl, trex), settings, done)
         finally:
             client.disconnect()
     except (ShuntctlError, generator.GeneratorError, generator.trex_error()) as error:
         print(f"ndr: {error}", file=sys.stderr)
-        return 2
+        if not steps:
+            return 2
+        outcome = outcome or Outcome(None, Limit.ERROR, tuple(steps))
     except KeyboardInterrupt:
         print("ndr: interrupted: no report", file=sys.stderr)
         return 130
     print(report.headline(outcome))
     for path in report.write(args.out, outcome, settings, description):
         print(f"written: {path}")
-    return 1 if outcome.ndr_pps is None or outcome.limit is Limit.TRIALS else 0
+    if outcome.limit is Limit.ERROR:
+        return 2
+    return 1 if outcome.ndr_pps is None else 0
 
 
 if __name__ == "__main__":

@@ -154,9 +154,8 @@ def draw_reasons(axis, reasons):
 
 
 def write(stem, outcome, settings, about):
-    """Writes STEM.json, STEM.md and STEM.svg, and returns their paths."""
+    """Writes STEM.json, STEM.md and STEM.svg into a folder that is there, and returns their paths."""
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(stem.name + suffix) for suffix in (".json", ".md", ".svg")]
     paths[0].write_text(json.dumps(as_json(outcome, settings, about), indent=2) + "\n", encoding="utf-8")
     paths[1].write_text(as_markdown(outcome, settings, about, chart=paths[2].name), encoding="utf-8")

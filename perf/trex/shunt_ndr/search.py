@@ -22,8 +22,9 @@ class Limit(enum.Enum):
     DEVICE = "the device: it loses packets above"
     GENERATOR = "the generator: it cannot send faster"
     RANGE = "the range of the search: nothing was lost at its upper end"
-    NOTHING = "packets are lost even at the lower end of the range"
+    NOTHING = "the device: it loses packets even at the lower end of the range"
     TRIALS = "the number of trials: no rate was confirmed within it"
+    ERROR = "an error: the search ended early"
 
 
 @dataclasses.dataclass(frozen=True)

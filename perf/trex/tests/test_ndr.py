@@ -145,6 +145,23 @@ def test_ctrl_c_leaves_no_traffic_behind(run, tmp_path, monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
+def test_a_search_that_ends_early_reports_the_trials_until_then(run, tmp_path, monkeypatch, capsys):
+    setup = Setup(tmp_path, limit_pps=2_500_000)
+
+    def drain(seconds):
+        Setup.drain(setup, seconds)
+        if len([call for call in setup.calls if call[0] == "start"]) == 4:
+            (tmp_path / "port").unlink()
+
+    monkeypatch.setattr(setup, "drain", drain)
+    assert run(setup, "--highest", "10M", "--seconds", "1") == 2
+    found = json.loads((tmp_path / "report" / "udp64.json").read_text())
+    assert (found["ndr_pps"], found["limit"], len(found["trials"])) == (None, "error", 2)
+    said = capsys.readouterr()
+    assert "exit status 1" in said.err
+    assert "the search ended early" in said.out
+
+
 def test_a_slow_generator_is_said(run, tmp_path, capsys):
     assert run(Setup(tmp_path, 10**9, most_pps=1_000_000), "--highest", "10M", "--seconds", "1") == 0
     assert "At least" in capsys.readouterr().out
@@ -168,12 +185,26 @@ def test_a_profile_that_cannot_be_loaded_is_said(run, tmp_path, capsys, argument
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("rate, pps", [("1", 1), ("1500k", 1_500_000), ("1.5M", 1_500_000), ("14880952", 14_880_952)])
+@pytest.mark.parametrize(
+    "rate, pps", [("1", 1), ("1500k", 1_500_000), ("1.5M", 1_500_000), ("8.2M", 8_200_000), ("14880952", 14_880_952)]
+)
 def test_rates_are_read(rate, pps):
     assert ndr.rate(rate) == pps
 
 
-@pytest.mark.parametrize("arguments", [["--highest", "0"], ["--highest", "fast"], ["--highest", "1k", "--lowest", "2k"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--highest", "0"],
+        ["--highest", "fast"],
+        ["--highest", "inf"],
+        ["--highest", "nanM"],
+        ["--highest", "1.5"],
+        ["--highest", "1k", "--lowest", "2k"],
+        ["--highest", "1k", "--out", "/dev/null/report"],
+        [],
+    ],
+)
 def test_wrong_usage_ends_with_2(run, tmp_path, capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         run(Setup(tmp_path, 1), *arguments)
@@ -201,14 +232,16 @@ PASSED = (Trial(5_000, 1.0, 5_000, 5_000), Verdict.PASSED)
     "outcome", [outcome_of(LOST), outcome_of(PASSED, ndr_pps=5_000), outcome_of(LOST, PASSED, ndr_pps=5_000)]
 )
 def test_the_chart_is_svg(tmp_path, outcome):
-    _, markdown, chart = report.write(tmp_path / "a.b" / "x.y", outcome, SETTINGS, {"profile": "p"})
+    _, markdown, chart = report.write(tmp_path / "x.y", outcome, SETTINGS, {"profile": "p"})
     assert xml.etree.ElementTree.parse(chart).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert f"]({chart.name})" in markdown.read_text()
 
 
 def test_the_same_outcome_gives_the_same_files(tmp_path):
-    written = [report.write(tmp_path / name / "r", outcome_of(LOST, PASSED), SETTINGS, {}) for name in ("one", "two")]
-    assert [path.read_bytes() for path in written[0]] == [path.read_bytes() for path in written[1]]
+    def written():
+        return [path.read_bytes() for path in report.write(tmp_path / "r", outcome_of(LOST, PASSED), SETTINGS, {})]
+
+    assert written() == written()
 
 
 def test_a_rate_with_some_loss_is_not_called_lossless():
