@@ -69,7 +69,7 @@ def test_the_command_for_the_director_makes_a_good_configuration(file, programs,
     assert checked.returncode == 0, checked.stderr
 
 
-@pytest.mark.parametrize("wrong", [["--backends", "240"], ["--vips", "0"], []])
+@pytest.mark.parametrize("wrong", [["--backends", "240"], ["--vips", "0"], ["--workers", "x"], []])
 def test_a_director_that_cannot_be_is_refused(wrong):
     arguments = ["--client-port", "0000:03:00.0", *wrong] if wrong else []
     done = subprocess.run([sys.executable, TREX / "shuntd-config", *arguments], capture_output=True, text=True, check=False)
