@@ -55,7 +55,11 @@ class Director:
             return self.wait(daemon, frames)
         finally:
             daemon.terminate()
-            daemon.wait(PATIENCE_S)
+            try:
+                daemon.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
 
     def wait(self, daemon, frames):
         """The counters, when every frame has been read and nothing moves any more."""

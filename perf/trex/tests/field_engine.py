@@ -32,9 +32,6 @@ class Random:
         high, low = (self.bits15(), self.bits15()) if size == 4 else (self.of_size(4), self.of_size(4))
         return (high << 8 * (size // 2)) + low
 
-    def between(self, first, last, size):
-        return first + self.of_size(size) % (last - first + 1)
-
 
 class Context:
     """What instructions work on: the variables, the frame, the random numbers."""
@@ -60,21 +57,20 @@ def take(fields, *names):
 
 
 def flow_var(fields, context):
-    """A variable that counts up or down between two values, or is random between them; or the same with a list."""
+    """A variable that counts up between two values, or is random between them; or the same with a list."""
     if "value_list" in fields:
         name, size, operation, values, step = take(fields, "name", "size", "op", "value_list", "step")
-        first, last, initial = 0, len(values) - 1, len(values) - 1 if operation == "dec" else 0
+        first, last, initial = 0, len(values) - 1, 0
     else:
         names = ("name", "size", "op", "min_value", "max_value", "init_value", "step")
         name, size, operation, first, last, initial, step = take(fields, *names)
         values = None
-    if operation not in ("inc", "dec", "random"):
+    if operation not in ("inc", "random"):
         raise UnknownInstruction(f"flow_var: op = {operation}")
     context.sizes[name] = size
     count = last - first + 1
-    direction = -step if operation == "dec" else step
     # The variable moves before it is written: it starts one step behind.
-    position = (initial - first - direction) % count
+    position = (initial - first - step) % count
 
     def run():
         nonlocal position
@@ -82,26 +78,8 @@ def flow_var(fields, context):
             # A list's index is always 15 bits.
             position = context.random.of_size(2 if values else size) % count
         else:
-            position = (position + direction) % count
+            position = (position + step) % count
         context.values[name] = values[position] if values else first + position
-
-    return run
-
-
-def flow_var_rand_limit(fields, context):
-    """Random numbers that begin anew after so many."""
-    names = ("name", "size", "limit", "seed", "min_value", "max_value")
-    name, size, limit, seed, first, last = take(fields, *names)
-    context.sizes[name] = size
-    numbers = Random(seed)
-    drawn = 0
-
-    def run():
-        nonlocal numbers, drawn
-        if drawn == limit:
-            numbers, drawn = Random(seed), 0
-        context.values[name] = numbers.between(first, last, size)
-        drawn += 1
 
     return run
 
@@ -139,20 +117,6 @@ def write_flow_var(fields, context):
     def run():
         value, size = context.word(name)
         write_word(context.frame, offset, size, value + add, big_endian)
-
-    return run
-
-
-def write_mask_flow_var(fields, context):
-    """Writes some bits of a variable into a field of the frame."""
-    names = ("name", "pkt_offset", "pkt_cast_size", "mask", "shift", "add_value", "is_big_endian")
-    name, offset, size, mask, shift, add, big_endian = take(fields, *names)
-
-    def run():
-        value = (context.word(name)[0] + add) & 0xFFFFFFFF
-        value = value << shift if shift >= 0 else value >> -shift
-        (old,) = struct.unpack_from((">" if big_endian else "<") + WORDS[size], context.frame, offset)
-        write_word(context.frame, offset, size, old & ~mask | value & mask, big_endian)
 
     return run
 
@@ -208,28 +172,8 @@ def fix_checksum_hw(fields, context):
     return run
 
 
-def trim_pkt_size(fields, context):
-    """Cuts the frame off behind so many bytes; the headers are the program's business."""
-    (name,) = take(fields, "name")
-
-    def run():
-        del context.frame[context.word(name)[0] :]
-
-    return run
-
-
 INSTRUCTIONS = {
-    function.__name__: function
-    for function in (
-        flow_var,
-        flow_var_rand_limit,
-        tuple_flow_var,
-        write_flow_var,
-        write_mask_flow_var,
-        fix_checksum_ipv4,
-        fix_checksum_hw,
-        trim_pkt_size,
-    )
+    function.__name__: function for function in (flow_var, tuple_flow_var, write_flow_var, fix_checksum_ipv4, fix_checksum_hw)
 }
 
 

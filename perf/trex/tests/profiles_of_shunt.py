@@ -4,7 +4,7 @@ import sys
 
 from trex.stl.api import STLProfile
 
-from conftest import PROFILES, TREX
+from conftest import PROFILES
 from field_engine import profile_frames
 
 STATELESS = sorted(path.stem for path in PROFILES.glob("stl_*.py"))
@@ -21,6 +21,3 @@ def load_stateless(name, tunables=()):
 def frames_of(name, count=3000, pps=1_000_000, tunables=()):
     """The first frames that TRex sends."""
     return profile_frames(load_stateless(name, tunables), count, pps)
-
-
-__all__ = ["STATEFUL", "STATELESS", "TREX", "frames_of", "load_stateless"]
