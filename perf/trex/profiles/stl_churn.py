@@ -11,6 +11,9 @@ LIFE = [
     ("FA", b"", 1.0),
 ]
 
+# A stream that begins later ends with the others: what it has not sent while it waited is missing.
+HELP = "how long a connection lives, in milliseconds; a trial must last many times as long, or it sends less than was asked for"
+
 
 class Churn:
     """A stream for each packet of a connection. They go through the same flows in the same order, one behind the other."""
@@ -18,7 +21,7 @@ class Churn:
     def get_streams(self, direction, tunables, **kwargs):
         """TRex asks for the streams."""
         parser = parser_of(__doc__, clients=8191, ports=61)
-        parser.add_argument("--life", type=int, default=100, help="how long a connection lives, in milliseconds")
+        parser.add_argument("--life", type=int, default=100, help=HELP)
         args = parser.parse_args(tunables)
         return [self.packet_of_all(args, *packet) for packet in LIFE]
 
