@@ -4,9 +4,9 @@
 //! snapshot and published, or nothing changes.
 //!
 //! What the network tells (who has failed, who is back, who is resolved) is taken in two steps. At once, nothing goes to those
-//! who have failed any more ([`Model::mark_down`]), and the services concerned are put on a list. A thread of its own,
-//! [`Director::keep_up`], goes through that list and builds new tables ([`Model::renew`]), so that neither the slow path nor an
-//! operator waits for a thousand of them. It takes what the network says when it begins with a service, so changes that
+//! who have failed any more, and whoever is back where nobody else is left takes part ([`Model::mark_down`]); the services
+//! concerned are put on a list. A thread of its own, [`Director::keep_up`], goes through that list and builds new tables
+//! ([`Model::renew`]), so that neither the slow path nor an operator waits for a thousand of them. It takes what the network says when it begins with a service, so changes that
 //! come in the meantime are none too few and none twice: they put the service on the list again.
 //!
 //! Tables are built without a lock. Whoever has built one looks, before it is published, whether the service is still the one
@@ -56,8 +56,8 @@ struct State {
     down: HashSet<IpAddr>,
     /// The services that are not as the network says.
     behind: BTreeSet<ServiceId>,
-    /// The last of them that was renewed.
-    last_renewed: Option<ServiceId>,
+    /// The last of them that was renewed, of those in an outage and of the others.
+    last_renewed: [Option<ServiceId>; 2],
     publisher: Publisher,
     generation: u64,
 }
@@ -72,7 +72,7 @@ impl Director {
             macs: HashMap::new(),
             down: HashSet::new(),
             behind: BTreeSet::new(),
-            last_renewed: None,
+            last_renewed: [None; 2],
             publisher: Publisher::new(first),
             generation: 1,
         };
@@ -89,27 +89,24 @@ impl Director {
     }
 
     /// Changes the model: all of it is done and published, or, on an error, none of it. Returns the number of the
-    /// snapshot that has the change. The change may be made twice, the first time for nothing.
+    /// snapshot that has the change. The change may be made several times: what was made of a service is worth nothing if the
+    /// network has changed the same one meanwhile.
     pub fn change<E>(&self, change: impl Fn(&mut Model, &Arc<TargetIds>) -> Result<(), E>) -> Result<u64, E> {
         let _turn = self.changing.lock().expect(NO_PANIC);
-        let base = self.state().model.clone();
-        let changed = |base: &Model| {
-            let mut model = Model::clone(base);
+        loop {
+            let base = self.state().model.clone();
+            let mut model = Model::clone(&base);
             model.now_ms = self.now_ms();
+            // Tables are built here.
             change(&mut model, &self.ids)?;
-            Ok(model)
-        };
-        // Tables are built here.
-        let model = changed(&base)?;
-        let mut state = self.state();
-        let model = match state.merged(&base, model) {
-            Merged { model, outdated } if outdated.is_empty() => model,
-            // The network has changed the same service meanwhile.
-            _ => changed(&state.model)?,
-        };
-        let generation = state.publish(model, &[], &self.ports);
-        self.news.notify_all();
-        Ok(generation)
+            let mut state = self.state();
+            let Merged { model, outdated } = state.merged(&base, model);
+            if outdated.is_empty() {
+                let generation = state.publish(model, &[], &self.ports);
+                self.news.notify_all();
+                return Ok(generation);
+            }
+        }
     }
 
     /// What the network tells: whose MAC addresses have changed (`None`: it is not known any more), and all who do not answer.
@@ -161,12 +158,12 @@ impl Director {
         self.news.notify_all();
     }
 
-    /// Renews services that are not as the network says, those first whose tables name somebody who has failed, and then each in
-    /// its turn; and those whose hand-over or drain has ended. Publishes what is there after a while. Says whether there is more to do.
+    /// Renews services that are not as the network says, each in its turn, but those first whose tables name somebody who has failed;
+    /// and those whose hand-over or drain has ended. Publishes what is there after a while. Says whether there is more to do.
     pub fn catch_up(&self) -> bool {
         let _turn = self.renewing.lock().expect(NO_PANIC);
         let now_ms = self.now_ms();
-        let (base, services, down, resolved) = {
+        let (base, services, mut last_renewed, down, resolved) = {
             let mut state = self.state();
             let model = state.model.clone();
             state.behind.extend(model.due(now_ms));
@@ -174,29 +171,28 @@ impl Director {
             if services.is_empty() {
                 return false;
             }
-            let is_outage = |id: &ServiceId| model.services.get(id).is_some_and(|service| service.outage.is_some());
-            services.sort_by_key(|id| (!is_outage(id), Some(*id) <= state.last_renewed));
+            in_order(&mut services, &model, &state.last_renewed);
             let waiting = services.iter().filter_map(|id| model.services.get(id)).flat_map(|s| s.waiting());
             let resolved: HashSet<IpAddr> = waiting.filter(|address| state.macs.contains_key(address)).collect();
-            (model, services, state.down.clone(), resolved)
+            (model, services, state.last_renewed, state.down.clone(), resolved)
         };
         let mut model = Model::clone(&base);
         model.now_ms = now_ms;
         let network = Reachability { down: &down, resolved: &|address| resolved.contains(&address) };
         let begin = Instant::now();
-        let (mut services, mut last_renewed) = (services.into_iter(), None);
+        let mut services = services.into_iter();
         while begin.elapsed() < BATCH
             && let Some(service) = services.next()
         {
             model.renew(&service, &network);
-            last_renewed = Some(service);
+            last_renewed[class(&base, &service)] = Some(service);
         }
         let mut state = self.state();
         state.last_renewed = last_renewed;
         state.behind.extend(services);
         let Merged { model, outdated } = state.merged(&base, model);
         state.note_behind(&outdated);
-        if !Arc::ptr_eq(&state.model.networks, &model.networks) || state.model.differences(&model).next().is_some() {
+        if state.model.differences(&model).next().is_some() {
             state.publish(model, &[], &self.ports);
         }
         !state.behind.is_empty()
@@ -234,6 +230,22 @@ impl Director {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(NO_PANIC)
+    }
+}
+
+/// Of services to renew: those in an outage, and the others.
+const OUTAGE: usize = 0;
+const OTHER: usize = 1;
+
+fn class(model: &Model, id: &ServiceId) -> usize {
+    if model.services.get(id).is_some_and(|service| service.outage.is_some()) { OUTAGE } else { OTHER }
+}
+
+/// In the order in which they are to be renewed: first one of the others, so that each gets its turn however many fail.
+fn in_order(services: &mut [ServiceId], model: &Model, last_renewed: &[Option<ServiceId>; 2]) {
+    services.sort_by_key(|id| (class(model, id), Some(*id) <= last_renewed[class(model, id)]));
+    if let Some(other) = services.iter().position(|id| class(model, id) == OTHER) {
+        services[..=other].rotate_right(1);
     }
 }
 
@@ -296,6 +308,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use ctl::OnAllDown;
     use ctl::request::BackendEdit;
 
     use super::*;
@@ -426,6 +439,62 @@ mod tests {
         let snapshot = director.snapshot();
         let handed_over = (0..before.len()).filter(|&slot| snapshot.services[0].before(slot) == 0).count();
         assert_eq!(handed_over, before.iter().filter(|&&owner| owner == 1).count());
+    }
+
+    #[test]
+    fn who_is_up_again_takes_part_at_once_where_nobody_else_is_left() {
+        for on_all_down in [OnAllDown::Drop, OnAllDown::All] {
+            let director = director();
+            let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
+            wanted.on_all_down = on_all_down;
+            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+            hear(&director, &[3, 4], &[], &[]);
+            hear(&director, &[], &[], &[3]);
+            while director.catch_up() {}
+            // It has no table since it is back.
+            hear(&director, &[], &[], &[]);
+            hear(&director, &[], &[], &[4]);
+            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "{on_all_down:?}");
+            while director.catch_up() {}
+            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "{on_all_down:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_who_is_up_again_takes_part_at_once() {
+        let director = director();
+        let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
+        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        hear(&director, &[3, 4], &[], &[]);
+        for renewed in [false, true] {
+            hear(&director, &[], &[], &[3, 4]);
+            while renewed && director.catch_up() {}
+            assert!(owners(&director, 0).iter().all(|&owner| owner == NOBODY), "renewed: {renewed}");
+            hear(&director, &[], &[], &[4]);
+            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "renewed: {renewed}");
+        }
+    }
+
+    /// Of many services that fail again and again, each time one of those is renewed that do not.
+    #[test]
+    fn nobody_waits_for_ever_behind_outages() {
+        let director = director();
+        for vip in 101..107 {
+            let backends = if vip < 105 { ["192.168.0.3", "192.168.0.4"] } else { ["192.168.0.5", "192.168.0.6"] };
+            let wanted = service(&format!("192.168.0.{vip}:80"), &backends.map(|backend| (backend, 1)));
+            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        }
+        hear(&director, &[3, 4, 5, 6], &[], &[6]);
+        while director.catch_up() {}
+        // One fails, another one is up again.
+        hear(&director, &[], &[], &[3]);
+        let order = {
+            let state = director.state();
+            let mut services: Vec<ServiceId> = state.behind.iter().copied().collect();
+            in_order(&mut services, &state.model, &state.last_renewed);
+            services.iter().map(|id| class(&state.model, id)).collect::<Vec<_>>()
+        };
+        assert_eq!(order, [OTHER, OUTAGE, OUTAGE, OUTAGE, OUTAGE, OTHER]);
     }
 
     /// Operators and the network change the same services, while somebody keeps up.

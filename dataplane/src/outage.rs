@@ -20,7 +20,7 @@ const SLOTS_ASKED: usize = 64;
 pub struct Outage {
     /// Who has packets of old flows.
     serves: Box<[bool]>,
-    /// Who takes new flows. Whoever does was in the table when that was built.
+    /// Who takes new flows. Whoever does was in the table when that was built, unless nobody of those is left.
     takes: Box<[bool]>,
 }
 

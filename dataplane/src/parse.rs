@@ -155,7 +155,7 @@ fn load<const LEN: usize, const N: usize>(head: &[u8; LEN], place: usize) -> [u8
 
 /// Tables in place of two comparisons that a mix of TCP and UDP would have mispredicted. By protocol: the length of the header that a plain frame's transport protocol has at least; of other protocols, more than
 /// any packet's.
-const HEADER_LEN: [u32; 256] = {
+static HEADER_LEN: [u32; 256] = {
     let mut lens = [u32::MAX / 2; 256];
     lens[TCP as usize] = 20;
     lens[UDP as usize] = 8;
@@ -326,19 +326,11 @@ pub fn fits(packet: &[u8], mtu: u16) -> Result<(), Exit> {
     if len <= usize::from(mtu) {
         return Ok(());
     }
-    let icmp = if v4 { byte(9) == ICMP } else { upper_v6(packet) == Some(ICMPV6) };
+    let icmp = if v4 { byte(9) == ICMP } else { ipv6_protocol(packet) == Some(ICMPV6) };
     if icmp || v4 && word(6) & 0x1fff != 0 {
         return Err(DropReason::TooBigUnanswered.into());
     }
     Err(Exit::TooBig(mtu))
-}
-
-/// The protocol behind the extension headers.
-fn upper_v6(packet: &[u8]) -> Option<u8> {
-    let (header, payload) = packet.split_first_chunk::<IPV6_HEADER>()?;
-    match skip_extensions(header[6], payload, payload.len()).ok()? {
-        Chain::Ends { protocol, .. } | Chain::Fragment { protocol, .. } => Some(protocol),
-    }
 }
 
 /// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792): what quotes the packet that it

@@ -493,9 +493,9 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         aside: &mut Aside,
     ) -> Option<Choice<'w>> {
         let snapshot = self.snapshot;
-        let service = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number as usize]);
-        let Some(service) = service.filter(|service| service.simple && !remembering) else {
-            return self.close_choice(tuple, frame.get(L4..).unwrap_or_default(), place, aside);
+        let found = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number as usize]);
+        let Some(service) = found.filter(|service| service.simple && !remembering) else {
+            return self.close_choice(tuple, found, frame.get(L4..).unwrap_or_default(), place, aside);
         };
         let backend = &service.table[maglev::slot(tuple.hash(&snapshot.hasher), service.table.len())];
         prefetch(backend);
@@ -504,10 +504,16 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
 
     /// The same where it takes more than the table of VIPs and the hash of the 5-tuple to tell.
     #[inline(never)]
-    fn close_choice<T: Near>(&mut self, tuple: T, l4: &[u8], place: usize, aside: &mut Aside) -> Option<Choice<'w>> {
+    fn close_choice<T: Near>(
+        &mut self,
+        tuple: T,
+        found: Option<&'w ServiceEntry>,
+        l4: &[u8],
+        place: usize,
+        aside: &mut Aside,
+    ) -> Option<Choice<'w>> {
         let (flow, snapshot) = (tuple.into(), self.snapshot);
-        let number = tuple.service(&snapshot.vips).or_else(|| snapshot.vips.service(&flow, &mut aside.last));
-        let Some(service) = number.map(|number| &snapshot.services[number as usize]) else {
+        let Some(service) = found.or_else(|| snapshot.service(&flow, &mut aside.last)) else {
             aside.exits[place] = stranger(flow, snapshot);
             return None;
         };
@@ -516,7 +522,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     }
 
     /// Has fetched what the exception table may know of the flow.
-    #[inline(never)]
+    #[inline(always)]
     fn watched_choice(
         &mut self,
         flow: &Flow,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// An endless sequence of turns.
 #[derive(Debug, Clone)]
-pub struct SmoothWrr {
+struct SmoothWrr {
     /// By class, the rank of its next member: its credit × `scale`, and a fraction of `scale` that is the larger, the earlier the
     /// member stands in the order. So no two ranks are equal. These are whole numbers, far below 2^53: exact. (SSE2, which all
     /// x86-64 have, has the larger of two f64, and not of two i64.) Filled up with ranks that nobody has.
@@ -44,7 +44,7 @@ struct Class {
 
 impl SmoothWrr {
     /// For participants 0, 1, … with these weights. Whoever has weight 0 gets no turn.
-    pub fn new(weights: impl IntoIterator<Item = u32>) -> Self {
+    fn new(weights: impl IntoIterator<Item = u32>) -> Self {
         let mut by_weight: BTreeMap<u32, Class> = BTreeMap::new();
         let mut participants = 0;
         for (participant, weight) in weights.into_iter().enumerate() {

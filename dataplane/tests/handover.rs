@@ -290,11 +290,17 @@ impl World {
         self.change(|model| model.renew_all(&Reachability { down: &down, resolved: &|_| true }));
     }
 
-    /// Nothing goes any more to those who have just failed; unless all have, and get packets nevertheless.
+    /// Nothing goes any more to those who have just failed; unless all have, and get packets nevertheless. Who is up again takes
+    /// part if nobody else does.
     fn fail(&mut self) {
         let (before, forced) = (self.known.clone(), self.forced());
         for (number, known) in &mut self.known {
             known.down |= self.unheard.contains(number);
+        }
+        if !self.known.values().any(|known| known.weight > 0 && !known.draining && !known.down) {
+            for (number, known) in &mut self.known {
+                known.down = self.unheard.contains(number);
+            }
         }
         if forced || self.forced() {
             self.known = before;

@@ -54,6 +54,8 @@ static uint16_t generate(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs,
 	(void)port, (void)queue, (void)most;
 	if (flows == 0)
 		return count;
+	/* Of the two, one may be new and the other old. */
+	step %= flows;
 	if (flow >= flows)
 		flow %= flows;
 	for (uint16_t place = 0; place < count; place++) {

@@ -75,8 +75,9 @@ impl Generator {
 
     /// From the next burst on, frames are of so many flows, each as often as any other; 0: they are left as they are.
     pub fn set_flows(&self, flows: u64) {
+        let flows = flows.min(MAX_FLOWS);
         self.step.store(step(flows), Relaxed);
-        self.flows.store(flows.min(MAX_FLOWS), Relaxed);
+        self.flows.store(flows, Relaxed);
     }
 }
 

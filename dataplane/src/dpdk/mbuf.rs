@@ -85,7 +85,7 @@ impl Packet for Mbuf {
 
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        // One test: where the checksum is wrong, or was not looked at, the lower of its two bits is set in the flags.
+        // One test: where the checksum is wrong, or right and not in the packet, the lower of its two bits is set in the flags.
         self.header().ol_flags & (SHUNT_MBUF_F_RX_IP_CKSUM_BAD | STRIPPED) == 0
     }
 

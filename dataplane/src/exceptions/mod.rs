@@ -288,7 +288,9 @@ impl Context<'_> {
         let pick = || service.schedule.new_flow(self.now(), service.cursors.get(self.worker), of);
         let mut backend = pick();
         // In an outage, some of the turns are of backends that have failed.
-        if !service.takes(backend) {
+        if backend == NOBODY {
+            backend = self.now();
+        } else if !service.takes(backend) {
             backend = (0..MORE_PICKS).map(|_| pick()).find(|&next| service.takes(next)).unwrap_or_else(|| self.now());
         }
         if backend == NOBODY {

@@ -348,12 +348,20 @@ impl Model {
     }
 
     /// Has nothing go to those of a service's backends that have failed, from now on: a matter of microseconds. The table
-    /// stays, and others stand in; the service needs to be [renewed](Self::renew). Who is up again is left to that, too.
+    /// stays, and others stand in; the service needs to be [renewed](Self::renew). Who is up again is left to that, too, unless
+    /// there is nobody else.
     pub fn mark_down(&mut self, id: &ServiceId, down: &HashSet<IpAddr>) {
-        let Some(old) = self.services.get(id).filter(|service| service.fails(down)) else { return };
+        let concerned =
+            |service: &&Arc<Service>| service.fails(down) || service.is_deserted() && service.recovers(down);
+        let Some(old) = self.services.get(id).filter(concerned) else { return };
         let mut service = Service::clone(old);
         for backend in &mut service.backends {
             backend.down |= backend.is_among(down);
+        }
+        if service.is_deserted() {
+            for backend in &mut service.backends {
+                backend.down = backend.is_among(down);
+            }
         }
         // Where all serve because all are down, that is not for others to stand in.
         if old.forced || service.is_forced() {
@@ -370,11 +378,9 @@ impl Model {
     }
 
     /// Has a service be as the network says: who is down and who is up, who takes part because its MAC address is known; and
-    /// ends the hand-overs and drains whose deadlines have passed. Says whether anything has changed.
-    pub fn renew(&mut self, id: &ServiceId, network: &Reachability<'_>) -> bool {
-        let Some(old) = self.services.get(id).filter(|service| service.is_behind(network, self.now_ms)) else {
-            return false;
-        };
+    /// ends the hand-overs and drains whose deadlines have passed.
+    pub fn renew(&mut self, id: &ServiceId, network: &Reachability<'_>) {
+        let Some(old) = self.services.get(id).filter(|service| service.is_behind(network, self.now_ms)) else { return };
         let mut service = Service::clone(old);
         for backend in &mut service.backends {
             backend.down = backend.is_among(network.down);
@@ -384,7 +390,6 @@ impl Model {
             }
         }
         self.put(service);
-        true
     }
 
     /// All services as the network says.
@@ -666,6 +671,16 @@ impl Service {
             return down.iter().any(|&address| self.place(address).is_ok_and(|place| fails(&self.backends[place])));
         }
         self.backends.iter().any(fails)
+    }
+
+    /// Whether all who would take new flows are down.
+    fn is_deserted(&self) -> bool {
+        !self.backends.iter().any(|backend| backend.is_wanted() && !backend.down)
+    }
+
+    /// Whether some of its backends are up again.
+    fn recovers(&self, down: &HashSet<IpAddr>) -> bool {
+        self.backends.iter().any(|backend| backend.down && !backend.is_among(down))
     }
 
     /// Whether it is not as the network says, or a deadline has passed.

@@ -150,7 +150,11 @@ impl Neighbors {
             Some(known)
                 if (known.state == NeighborState::Permanent) == pinned.is_some() && known.network == network =>
             {
-                known.mac = pinned.or(known.mac);
+                let mac = pinned.or(known.mac);
+                if known.mac != mac {
+                    known.mac = mac;
+                    self.changed.insert(address);
+                }
             }
             // No longer pinned: used on, until whoever answers says otherwise.
             Some(known) if known.state == NeighborState::Permanent && known.network == network => {
@@ -589,13 +593,20 @@ mod tests {
         assert_eq!(story.probes(), []);
         story.hear(NEW, Evidence::Answer);
         assert_eq!(story.state(), (NeighborState::Permanent, Some(OLD)));
-        // Not pinned any more: asked for, and used meanwhile.
-        let mut model = Model::clone(&story.snapshot.model);
-        let (service, address) = (id, address());
-        model.edit_backend(&BackendEdit { service, address, weight: None, mac: Some(MacChange::Resolve) }).unwrap();
-        story.snapshot = snapshot(model);
-        story.neighbors.sync(&story.snapshot, story.now);
-        assert_eq!(story.state(), (NeighborState::Probe, Some(OLD)));
+        // Pinned to another one, and then not any more: asked for, and used meanwhile.
+        story.neighbors.take_changed_macs();
+        for (mac, expected) in [
+            (MacChange::Pin(NEW), (NeighborState::Permanent, Some(NEW))),
+            (MacChange::Resolve, (NeighborState::Probe, Some(NEW))),
+        ] {
+            let mut model = Model::clone(&story.snapshot.model);
+            let (service, address) = (id, address());
+            model.edit_backend(&BackendEdit { service, address, weight: None, mac: Some(mac) }).unwrap();
+            story.snapshot = snapshot(model);
+            story.neighbors.sync(&story.snapshot, story.now);
+            assert_eq!(story.state(), expected);
+            assert_eq!(story.neighbors.take_changed_macs(), Some(vec![(address, Some(NEW))]));
+        }
         assert_eq!(story.probes(), [Mac([0xff; 6])]);
     }
 
