@@ -6,6 +6,10 @@
 //! old MAC address stays in use. A backend that says it has a new MAC address is believed at once; if that happens
 //! again soon, not before a hold-down is over, so that two stations that quarrel about an address do not make
 //! every flow flap.
+//!
+//! A backend that was given up is down only if there is a witness: another one of its network and address family that has answered
+//! since this one should have. For who hears nobody may well be the one who is out himself. So as soon as a backend
+//! does not answer, some of the others are asked.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -31,6 +35,8 @@ const RETRY_FAILED: Duration = Duration::from_secs(3);
 const UNICAST_PROBES: u32 = 3;
 /// Probes to everybody before it is given up (RFC 4861 §10, MAX_MULTICAST_SOLICIT).
 const BROADCAST_PROBES: u32 = 3;
+/// So many others are asked when somebody does not answer, each time.
+const WITNESSES: usize = 3;
 /// After a change of the MAC address, another one is believed no sooner.
 const HOLD_DOWN: Duration = Duration::from_secs(5);
 
@@ -77,6 +83,8 @@ pub struct Neighbor {
     /// How often the MAC address has changed.
     pub changes: u64,
     changed: Option<Instant>,
+    /// When the first of the probes was sent that it has not answered.
+    silent_since: Option<Instant>,
     due: Instant,
 }
 
@@ -94,6 +102,23 @@ pub struct Neighbors {
     news: Vec<News>,
     /// By port, whether its link is up.
     links: Vec<bool>,
+    /// Whether some may have been given up without a witness.
+    undecided: bool,
+}
+
+/// The neighbors who are each other's witnesses: of one network and one address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Group {
+    network: usize,
+    v4: bool,
+}
+
+impl Group {
+    /// A neighbor's; a pinned one, which nobody asks, has none.
+    fn of(address: IpAddr, neighbor: &Neighbor) -> Option<Group> {
+        let asked = neighbor.state != NeighborState::Permanent;
+        asked.then_some(Group { network: neighbor.network, v4: address.is_ipv4() })
+    }
 }
 
 impl Neighbors {
@@ -177,6 +202,8 @@ impl Neighbors {
         if neighbor.network != network || neighbor.state == NeighborState::Permanent {
             return;
         }
+        let given_up = self.without_witness();
+        let Some(neighbor) = self.table.get_mut(&address) else { return };
         match neighbor.mac {
             Some(known) if known == mac => neighbor.confirm(now),
             Some(_) if evidence == Evidence::Hint => neighbor.ask_everybody(now),
@@ -192,35 +219,69 @@ impl Neighbors {
             },
             None => {
                 self.news.push(News { address, network, before: None, now: Some(mac) });
-                let ended = self.is_outage(network, address.is_ipv4());
-                if let Some(neighbor) = self.table.get_mut(&address) {
-                    neighbor.take(mac, now);
-                }
+                neighbor.take(mac, now);
                 self.changed.insert(address);
-                if ended {
-                    self.ask_again(network, address.is_ipv4(), now);
-                }
+            }
+        }
+        // Somebody answers: those of its group who have not could not, until now. They get the time that a new one has.
+        let group = Group::of(address, neighbor).filter(|_| neighbor.confirmed == Some(now));
+        for address in given_up {
+            if let Some(neighbor) = self.table.get_mut(&address)
+                && neighbor.state == NeighborState::Failed
+                && Group::of(address, neighbor) == group
+            {
+                (neighbor.state, neighbor.probes, neighbor.due) = (NeighborState::Incomplete, 0, now);
             }
         }
         self.next_due = None;
     }
 
-    /// Whether nobody of a network answers, in one address family: then it is the network that is out, or we are, and not the
-    /// backends.
-    fn is_outage(&self, network: usize, v4: bool) -> bool {
-        let asked = |(address, neighbor): &(&IpAddr, &Neighbor)| {
-            neighbor.network == network && address.is_ipv4() == v4 && neighbor.state != NeighborState::Permanent
-        };
-        self.table.iter().filter(asked).all(|(_, neighbor)| neighbor.state == NeighborState::Failed)
+    /// By group, when one of it was last confirmed.
+    fn last_confirmed(&self) -> HashMap<Group, Instant> {
+        let mut last = HashMap::new();
+        for (&address, neighbor) in &self.table {
+            if let (Some(group), Some(confirmed)) = (Group::of(address, neighbor), neighbor.confirmed) {
+                let last = last.entry(group).or_insert(confirmed);
+                *last = confirmed.max(*last);
+            }
+        }
+        last
     }
 
-    /// At the end of an outage: whoever has not answered yet gets the time that a new one has.
-    fn ask_again(&mut self, network: usize, v4: bool, now: Instant) {
-        let failed = self.table.iter_mut().filter(|(address, neighbor)| {
-            neighbor.network == network && address.is_ipv4() == v4 && neighbor.state == NeighborState::Failed
-        });
-        for (_, neighbor) in failed {
-            (neighbor.state, neighbor.probes, neighbor.due) = (NeighborState::Incomplete, 0, now);
+    /// Who was given up, with or without a witness.
+    fn failed(&self, witnessed: bool) -> impl Iterator<Item = IpAddr> {
+        let last = self.last_confirmed();
+        self.table.iter().filter(|(_, neighbor)| neighbor.state == NeighborState::Failed).filter_map(
+            move |(&address, neighbor)| {
+                let last = last.get(&Group::of(address, neighbor)?).copied();
+                (neighbor.has_witness(last) == witnessed).then_some(address)
+            },
+        )
+    }
+
+    /// Who was given up without a witness; looks only where there may be somebody.
+    fn without_witness(&mut self) -> Vec<IpAddr> {
+        if !self.undecided {
+            return Vec::new();
+        }
+        let found: Vec<IpAddr> = self.failed(false).collect();
+        self.undecided = !found.is_empty();
+        found
+    }
+
+    /// Asks some of those who are believed to be there, where others do not answer.
+    fn ask_witnesses(&mut self, silent: &[(Group, Instant)], now: Instant) {
+        if silent.is_empty() {
+            return;
+        }
+        let last = self.last_confirmed();
+        let unwitnessed = |&&(group, since): &&(Group, Instant)| !is_witnessed(since, last.get(&group).copied());
+        let groups: BTreeSet<Group> = silent.iter().filter(unwitnessed).map(|(group, _)| *group).collect();
+        for wanted in groups {
+            let there = self.table.iter_mut().filter(|(address, neighbor)| {
+                neighbor.state == NeighborState::Reachable && Group::of(**address, neighbor) == Some(wanted)
+            });
+            there.take(WITNESSES).for_each(|(_, neighbor)| neighbor.due = now);
         }
     }
 
@@ -237,7 +298,7 @@ impl Neighbors {
         if self.next_due.is_some_and(|due| due > now) {
             return Vec::new();
         }
-        let mut frames = Vec::new();
+        let (mut frames, mut silent) = (Vec::new(), Vec::new());
         for (&address, neighbor) in &mut self.table {
             if neighbor.state == NeighborState::Permanent || neighbor.due > now {
                 continue;
@@ -248,13 +309,20 @@ impl Neighbors {
                 continue;
             }
             let (before, state) = (neighbor.mac, neighbor.state);
+            if let (Some(group), Some(since), 1..) =
+                (Group::of(address, neighbor), neighbor.silent_since, neighbor.probes)
+            {
+                silent.push((group, since));
+            }
             neighbor.give_up_or_go_on(now);
             if neighbor.state == NeighborState::Failed && state != NeighborState::Failed {
                 self.news.push(News { address, network: neighbor.network, before, now: None });
                 self.changed.insert(address);
+                self.undecided = true;
             }
             frames.extend(probe(snapshot, address, neighbor));
         }
+        self.ask_witnesses(&silent, now);
         let due = self.table.values().filter(|neighbor| neighbor.state != NeighborState::Permanent).map(|n| n.due);
         // Nobody to ask: come back now and then all the same; a new snapshot resets this anyway.
         self.next_due = Some(due.min().unwrap_or(now + REACHABLE));
@@ -280,22 +348,31 @@ impl Neighbors {
         Some(macs.collect()).filter(|macs: &Vec<_>| !macs.is_empty())
     }
 
-    /// Who is down: was given up, while others of its network answer.
+    /// Who is down: was given up, while others of its group answer.
     pub fn down(&self) -> HashSet<IpAddr> {
-        let mut outages: HashMap<(usize, bool), bool> = HashMap::new();
-        let failed = self.table.iter().filter(|(_, neighbor)| neighbor.state == NeighborState::Failed);
-        let down = failed.filter(|(address, neighbor)| {
-            let group = (neighbor.network, address.is_ipv4());
-            !*outages.entry(group).or_insert_with(|| self.is_outage(group.0, group.1))
-        });
-        down.map(|(&address, _)| address).collect()
+        self.failed(true).collect()
     }
+}
+
+/// Whether somebody was heard when one who was first asked at `since` should have answered long ago.
+fn is_witnessed(since: Instant, last_confirmed: Option<Instant>) -> bool {
+    last_confirmed.is_some_and(|confirmed| confirmed >= since + RETRANSMIT)
 }
 
 impl Neighbor {
     fn new(network: usize, pinned: Option<Mac>, now: Instant) -> Self {
         let state = if pinned.is_some() { NeighborState::Permanent } else { NeighborState::Incomplete };
-        Neighbor { network, mac: pinned, state, confirmed: None, probes: 0, changes: 0, changed: None, due: now }
+        Neighbor {
+            network,
+            mac: pinned,
+            state,
+            confirmed: None,
+            probes: 0,
+            changes: 0,
+            changed: None,
+            silent_since: None,
+            due: now,
+        }
     }
 
     fn take(&mut self, mac: Mac, now: Instant) {
@@ -315,12 +392,20 @@ impl Neighbor {
         if self.state == NeighborState::Reachable {
             self.state = NeighborState::Probe;
             self.probes = UNICAST_PROBES;
+            self.silent_since = Some(at);
             self.due = at;
         }
     }
 
+    fn has_witness(&self, last_confirmed: Option<Instant>) -> bool {
+        self.silent_since.is_some_and(|since| is_witnessed(since, last_confirmed))
+    }
+
     /// Counts the probe that is due and sets the time of the next.
     fn give_up_or_go_on(&mut self, now: Instant) {
+        if self.probes == 0 {
+            self.silent_since = Some(now);
+        }
         match self.state {
             NeighborState::Reachable => self.state = NeighborState::Probe,
             NeighborState::Probe if self.probes >= UNICAST_PROBES + BROADCAST_PROBES => {
@@ -436,45 +521,115 @@ mod tests {
         assert_eq!(story.at(1).probes(), [Mac([0xff; 6])]);
     }
 
-    /// Of two backends, the second stops answering; then both do; then the first is back.
-    #[test]
-    fn a_network_that_is_out_takes_no_backend_down() {
-        let mut model = model();
-        let backends = [("192.168.0.3", 1), ("192.168.0.4", 1)];
-        model.add_service(&service("192.168.0.101:80", &backends), &ids()).unwrap();
-        let (mut neighbors, snapshot, begin) = (Neighbors::default(), snapshot(model), Instant::now());
-        neighbors.sync(&snapshot, begin);
-        let [first, second]: [IpAddr; 2] = ["192.168.0.3", "192.168.0.4"].map(|address| address.parse().unwrap());
-        let at = |seconds: u64| begin + Duration::from_secs(seconds);
-        let answer = |neighbors: &mut Neighbors, address, seconds| {
-            neighbors.learn(Learned { address, mac: OLD, evidence: Evidence::Answer }, 0, at(seconds));
-        };
-        let pass = |neighbors: &mut Neighbors, seconds: std::ops::Range<u64>, alive: bool| {
-            for second in seconds {
-                neighbors.poll(&snapshot, at(second));
-                if alive {
-                    answer(neighbors, first, second);
+    /// Several backends of one network, of which some answer what they are asked.
+    struct Lan {
+        neighbors: Neighbors,
+        snapshot: Snapshot,
+        begin: Instant,
+    }
+
+    impl Lan {
+        fn new(backends: u8) -> Self {
+            let backends: Vec<String> = (0..backends).map(|number| Lan::address(number).to_string()).collect();
+            let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();
+            let mut model = model();
+            model.add_service(&service("192.168.0.101:80", &backends), &ids()).unwrap();
+            let (mut neighbors, snapshot, begin) = (Neighbors::default(), snapshot(model), Instant::now());
+            neighbors.sync(&snapshot, begin);
+            Lan { neighbors, snapshot, begin }
+        }
+
+        fn address(number: u8) -> IpAddr {
+            std::net::Ipv4Addr::new(192, 168, 0, 3 + number).into()
+        }
+
+        /// The half second `tick`, in which these answer.
+        fn tick(&mut self, tick: u32, alive: &[u8]) {
+            let now = self.begin + tick * Duration::from_millis(500);
+            let mut asked = self.neighbors.poll(&self.snapshot, now);
+            // Witnesses are asked at once.
+            asked.extend(self.neighbors.poll(&self.snapshot, now));
+            for &number in alive {
+                let address = Lan::address(number);
+                let IpAddr::V4(target) = address else { unreachable!() };
+                // The target of an ARP request is its end.
+                if asked.iter().any(|frame| frame.bytes[38..42] == target.octets()) {
+                    self.neighbors.learn(Learned { address, mac: OLD, evidence: Evidence::Answer }, 0, now);
                 }
             }
-        };
-        answer(&mut neighbors, second, 0);
-        pass(&mut neighbors, 0..30, true);
-        assert_eq!(neighbors.down(), HashSet::from([second]), "the other one answers");
-        pass(&mut neighbors, 30..70, false);
-        assert_eq!(neighbors.table[&first].state, NeighborState::Failed);
-        assert_eq!(neighbors.down(), HashSet::new(), "nobody answers: that is not the backends");
-        answer(&mut neighbors, first, 70);
-        assert_eq!(neighbors.down(), HashSet::new(), "the other one gets its time");
-        pass(&mut neighbors, 70..73, true);
-        assert_eq!(neighbors.down(), HashSet::new());
-        pass(&mut neighbors, 73..76, true);
-        assert_eq!(neighbors.down(), HashSet::from([second]));
-        // Behind a link that is down, nobody is asked, or given up.
-        neighbors.set_links(&[false]);
-        assert!((76..200).all(|second| neighbors.poll(&snapshot, at(second)).is_empty()));
-        assert_ne!(neighbors.table[&first].state, NeighborState::Failed);
-        neighbors.set_links(&[true]);
-        assert!(!neighbors.poll(&snapshot, at(201)).is_empty());
+        }
+
+        fn down(&self) -> Vec<u8> {
+            (0..100).filter(|&number| self.neighbors.down().contains(&Lan::address(number))).collect()
+        }
+    }
+
+    #[test]
+    fn who_does_not_answer_is_down_as_soon_as_it_is_given_up() {
+        let mut lan = Lan::new(5);
+        (0..100).for_each(|tick| lan.tick(tick, &[0, 1, 2, 3, 4]));
+        let (mut failed, mut down) = (0, 0);
+        for tick in 100..160 {
+            lan.tick(tick, &[0, 2, 4]);
+            let states = lan.neighbors.table.values().map(|neighbor| neighbor.state);
+            failed += states.filter(|&state| state == NeighborState::Failed).count();
+            down += lan.down().len();
+        }
+        assert_eq!(lan.down(), [1, 3]);
+        assert_eq!(failed, down, "at once");
+        // Nor is one that has never answered anything else, in a network where others do.
+        let mut lan = Lan::new(2);
+        (0..8).for_each(|tick| lan.tick(tick, &[0]));
+        assert_eq!(lan.down(), [1]);
+    }
+
+    /// Each has its own time at which it is asked again: in an outage, they are given up one after the other.
+    #[test]
+    fn a_network_that_is_out_takes_no_backend_down() {
+        let mut lan = Lan::new(4);
+        let alive = |tick| (0..3).filter(|&number| tick >= 10 * u32::from(number)).collect::<Vec<u8>>();
+        for tick in 0..100 {
+            // The fourth never answers.
+            lan.tick(tick, &alive(tick));
+        }
+        assert_eq!(lan.down(), [3]);
+        for tick in 100..240 {
+            lan.tick(tick, &[]);
+            assert_eq!(lan.down(), [3], "half second {tick}: nobody answers, which is not the backends");
+        }
+        let failed = lan.neighbors.table.values().filter(|neighbor| neighbor.state == NeighborState::Failed);
+        assert_eq!(failed.count(), 4);
+        // A backend that is added now is no witness.
+        let mut model = Model::clone(&lan.snapshot.model);
+        let id = *model.services.keys().next().unwrap();
+        model.add_backend(&id, &backend(&Lan::address(4).to_string(), 1), &ids()).unwrap();
+        lan.snapshot = snapshot(model);
+        lan.neighbors.sync(&lan.snapshot, lan.begin + Duration::from_secs(120));
+        for tick in 240..260 {
+            lan.tick(tick, &[]);
+            assert_eq!(lan.down(), [3]);
+        }
+        // The first is back: the others get their time, then those who have still not answered are down.
+        for tick in 260..266 {
+            lan.tick(tick, &[0]);
+            assert_eq!(lan.down(), [3], "half second {tick}");
+        }
+        (266..280).for_each(|tick| lan.tick(tick, &[0, 2]));
+        assert_eq!(lan.down(), [1, 3, 4]);
+        (280..290).for_each(|tick| lan.tick(tick, &[0, 1, 2, 3, 4]));
+        assert_eq!(lan.down(), [0; 0]);
+    }
+
+    #[test]
+    fn behind_a_link_that_is_down_nobody_is_asked_or_given_up() {
+        let mut lan = Lan::new(2);
+        (0..10).for_each(|tick| lan.tick(tick, &[0, 1]));
+        lan.neighbors.set_links(&[false]);
+        let at = |second| lan.begin + Duration::from_secs(second);
+        assert!((5..200).all(|second| lan.neighbors.poll(&lan.snapshot, at(second)).is_empty()));
+        assert!(lan.neighbors.table.values().all(|neighbor| neighbor.state != NeighborState::Failed));
+        lan.neighbors.set_links(&[true]);
+        assert!(!lan.neighbors.poll(&lan.snapshot, at(201)).is_empty());
     }
 
     #[test]
