@@ -171,8 +171,6 @@ class Latency:
                 progress(f"pair {pair + 1} of {self.given.pairs}: {program}")
                 told = self.run(program, more)
                 for load, trial in zip(LOADS, told["trials"], strict=True):
-                    if load == LOADS[0] and trial["lost"]:
-                        raise RunError(f"{program} lost {trial['lost']} of {trial['sent']} frames at {load} %")
                     runs[program][load].append(trial)
                 if told["inside"]:
                     inside.append(told["inside"])
