@@ -6,8 +6,9 @@
 //! What the network tells (who has failed, who is back, who is resolved) is taken in two steps. At once, nothing goes to those
 //! who have failed any more, and whoever is back where nobody else is left takes part ([`Model::mark_down`]); the services
 //! concerned are put on a list. A thread of its own, [`Director::keep_up`], goes through that list and builds new tables
-//! ([`Model::renew`]), so that neither the slow path nor an operator waits for a thousand of them. It takes what the network says when it begins with a service, so changes that
-//! come in the meantime are none too few and none twice: they put the service on the list again.
+//! ([`Model::renew`]), so that neither the slow path nor an operator waits for a thousand of them. It takes what the network
+//! says when it begins with a service, so changes that come in the meantime are none too few and none twice: they put the
+//! service on the list again.
 //!
 //! Tables are built without a lock. Whoever has built one looks, before it is published, whether the service is still the one
 //! that was begun with; if not, it is done again.

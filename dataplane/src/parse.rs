@@ -153,8 +153,8 @@ fn load<const LEN: usize, const N: usize>(head: &[u8; LEN], place: usize) -> [u8
     *head[place..].first_chunk().expect("the head is longer")
 }
 
-/// Tables in place of two comparisons that a mix of TCP and UDP would have mispredicted. By protocol: the length of the header that a plain frame's transport protocol has at least; of other protocols, more than
-/// any packet's.
+/// By protocol: the length of the header that a plain frame's transport protocol has at least; of other protocols, more than
+/// any packet's. A table in place of two comparisons that a mix of TCP and UDP would have mispredicted.
 static HEADER_LEN: [u32; 256] = {
     let mut lens = [u32::MAX / 2; 256];
     lens[TCP as usize] = 20;
