@@ -151,10 +151,10 @@ fn exceptions(criterion: &mut Criterion) {
     let mut table = Exceptions::new(ROOM, 0);
     table.advance(0, &snapshot, &counters);
     let ask = |table: &mut Exceptions, flow: Flow, segment| {
-        let (slot, hash) = service.slot_and_hash(&flow, &snapshot.hasher);
-        let hash = hash.expect("the service goes by the 5-tuple");
-        let asked = Asked { flow: &flow, hash, segment, service, slot };
-        table.resolve(asked, &snapshot, &counters)
+        let hash = snapshot.hasher.hash(&flow);
+        let slot = service.slot(flow, hash, &snapshot.hasher);
+        let asked = Asked { hash, segment, service, slot };
+        table.resolve(flow, &asked, &snapshot, &counters)
     };
     let known: Vec<Flow> = (0..REMEMBERED).map(|number| flow(number, 1)).collect();
     let unknown: Vec<Flow> = (REMEMBERED..2 * REMEMBERED).map(|number| flow(number, 1)).collect();

@@ -75,6 +75,8 @@ impl Transport {
 pub trait Tuple: Copy + Into<Flow> {
     /// The flow's hash.
     fn hash(self, hasher: &FlowHasher) -> u64;
+    /// Ports and protocol.
+    fn transport(self) -> Transport;
 }
 
 /// An IPv4 flow.
@@ -103,6 +105,11 @@ impl Tuple for TupleV4 {
         let [k0, k1, _, _, k4, k5] = hasher.secrets;
         fold(fold(self.addresses ^ k0, k1 ^ self.transport) ^ k4, k5)
     }
+
+    #[inline(always)]
+    fn transport(self) -> Transport {
+        self.transport.into()
+    }
 }
 
 impl Tuple for TupleV6 {
@@ -115,13 +122,31 @@ impl Tuple for TupleV6 {
         let destination = fold(destination_high ^ k2, destination_low ^ k3);
         fold(source ^ destination ^ k4, k5 ^ self.transport)
     }
+
+    #[inline(always)]
+    fn transport(self) -> Transport {
+        self.transport.into()
+    }
+}
+
+impl TupleV4 {
+    /// Source address.
+    #[inline(always)]
+    pub fn source(self) -> u32 {
+        low(self.addresses >> 32)
+    }
+
+    /// Destination address.
+    #[inline(always)]
+    pub fn destination(self) -> u32 {
+        low(self.addresses)
+    }
 }
 
 impl From<TupleV4> for Flow {
     #[inline]
     fn from(tuple: TupleV4) -> Flow {
-        let destination = low(tuple.addresses);
-        Flow::V4 { source: low(tuple.addresses >> 32), destination, transport: tuple.transport.into() }
+        Flow::V4 { source: tuple.source(), destination: tuple.destination(), transport: tuple.transport() }
     }
 }
 
@@ -145,6 +170,30 @@ impl From<u64> for Transport {
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
 fn low(wide: u64) -> u32 {
     wide as u32
+}
+
+/// A flow of either IP version, as a tuple.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnyTuple {
+    /// IPv4.
+    V4(TupleV4),
+    /// IPv6.
+    V6(TupleV6),
+}
+
+impl From<Flow> for AnyTuple {
+    #[inline(always)]
+    fn from(flow: Flow) -> AnyTuple {
+        match flow {
+            Flow::V4 { source, destination, transport } => {
+                let addresses = u64::from(source) << 32 | u64::from(destination);
+                AnyTuple::V4(TupleV4 { addresses, transport: transport.number() })
+            }
+            Flow::V6 { source, destination, transport } => {
+                AnyTuple::V6(TupleV6 { source, destination, transport: transport.number() })
+            }
+        }
+    }
 }
 
 impl Flow {
@@ -225,14 +274,9 @@ impl FlowHasher {
     /// The flow's hash; all 64 bits are good.
     #[inline(always)]
     pub fn hash(&self, flow: &Flow) -> u64 {
-        match *flow {
-            Flow::V4 { source, destination, transport } => {
-                let addresses = u64::from(source) << 32 | u64::from(destination);
-                TupleV4 { addresses, transport: transport.number() }.hash(self)
-            }
-            Flow::V6 { source, destination, transport } => {
-                TupleV6 { source, destination, transport: transport.number() }.hash(self)
-            }
+        match AnyTuple::from(*flow) {
+            AnyTuple::V4(tuple) => tuple.hash(self),
+            AnyTuple::V6(tuple) => tuple.hash(self),
         }
     }
 }
@@ -328,11 +372,13 @@ mod tests {
             let v6 = TupleV6 { source, destination, transport: transport.number() };
             let flow = Flow::V6 { source, destination, transport };
             prop_assert_eq!((Flow::from(v6), v6.hash(&hasher)), (flow, hasher.hash(&flow)));
+            prop_assert_eq!(AnyTuple::from(flow), AnyTuple::V6(v6));
             let [source, destination] = [source, destination].map(|address| u32::try_from(address >> 96).unwrap());
             let addresses = u64::from(source) << 32 | u64::from(destination);
             let v4 = TupleV4 { addresses, transport: transport.number() };
             let flow = Flow::V4 { source, destination, transport };
             prop_assert_eq!((Flow::from(v4), v4.hash(&hasher)), (flow, hasher.hash(&flow)));
+            prop_assert_eq!(AnyTuple::from(flow), AnyTuple::V4(v4));
         }
     }
 }

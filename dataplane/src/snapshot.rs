@@ -76,20 +76,11 @@ pub struct ServiceEntry {
 const _: () = assert!(std::mem::offset_of!(ServiceEntry, schedule) <= 64);
 
 impl ServiceEntry {
-    /// The slot that a flow belongs to.
-    #[inline]
-    pub fn slot(&self, flow: &Flow, hasher: &FlowHasher) -> usize {
-        self.slot_and_hash(flow, hasher).0
-    }
-
-    /// The slot that a flow belongs to, and the hash of its 5-tuple if that was what the slot was found by.
+    /// The slot that a flow belongs to, which has this hash of its 5-tuple.
     #[inline(always)]
-    pub fn slot_and_hash(&self, flow: &Flow, hasher: &FlowHasher) -> (usize, Option<u64>) {
-        let (hash, whole) = match self.source_bits {
-            None => (hasher.hash(flow), true),
-            Some(bits) => (hasher.hash(&flow.source_only(bits)), false),
-        };
-        (maglev::slot(hash, self.table.len()), whole.then_some(hash))
+    pub fn slot(&self, flow: impl Into<Flow>, hash: u64, hasher: &FlowHasher) -> usize {
+        let hash = self.source_bits.map_or(hash, |bits| hasher.hash(&flow.into().source_only(bits)));
+        maglev::slot(hash, self.table.len())
     }
 
     /// Who has a slot.
@@ -149,8 +140,8 @@ impl Snapshot {
     /// The number of the backend with this place, if it is one of the service's and serves.
     #[inline]
     pub fn serving(&self, place: u32, service: &ServiceEntry) -> Option<u16> {
-        let target = self.place(place)?.target as usize;
-        let number = target.checked_sub(service.first_target)?;
+        // The number that EMPTY makes is larger than any.
+        let number = (self.places.get(place as usize)?.target as usize).wrapping_sub(service.first_target);
         if number < service.backends { u16::try_from(number).ok() } else { None }
     }
 }

@@ -13,9 +13,9 @@ use rtrb::{Consumer, Producer};
 use crate::bucket::TokenBucket;
 use crate::counters::{PortCounters, TargetCounters, WorkerCounters};
 use crate::dpdk::{prefetch, tsc};
-use crate::exceptions::{Asked, Exceptions};
+use crate::exceptions::{Around, Asked, Exceptions, Kept};
 use crate::exit::{DropReason, Exit, PuntReason};
-use crate::flow::Flow;
+use crate::flow::{AnyTuple, Flow, TupleV4, TupleV6};
 use crate::fragment::{Fragments, Verdict};
 use crate::latency::Sampler;
 use crate::maglev;
@@ -321,19 +321,47 @@ struct Lane<'w, Io: PacketIo> {
 #[derive(Clone, Copy)]
 struct Choice<'s> {
     service: &'s ServiceEntry,
-    /// In the service's table; or [`ASK`].
+    /// In the service's table.
     backend: &'s u16,
 }
 
-/// In place of a slot's backend: the exception table is to be asked.
-static ASK: u16 = NOBODY - 1;
-
 /// A question to the exception table.
-struct Question {
-    flow: Flow,
-    hash: u64,
-    segment: Segment,
-    slot: usize,
+#[derive(Clone, Copy)]
+struct Question<'s, T> {
+    flow: T,
+    asked: Asked<'s>,
+    /// Where in the burst the packet is.
+    place: usize,
+}
+
+/// In the order of the packets.
+type Questions<'s, T> = ArrayVec<Question<'s, T>, BURST>;
+
+/// A flow of an IP version, on its way through the stages.
+trait Staged: Near + Kept {
+    /// Where the transport header of a plain frame begins.
+    const L4: usize;
+
+    /// The questions about such flows.
+    fn questions<'a, 's>(aside: &'a mut Aside<'s>) -> &'a mut Questions<'s, Self>;
+}
+
+impl Staged for TupleV4 {
+    const L4: usize = parse::PLAIN_V4;
+
+    #[inline(always)]
+    fn questions<'a, 's>(aside: &'a mut Aside<'s>) -> &'a mut Questions<'s, Self> {
+        &mut aside.questions_v4
+    }
+}
+
+impl Staged for TupleV6 {
+    const L4: usize = parse::PLAIN_V6;
+
+    #[inline(always)]
+    fn questions<'a, 's>(aside: &'a mut Aside<'s>) -> &'a mut Questions<'s, Self> {
+        &mut aside.questions_v6
+    }
 }
 
 /// What the stages know of a packet. Each field is written on its own: a `Result` or a pair is put together in memory and
@@ -353,17 +381,15 @@ const WITH_CARE: usize = usize::MAX;
 static NOWHERE: Target = Target::NOWHERE;
 
 impl Way<'_> {
-    const UNKNOWN: Self = Way { service: None, backend: &ASK, target: &NOWHERE, len: WITH_CARE };
+    const UNKNOWN: Self = Way { service: None, backend: &NOBODY, target: &NOWHERE, len: WITH_CARE };
 }
 
 /// What is beside the way of most packets.
-struct Aside {
+struct Aside<'s> {
     /// Why a packet leaves that has no service, or no target.
     exits: [Exit; BURST],
-    /// In the order of the packets whose backend is [`ASK`].
-    questions: ArrayVec<Question, BURST>,
-    /// How many of them have been answered.
-    answered: usize,
+    questions_v4: Questions<'s, TupleV4>,
+    questions_v6: Questions<'s, TupleV6>,
     last: LastService,
 }
 
@@ -372,10 +398,20 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
     #[inline]
     fn forward(&mut self, from: usize, burst: &mut Burst<Io::Packet>) -> u64 {
         let mut ways = [Way::UNKNOWN; BURST];
-        let mut aside =
-            Aside { exits: [Exit::Hold; BURST], questions: ArrayVec::new(), answered: 0, last: LastService::default() };
+        let mut aside = Aside {
+            exits: [Exit::Hold; BURST],
+            questions_v4: ArrayVec::new(),
+            questions_v6: ArrayVec::new(),
+            last: LastService::default(),
+        };
         burst.iter().for_each(Packet::prefetch);
         let bytes = self.choose(from, burst, &mut ways, &mut aside);
+        if !aside.questions_v4.is_empty() {
+            self.answer(&aside.questions_v4, &mut ways, &mut aside.exits);
+        }
+        if !aside.questions_v6.is_empty() {
+            self.answer(&aside.questions_v6, &mut ways, &mut aside.exits);
+        }
         let to = self.find_targets(&mut ways[..burst.len()], &mut aside);
         let odd = self.readdress(burst, &ways, to);
         if odd == 0 {
@@ -394,7 +430,7 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         from: usize,
         burst: &Burst<Io::Packet>,
         ways: &mut [Way<'w>; BURST],
-        aside: &mut Aside,
+        aside: &mut Aside<'w>,
     ) -> u64 {
         let door = self.door(from);
         // Where all networks have tags, no frame is plain.
@@ -409,10 +445,10 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
                 self.rare_choice(packet, door, place, aside)
             } else if let Some(tuple) = parse::plain_v4(frame, wire_len, ours) {
                 way.len = wire_len;
-                self.choice::<{ parse::PLAIN_V4 }, _>(tuple, frame, remembering, place, aside)
+                self.choice(tuple, frame, remembering, place, aside)
             } else if let Some(tuple) = parse::plain_v6(frame, wire_len, ours) {
                 way.len = wire_len;
-                self.choice::<{ parse::PLAIN_V6 }, _>(tuple, frame, remembering, place, aside)
+                self.choice(tuple, frame, remembering, place, aside)
             } else {
                 self.rare_choice(packet, door, place, aside)
             };
@@ -424,17 +460,45 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         bytes
     }
 
+    /// Between the stages: asks the exception table, and finds the targets of those whom that concerns.
+    #[inline(never)]
+    fn answer<T: Staged>(
+        &mut self,
+        questions: &Questions<'w, T>,
+        ways: &mut [Way<'w>; BURST],
+        exits: &mut [Exit; BURST],
+    ) {
+        let (snapshot, around) = (self.snapshot, Around { snapshot: self.snapshot, counters: self.counters });
+        let mut answered = |service: &ServiceEntry, backend: u16, place: usize| {
+            if backend == NOBODY {
+                exits[place] = no_backend(service);
+            } else {
+                ways[place].target = target(&snapshot.targets, service, backend);
+            }
+        };
+        let mut far = ArrayVec::<&Question<'w, T>, BURST>::new();
+        for question @ &Question { flow, ref asked, place } in questions {
+            match self.exceptions.resolve_near(flow, asked, around) {
+                Some(backend) => answered(asked.service, backend, place),
+                None => far.push(question),
+            }
+        }
+        for &&Question { flow, ref asked, place } in &far {
+            answered(asked.service, self.exceptions.resolve_far(flow, asked, around), place);
+        }
+    }
+
     /// Second stage: how a frame gets to its backend. Returns the port that the first of them leaves by; `u16::MAX`: none does.
     #[inline(always)]
-    fn find_targets(&mut self, ways: &mut [Way<'w>], aside: &mut Aside) -> u16 {
+    fn find_targets(&mut self, ways: &mut [Way<'w>], aside: &mut Aside<'w>) -> u16 {
         let targets = &*self.snapshot.targets;
         for (place, way) in ways.iter_mut().enumerate() {
             let Some(service) = way.service else { continue };
             let backend = *way.backend;
-            if backend < ASK {
+            if backend == NOBODY {
+                aside.exits[place] = no_backend(service);
+            } else {
                 way.target = target(targets, service, backend);
-            } else if let Some(target) = self.rare_target(service, backend, place, aside) {
-                way.target = target;
             }
         }
         ways.iter().map(|way| way.target.port).find(|&port| port != u16::MAX).unwrap_or(u16::MAX)
@@ -481,21 +545,21 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         }
     }
 
-    /// Where the backend of a plain frame's flow stands; has it fetched. `None` where no service takes the flow. The transport header
-    /// begins at `L4`.
+    /// Where the backend of a plain frame's flow stands; has it fetched. `None` where no service takes the flow, or where the
+    /// exception table is asked.
     #[inline(always)]
-    fn choice<const L4: usize, T: Near>(
+    fn choice<T: Staged>(
         &mut self,
         tuple: T,
         frame: &[u8],
         remembering: bool,
         place: usize,
-        aside: &mut Aside,
+        aside: &mut Aside<'w>,
     ) -> Option<Choice<'w>> {
         let snapshot = self.snapshot;
         let found = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number as usize]);
         let Some(service) = found.filter(|service| service.simple && !remembering) else {
-            return self.close_choice(tuple, found, frame.get(L4..).unwrap_or_default(), place, aside);
+            return self.close_choice(tuple, found, frame.get(T::L4..).unwrap_or_default(), place, aside);
         };
         let backend = &service.table[maglev::slot(tuple.hash(&snapshot.hasher), service.table.len())];
         prefetch(backend);
@@ -504,46 +568,44 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
 
     /// The same where it takes more than the table of VIPs and the hash of the 5-tuple to tell.
     #[inline(never)]
-    fn close_choice<T: Near>(
+    fn close_choice<T: Staged>(
         &mut self,
         tuple: T,
         found: Option<&'w ServiceEntry>,
         l4: &[u8],
         place: usize,
-        aside: &mut Aside,
+        aside: &mut Aside<'w>,
     ) -> Option<Choice<'w>> {
-        let (flow, snapshot) = (tuple.into(), self.snapshot);
-        let Some(service) = found.or_else(|| snapshot.service(&flow, &mut aside.last)) else {
-            aside.exits[place] = stranger(flow, snapshot);
+        let snapshot = self.snapshot;
+        let Some(service) = found.or_else(|| snapshot.service(&tuple.into(), &mut aside.last)) else {
+            aside.exits[place] = stranger(tuple.into(), snapshot);
             return None;
         };
-        let segment = parse::segment(flow.transport().protocol, l4);
-        Some(self.watched_choice(&flow, segment, service, aside))
+        self.watched_choice(tuple, service, parse::segment(tuple.transport().protocol, l4), place, aside)
     }
 
     /// Has fetched what the exception table may know of the flow.
     #[inline(always)]
-    fn watched_choice(
+    fn watched_choice<T: Staged>(
         &mut self,
-        flow: &Flow,
-        segment: Segment,
+        flow: T,
         service: &'w ServiceEntry,
-        aside: &mut Aside,
-    ) -> Choice<'w> {
-        let (slot, hash) = service.slot_and_hash(flow, &self.snapshot.hasher);
-        let backend = &service.table[slot];
-        prefetch(backend);
-        if !service.is_watched() && self.exceptions.is_empty() {
-            return Choice { service, backend };
-        }
-        let hash = hash.unwrap_or_else(|| self.snapshot.hasher.hash(flow));
+        segment: Segment,
+        place: usize,
+        aside: &mut Aside<'w>,
+    ) -> Option<Choice<'w>> {
+        let hasher = &self.snapshot.hasher;
+        let hash = flow.hash(hasher);
+        let slot = service.slot(flow, hash, hasher);
         if !self.exceptions.may_concern(service, hash) {
-            return Choice { service, backend };
+            let backend = &service.table[slot];
+            prefetch(backend);
+            return Some(Choice { service, backend });
         }
-        self.exceptions.prefetch(flow, hash);
+        self.exceptions.prefetch::<T>(hash);
         service.before.iter().for_each(|before| prefetch(&before[slot]));
-        aside.questions.push(Question { flow: *flow, hash, segment, slot });
-        Choice { service, backend: &ASK }
+        T::questions(aside).push(Question { flow, asked: Asked { hash, segment, service, slot }, place });
+        None
     }
 
     /// The same for a frame that is not plain.
@@ -553,41 +615,32 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
         packet: &Io::Packet,
         door: Door<'w>,
         place: usize,
-        aside: &mut Aside,
+        aside: &mut Aside<'w>,
     ) -> Option<Choice<'w>> {
-        self.try_choice(packet, door, aside).inspect_err(|exit| aside.exits[place] = *exit).ok()
+        let choice = self.try_choice(packet, door, place, aside);
+        choice.unwrap_or_else(|exit| {
+            aside.exits[place] = exit;
+            None
+        })
     }
 
-    fn try_choice(&mut self, packet: &Io::Packet, door: Door<'w>, aside: &mut Aside) -> Result<Choice<'w>, Exit> {
+    fn try_choice(
+        &mut self,
+        packet: &Io::Packet,
+        door: Door<'w>,
+        place: usize,
+        aside: &mut Aside<'w>,
+    ) -> Result<Option<Choice<'w>>, Exit> {
         let snapshot = self.snapshot;
         let headers = self.with_ports(&parse_stage(packet, door)?)?;
         let Payload::Ports(segment) = headers.payload else { return Err(not_for_a_service(&headers, snapshot)) };
         let Some(service) = snapshot.service(&headers.flow, &mut aside.last) else {
             return Err(not_for_a_service(&headers, snapshot));
         };
-        Ok(self.watched_choice(&headers.flow, segment, service, aside))
-    }
-
-    /// The backend of a flow that may not be its slot's; or why there is none.
-    #[inline(never)]
-    fn rare_target(
-        &mut self,
-        service: &ServiceEntry,
-        mut backend: u16,
-        place: usize,
-        aside: &mut Aside,
-    ) -> Option<&'w Target> {
-        if backend == ASK {
-            let Question { flow, hash, segment, slot } = &aside.questions[aside.answered];
-            aside.answered += 1;
-            let asked = Asked { flow, hash: *hash, segment: *segment, service, slot: *slot };
-            backend = self.exceptions.resolve(asked, self.snapshot, self.counters);
-        }
-        if backend == NOBODY {
-            aside.exits[place] = Exit::DropOf(DropReason::NoBackend, service.counter);
-            return None;
-        }
-        Some(target(&self.snapshot.targets, service, backend))
+        Ok(match headers.flow.into() {
+            AnyTuple::V4(flow) => self.watched_choice(flow, service, segment, place, aside),
+            AnyTuple::V6(flow) => self.watched_choice(flow, service, segment, place, aside),
+        })
     }
 
     /// A fragment gets the ports of its packet, and goes on as if it were whole; or it leaves for a while.
@@ -699,6 +752,12 @@ fn target<'s>(targets: &'s [Target], service: &ServiceEntry, backend: u16) -> &'
     target
 }
 
+/// What becomes of a packet that none of a service's backends takes.
+#[cold]
+fn no_backend(service: &ServiceEntry) -> Exit {
+    Exit::DropOf(DropReason::NoBackend, service.counter)
+}
+
 /// Counts a frame that goes to a backend.
 #[inline(always)]
 fn count(sent: &[TargetCounters], target: &Target, bytes: u64) {
@@ -806,14 +865,17 @@ fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use ctl::Protocol;
+    use std::collections::HashSet;
+
+    use ctl::request::BackendEdit;
+    use ctl::{Protocol, Tracking};
     use proptest::prelude::*;
 
     use super::*;
     use crate::counters::TargetIds;
     use crate::exceptions::Room;
-    use crate::model::Model;
     use crate::model::compile::compile;
+    use crate::model::{Model, Reachability};
     use crate::snapshot::Publisher;
     use crate::testing::frame::{CLIENT_MAC, eth};
     use crate::testing::memory::{MemoryIo, MemoryPacket};
@@ -1410,6 +1472,24 @@ mod tests {
         assert_eq!(rig.counters.generation.read(), 2);
     }
 
+    /// A service of each IP version of which half of the slots have just moved, and whose flows are all remembered if that is wanted.
+    fn handing_over(all: bool) -> Model {
+        let ids = TargetIds::new(vec![Arc::new(WorkerCounters::new(1))]);
+        let mut model = model();
+        for (vip, first, second) in
+            [("192.168.0.101:80", "192.168.0.3", "192.168.0.4"), ("[fd00::101]:80", "fd00::3", "fd00::4")]
+        {
+            let mut wanted = service(vip, &[(first, 1), (second, 0)]);
+            wanted.tracking = all.then_some(Tracking::All);
+            model.add_service(&wanted, &ids).unwrap();
+            model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+            let edit =
+                BackendEdit { service: wanted.service, address: second.parse().unwrap(), weight: Some(1), mac: None };
+            model.edit_backend(&edit).unwrap();
+        }
+        model
+    }
+
     proptest! {
         /// What the first look at a frame says, the second says, too.
         #[test]
@@ -1441,6 +1521,40 @@ mod tests {
                 let segment = parse::segment(flow.transport().protocol, &frame[l4..]);
                 prop_assert_eq!(whole, Ok(Headers { flow, payload: Payload::Ports(segment) }));
             }
+        }
+
+        /// Packets of remembered flows go where they go one by one, however they are received together.
+        #[test]
+        fn a_burst_is_answered_as_its_packets_would_be(
+            packets in prop::collection::vec((any::<bool>(), 0u16..24, 0u8..6), 1..200),
+            lens in prop::collection::vec(1usize..=BURST, 1..20),
+            tracking in any::<bool>(),
+        ) {
+            let frames: Vec<Vec<u8>> = packets.iter().map(|&(v6, port, kind)| {
+                let ip = if v6 { eth().ipv6("2001:db8::1", "fd00::101") } else { eth().ipv4("10.0.0.1", "192.168.0.101") };
+                let tcp = ip.tcp(1_024 + port, 80);
+                match kind {
+                    0 => tcp.syn(),
+                    1 => tcp.fin(),
+                    2 => tcp.rst(),
+                    _ => tcp.data(b"x"),
+                }
+            }).collect();
+            let sent = |lens: &mut dyn Iterator<Item = usize>| {
+                let mut rig = Rig::new(handing_over(tracking));
+                let mut frames = frames.iter();
+                while frames.len() > 0 {
+                    let burst = frames.by_ref().take(lens.next().unwrap_or(1));
+                    rig.wire.0.borrow_mut().rx.extend(burst.map(|frame| MemoryPacket::from(frame.clone())));
+                    rig.worker.turn();
+                }
+                let sent: Vec<Vec<u8>> = rig.wire.0.borrow().tx.iter().map(|packet| packet.bytes.clone()).collect();
+                let active: Vec<u64> = rig.counters.targets[..8].iter().map(|target| target.active.read()).collect();
+                (sent, active)
+            };
+            let one_by_one = sent(&mut std::iter::repeat(1));
+            prop_assert_eq!(one_by_one.0.len(), frames.len());
+            prop_assert_eq!(sent(&mut lens.iter().copied().cycle()), one_by_one);
         }
 
         /// Whatever comes in, nothing panics, and what goes out differs in the two MAC addresses only.

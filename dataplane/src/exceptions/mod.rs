@@ -23,14 +23,14 @@ mod filter;
 mod table;
 
 use crate::counters::{Counter, TargetCounters, WorkerCounters};
-use crate::flow::Flow;
+use crate::flow::{AnyTuple, Flow, Tuple, TupleV4, TupleV6};
 use crate::parse::Segment;
 use crate::schedule::NOBODY;
 use crate::snapshot::{ServiceEntry, Snapshot};
 use crate::vips::LastService;
 use filter::Filter;
 pub use table::TICK_MS;
-use table::{Bucket, Meta, Phase, Position, Table, V4Bucket, V6Bucket, Wire, v6_key};
+use table::{Bucket, Meta, Phase, Position, Table, V4Bucket, V6Bucket, Wire};
 
 /// After so many ticks without a second packet, an entry on probation gives way to anybody.
 const PROBATION: u32 = 2;
@@ -68,11 +68,9 @@ pub struct Room {
     pub v6: usize,
 }
 
-/// What is asked about a packet.
+/// What is asked about a packet, besides its flow.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// Its flow.
-    pub flow: &'a Flow,
     /// The hash of its 5-tuple, whatever the service hashes by.
     pub hash: u64,
     /// What it tells of its flow.
@@ -96,7 +94,7 @@ pub struct Exceptions {
 
 /// What is kept along with the tables.
 #[derive(Debug, Default)]
-struct Books {
+pub(crate) struct Books {
     /// Tells whether a flow of a service may be remembered whose flows are not all remembered.
     filter: Filter,
     used: usize,
@@ -126,31 +124,92 @@ impl Exceptions {
         service.is_watched() || (self.books.used > 0 && self.books.filter.may_know(hash))
     }
 
-    /// Has what [`Exceptions::resolve`] will look at fetched.
-    #[inline]
-    pub fn prefetch(&self, flow: &Flow, hash: u64) {
-        match flow {
-            Flow::V4 { .. } => self.v4.prefetch(hash),
-            Flow::V6 { .. } => self.v6.prefetch(hash),
+    /// Has what [`Exceptions::resolve_near`] will look at fetched.
+    #[inline(always)]
+    pub(crate) fn prefetch<T: Kept>(&self, hash: u64) {
+        T::table(self).first(hash).prefetch();
+    }
+
+    /// Which of the service's backends gets the packet, if that can be told by what has been fetched. If not, has the rest fetched:
+    /// then [`Exceptions::resolve_far`] is to be asked, after all other packets of the burst. That is the same for all packets
+    /// of a flow, so that they are answered in their order.
+    #[inline(always)]
+    pub(crate) fn resolve_near<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> Option<u16> {
+        let &Asked { service, slot, hash, .. } = asked;
+        // In a service with a hand-over, too, most slots have none.
+        if !service.tracks && service.before(slot) == NOBODY && !self.books.filter.may_know(hash) {
+            return Some(service.now(slot));
         }
+        let table = T::table(self);
+        let (bucket, key) = (table.first(hash), T::Bucket::key(flow));
+        let same = bucket.with_key(&key);
+        if same == 0 {
+            table.second(hash).prefetch();
+            return None;
+        }
+        self.at_once(flow, bucket.first_of(same), asked, around).or_else(|| self.decide_near(flow, asked, around))
     }
 
     /// Which of the service's backends gets the packet.
-    pub fn resolve(&mut self, asked: Asked<'_>, snapshot: &Snapshot, counters: &WorkerCounters) -> u16 {
-        let Asked { service, slot, hash, .. } = asked;
-        // In a service with a hand-over, too, most slots have none.
-        if !service.tracks && service.before(slot) == NOBODY && !self.books.filter.may_know(hash) {
-            return service.now(slot);
+    #[inline(always)]
+    pub(crate) fn resolve_far<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> u16 {
+        let (bucket, key) = (T::table(self).second(asked.hash), T::Bucket::key(flow));
+        let same = bucket.with_key(&key);
+        let backend = if same == 0 { None } else { self.at_once(flow, bucket.first_of(same), asked, around) };
+        backend.unwrap_or_else(|| self.decide(flow, asked, around))
+    }
+
+    /// Both in one, for a packet that comes alone.
+    pub fn resolve(&mut self, flow: Flow, asked: &Asked<'_>, snapshot: &Snapshot, counters: &WorkerCounters) -> u16 {
+        let around = Around { snapshot, counters };
+        match flow.into() {
+            AnyTuple::V4(flow) => self.resolve_tuple(flow, asked, around),
+            AnyTuple::V6(flow) => self.resolve_tuple(flow, asked, around),
         }
-        let context = Context { asked, snapshot, counters, worker: self.worker };
-        match *asked.flow {
-            Flow::V4 { source, destination, transport } => {
-                resolve(context, &mut self.v4, [source, destination, transport.ports], &mut self.books)
-            }
-            Flow::V6 { source, destination, transport } => {
-                resolve(context, &mut self.v6, v6_key(source, destination, transport.ports), &mut self.books)
-            }
+    }
+
+    fn resolve_tuple<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> u16 {
+        self.resolve_near(flow, asked, around).unwrap_or_else(|| self.resolve_far(flow, asked, around))
+    }
+
+    /// Most packets change nothing: the flow is known, was heard of in this tick, and goes on. That it need not be remembered any
+    /// more is noticed in the next tick.
+    #[inline(always)]
+    fn at_once<T: Kept>(&self, flow: T, meta: Meta, asked: &Asked<'_>, around: Around<'_>) -> Option<u16> {
+        let goes_on = asked.segment == Segment::Data
+            && meta.is(Wire::of(flow.transport().protocol), Phase::Open, self.books.tick);
+        if goes_on { around.snapshot.serving(meta.place(), asked.service) } else { None }
+    }
+
+    /// The same for other packets. Out of line, so that nothing that is for them need lie in memory where most packets go.
+    #[inline(never)]
+    fn decide_near<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> Option<u16> {
+        let (table, key) = (T::table(self), T::Bucket::key(flow));
+        let known = table.find_first(&key, Wire::of(flow.transport().protocol), asked.hash);
+        if known.is_none() {
+            table.second(asked.hash).prefetch();
+            return None;
         }
+        Some(self.decide_known(flow, known, asked, around))
+    }
+
+    #[inline(never)]
+    fn decide<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> u16 {
+        // An earlier packet of the burst may have come into the first bucket meanwhile.
+        let known = T::table(self).find(&T::Bucket::key(flow), Wire::of(flow.transport().protocol), asked.hash);
+        self.decide_known(flow, known, asked, around)
+    }
+
+    fn decide_known<T: Kept>(
+        &mut self,
+        flow: T,
+        known: Option<(Position, Meta)>,
+        asked: &Asked<'_>,
+        Around { snapshot, counters }: Around<'_>,
+    ) -> u16 {
+        let context = Context { asked: *asked, snapshot, counters, worker: self.worker };
+        let (table, books) = T::table_mut(self);
+        context.resolve(flow, table, known, books)
     }
 
     /// Takes note of the time, and forgets some of what need not be remembered any more. To be called each turn.
@@ -191,21 +250,45 @@ impl Exceptions {
     }
 }
 
-/// Most packets change nothing: the flow is known, was heard of in this tick, and goes on.
-#[inline(always)]
-fn resolve<B: Bucket>(context: Context<'_>, table: &mut Table<B>, key: B::Key, books: &mut Books) -> u16 {
-    let Asked { flow, hash, segment, service, .. } = context.asked;
-    let protocol = Wire::of(flow.transport().protocol);
-    let known = table.find(&key, protocol, hash);
-    if let Some((_, meta)) = known
-        && segment == Segment::Data
-        && meta.is(protocol, Phase::Open, books.tick)
-        && let Some(backend) = context.snapshot.serving(meta.place(), service)
-        && context.must_remember(backend)
-    {
-        return backend;
+/// What does not change in a burst.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) counters: &'a WorkerCounters,
+}
+
+/// A flow of an IP version, for which there is a table.
+pub(crate) trait Kept: Tuple {
+    type Bucket: Bucket<Tuple = Self>;
+
+    fn table(exceptions: &Exceptions) -> &Table<Self::Bucket>;
+    fn table_mut(exceptions: &mut Exceptions) -> (&mut Table<Self::Bucket>, &mut Books);
+}
+
+impl Kept for TupleV4 {
+    type Bucket = V4Bucket;
+
+    #[inline(always)]
+    fn table(exceptions: &Exceptions) -> &Table<V4Bucket> {
+        &exceptions.v4
     }
-    context.resolve(table, key, known, books)
+
+    fn table_mut(exceptions: &mut Exceptions) -> (&mut Table<V4Bucket>, &mut Books) {
+        (&mut exceptions.v4, &mut exceptions.books)
+    }
+}
+
+impl Kept for TupleV6 {
+    type Bucket = V6Bucket;
+
+    #[inline(always)]
+    fn table(exceptions: &Exceptions) -> &Table<V6Bucket> {
+        &exceptions.v6
+    }
+
+    fn table_mut(exceptions: &mut Exceptions) -> (&mut Table<V6Bucket>, &mut Books) {
+        (&mut exceptions.v6, &mut exceptions.books)
+    }
 }
 
 /// One packet and all that its fate depends on, except the table.
@@ -226,16 +309,14 @@ struct Remembered {
 }
 
 impl Context<'_> {
-    /// By value, and not in line: so that nothing of it need lie in memory where most packets go.
-    #[inline(never)]
     fn resolve<B: Bucket>(
         self,
+        flow: B::Tuple,
         table: &mut Table<B>,
-        key: B::Key,
         known: Option<(Position, Meta)>,
         books: &mut Books,
     ) -> u16 {
-        let protocol = Wire::of(self.asked.flow.transport().protocol);
+        let (key, protocol) = (B::key(flow), Wire::of(flow.transport().protocol));
         let remembered = known.and_then(|(position, meta)| {
             let backend = self.snapshot.serving(meta.place(), self.asked.service)?;
             Some(Remembered { position, meta, backend })
@@ -272,7 +353,6 @@ impl Context<'_> {
     }
 
     /// Whether a flow that goes to this backend must be remembered.
-    #[inline(always)]
     fn must_remember(&self, backend: u16) -> bool {
         self.asked.service.tracks || self.before() != NOBODY || backend != self.now()
     }
@@ -472,7 +552,7 @@ fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
     let service = snapshot.service(flow, &mut LastService::default());
     let Some(service) = service.filter(|_| !is_outlived(meta, tick, snapshot)) else { return Fate::Forget };
     let Some(backend) = snapshot.serving(meta.place(), service) else { return Fate::Forget };
-    let slot = service.slot(flow, &snapshot.hasher);
+    let slot = service.slot(*flow, snapshot.hasher.hash(flow), &snapshot.hasher);
     if service.tracks {
         Fate::Keep
     } else if service.before(slot) != NOBODY || service.now(slot) != backend {
@@ -541,15 +621,15 @@ mod tests {
         /// Who gets a packet of the flow from this client.
         fn ask(&mut self, source: u32, segment: Segment) -> u16 {
             let transport = Transport::new(1_024, 80, 6);
-            let flow = Flow::V4 { source, destination: 0xc0a8_0065, transport };
+            let flow = TupleV4 { addresses: u64::from(source) << 32 | 0xc0a8_0065, transport: transport.number() };
             let service = &self.snapshot.services[0];
-            let (slot, hash) = service.slot_and_hash(&flow, &self.snapshot.hasher);
-            let hash = hash.unwrap();
+            let hash = flow.hash(&self.snapshot.hasher);
+            let slot = service.slot(flow, hash, &self.snapshot.hasher);
             if !self.exceptions.may_concern(service, hash) {
                 return service.now(slot);
             }
-            let asked = Asked { flow: &flow, hash, segment, service, slot };
-            self.exceptions.resolve(asked, &self.snapshot, &self.counters)
+            let asked = Asked { hash, segment, service, slot };
+            self.exceptions.resolve(flow.into(), &asked, &self.snapshot, &self.counters)
         }
 
         fn full(&self) -> u64 {

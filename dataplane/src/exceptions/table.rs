@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use crate::flow::{Flow, Transport};
+use crate::dpdk;
+use crate::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
 
 /// Length of a tick: what the age of an entry is counted in.
 pub const TICK_MS: u64 = 4_000;
@@ -51,7 +52,7 @@ impl Phase {
 
 /// What an entry says besides its key, in 32 bits: backend, protocol and phase, time.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Meta(u32);
+pub(crate) struct Meta(u32);
 
 impl Meta {
     const FREE: Meta = Meta(0);
@@ -161,21 +162,29 @@ impl Wire {
 /// A remembered flow: its key and the rest.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub(super) struct Entry<K> {
+pub(crate) struct Entry<K> {
     key: K,
     meta: Meta,
 }
 
 /// Source, destination, both ports.
-pub(super) type V4Key = [u32; 3];
-/// Source (4), destination (4), both ports.
-pub(super) type V6Key = [u32; 9];
+pub(crate) type V4Key = [u32; 3];
+/// Source (4, the lowest bits first), destination (4), both ports.
+pub(crate) type V6Key = [u32; 9];
 
 const _: () = assert!(size_of::<Entry<V4Key>>() == 16, "four IPv4 entries are a cache line");
 const _: () = assert!(size_of::<Entry<V6Key>>() == 40);
 
+/// Two words of a key at a time: half the comparisons.
+#[inline(always)]
+fn pair(key: &[u32], place: usize) -> u64 {
+    u64::from(key[place + 1]) << 32 | u64::from(key[place])
+}
+
 /// A few entries that are looked through together.
-pub(super) trait Bucket: Copy {
+pub(crate) trait Bucket: Copy {
+    /// Which flows it has.
+    type Tuple: Tuple;
     /// What tells its entries apart, besides the protocol.
     type Key: Copy + Eq;
     /// Without entries.
@@ -187,23 +196,35 @@ pub(super) trait Bucket: Copy {
     fn entries(&self) -> &[Entry<Self::Key>];
     /// The same for writing.
     fn entries_mut(&mut self) -> &mut [Entry<Self::Key>];
+    /// A flow's key.
+    fn key(flow: Self::Tuple) -> Self::Key;
     /// An entry's flow.
     fn flow(key: &Self::Key, protocol: u8) -> Flow;
     /// A bit for each entry with this key. Without a branch: which entry it is cannot be predicted.
     fn with_key(&self, key: &Self::Key) -> u32;
+
+    /// Has all of it fetched.
+    fn prefetch(&self);
+
+    /// What the first of the entries says that these bits name; there must be one.
+    #[inline(always)]
+    fn first_of(&self, bits: u32) -> Meta {
+        self.entries()[bits.trailing_zeros() as usize].meta
+    }
 }
 
 /// A cache line of IPv4 flows.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct V4Bucket([Entry<V4Key>; 4]);
+pub(crate) struct V4Bucket([Entry<V4Key>; 4]);
 
-/// Two cache lines, which are fetched together, of IPv6 flows.
+/// Two cache lines of IPv6 flows.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(128))]
-pub(super) struct V6Bucket([Entry<V6Key>; 3]);
+pub(crate) struct V6Bucket([Entry<V6Key>; 3]);
 
 impl Bucket for V4Bucket {
+    type Tuple = TupleV4;
     type Key = V4Key;
     const EMPTY: Self = V4Bucket([Entry { key: [0; 3], meta: Meta::FREE }; 4]);
     const WAYS: usize = 4;
@@ -218,6 +239,16 @@ impl Bucket for V4Bucket {
         &mut self.0
     }
 
+    #[inline(always)]
+    fn key(flow: TupleV4) -> V4Key {
+        [flow.source(), flow.destination(), flow.transport().ports]
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        dpdk::prefetch(self);
+    }
+
     fn flow(key: &V4Key, protocol: u8) -> Flow {
         let &[source, destination, ports] = key;
         Flow::V4 { source, destination, transport: Transport { ports, protocol } }
@@ -225,16 +256,13 @@ impl Bucket for V4Bucket {
 
     #[inline(always)]
     fn with_key(&self, key: &V4Key) -> u32 {
-        // Two words at a time: half the comparisons.
-        let pair = |words: [u32; 2]| u64::from(words[1]) << 32 | u64::from(words[0]);
-        let (first, last) = (pair([key[0], key[1]]), key[2]);
-        self.0.iter().enumerate().fold(0, |same, (way, Entry { key: [a, b, c], .. })| {
-            same | u32::from((pair([*a, *b]) ^ first) | u64::from(c ^ last) == 0) << way
-        })
+        let differences = |other: &V4Key| (pair(other, 0) ^ pair(key, 0)) | u64::from(other[2] ^ key[2]);
+        self.0.iter().enumerate().fold(0, |same, (way, entry)| same | u32::from(differences(&entry.key) == 0) << way)
     }
 }
 
 impl Bucket for V6Bucket {
+    type Tuple = TupleV6;
     type Key = V6Key;
     const EMPTY: Self = V6Bucket([Entry { key: [0; 9], meta: Meta::FREE }; 3]);
     const WAYS: usize = 3;
@@ -249,26 +277,41 @@ impl Bucket for V6Bucket {
         &mut self.0
     }
 
+    #[inline(always)]
+    fn key(flow: TupleV6) -> V6Key {
+        v6_key(flow.source, flow.destination, flow.transport().ports)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        dpdk::prefetch(self);
+        // The middle entry begins in the first line and ends in the second.
+        dpdk::prefetch(&self.0[2]);
+    }
+
     fn flow(key: &V6Key, protocol: u8) -> Flow {
         let &[a, b, c, d, e, f, g, h, ports] = key;
-        let address = |words: [u32; 4]| words.into_iter().fold(0, |all, word| all << 32 | u128::from(word));
+        let address = |words: [u32; 4]| words.into_iter().rev().fold(0, |all, word| all << 32 | u128::from(word));
         let (source, destination) = (address([a, b, c, d]), address([e, f, g, h]));
         Flow::V6 { source, destination, transport: Transport { ports, protocol } }
     }
 
     #[inline(always)]
     fn with_key(&self, key: &V6Key) -> u32 {
-        let differences = |other: &V6Key| other.iter().zip(key).fold(0, |bits, (a, b)| bits | (a ^ b));
+        let differences = |other: &V6Key| {
+            let addresses =
+                [0, 2, 4, 6].into_iter().fold(0, |bits, place| bits | (pair(other, place) ^ pair(key, place)));
+            addresses | u64::from(other[8] ^ key[8])
+        };
         self.0.iter().enumerate().fold(0, |same, (way, entry)| same | u32::from(differences(&entry.key) == 0) << way)
     }
 }
 
-/// The key of an IPv6 flow.
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "an address is taken apart into words")]
-pub(super) fn v6_key(source: u128, destination: u128, ports: u32) -> V6Key {
+fn v6_key(source: u128, destination: u128, ports: u32) -> V6Key {
     let words =
-        |address: u128| [(address >> 96) as u32, (address >> 64) as u32, (address >> 32) as u32, address as u32];
+        |address: u128| [address as u32, (address >> 32) as u32, (address >> 64) as u32, (address >> 96) as u32];
     let ([a, b, c, d], [e, f, g, h]) = (words(source), words(destination));
     [a, b, c, d, e, f, g, h, ports]
 }
@@ -282,7 +325,7 @@ pub(super) struct Position {
 
 /// The table of one address family.
 #[derive(Debug)]
-pub(super) struct Table<B> {
+pub(crate) struct Table<B> {
     buckets: Box<[B]>,
 }
 
@@ -312,30 +355,40 @@ impl<B: Bucket> Table<B> {
         [first, (first ^ ((hash >> 32) as usize | 1)) & mask]
     }
 
-    /// Has the buckets of a hash fetched: the second, too, because it takes as long as the first, and a full table has nearly half
-    /// of its flows there.
-    #[inline]
-    pub(super) fn prefetch(&self, hash: u64) {
-        self.homes(hash).iter().for_each(|&bucket| crate::dpdk::prefetch(&self.buckets[bucket]));
+    /// The first bucket of a hash, where most flows are; in a full table, more than half of them.
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u64) -> &B {
+        &self.buckets[self.homes(hash)[0]]
+    }
+
+    /// The second one.
+    #[inline(always)]
+    pub(super) fn second(&self, hash: u64) -> &B {
+        &self.buckets[self.homes(hash)[1]]
+    }
+
+    /// The entry of a flow if it is in the first bucket.
+    pub(super) fn find_first(&self, key: &B::Key, protocol: Wire, hash: u64) -> Option<(Position, Meta)> {
+        self.find_in(self.homes(hash)[0], key, protocol)
     }
 
     /// The entry of a flow.
-    #[inline]
     pub(super) fn find(&self, key: &B::Key, protocol: Wire, hash: u64) -> Option<(Position, Meta)> {
-        self.homes(hash).into_iter().find_map(|bucket| {
-            let entries = self.buckets[bucket].entries();
-            // A bit for each entry with this key; there is one at most for each protocol.
-            let mut same = self.buckets[bucket].with_key(key);
-            while same != 0 {
-                let way = same.trailing_zeros() as usize;
-                let meta = entries[way].meta;
-                if meta.is_of(protocol) {
-                    return Some((Position { bucket, way }, meta));
-                }
-                same &= same - 1;
+        self.homes(hash).into_iter().find_map(|bucket| self.find_in(bucket, key, protocol))
+    }
+
+    fn find_in(&self, number: usize, key: &B::Key, protocol: Wire) -> Option<(Position, Meta)> {
+        let bucket = &self.buckets[number];
+        // There is one at most for each protocol.
+        let mut same = bucket.with_key(key);
+        while same != 0 {
+            let meta = bucket.first_of(same);
+            if meta.is_of(protocol) {
+                return Some((Position { bucket: number, way: same.trailing_zeros() as usize }, meta));
             }
-            None
-        })
+            same &= same - 1;
+        }
+        None
     }
 
     /// Where there is room for a newcomer: the place that `rank` gives the lowest number, if it gives any; of equals, the
