@@ -9,20 +9,18 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctl::answer::PacketBuffers;
 use ctl::request::{BackendEdit, BackendName, BackendSpec, Request, ServiceAdd};
 use ctl::{Mac, ServiceId};
-use dataplane::api::Facts;
 use dataplane::api::server::Server;
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
-use dataplane::latency::Recent;
 use dataplane::maglev::DEFAULT_TABLE_SIZE;
 use dataplane::model::Model;
+use dataplane::testing::facts::facts;
 use dataplane::testing::model::{PORT, network};
 
 const SERVICES: u32 = 1_000;
@@ -48,23 +46,6 @@ fn model(ids: &Arc<TargetIds>) -> Model {
     let threads = std::thread::available_parallelism().unwrap().get();
     model.add_services(&wanted, ids, threads).unwrap();
     model
-}
-
-fn facts(director: Arc<Director>) -> Facts {
-    Facts {
-        recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
-        director,
-        neighbors: Arc::new(Mutex::default()),
-        events: Arc::default(),
-        ports: Vec::new(),
-        lcores: vec![1],
-        started: Instant::now(),
-        config_file: String::new(),
-        dpdk: String::new(),
-        hugepages: false,
-        packet_buffers: Box::new(PacketBuffers::default),
-        room_for_flows: 0,
-    }
 }
 
 /// A thread that takes snapshots.

@@ -87,6 +87,8 @@ struct Log {
     /// The number of the last one.
     sequence: u64,
     windows: HashMap<(Kind, Subject), Window>,
+    /// How many there were of each kind, those that were left out among them.
+    happened: HashMap<Kind, u64>,
 }
 
 /// What became of a limited kind of event about one subject.
@@ -103,6 +105,7 @@ impl EventLog {
     /// written, or left out because there were too many like it; then the message is not even made.
     pub fn write(&self, kind: Kind, subject: Subject, now: Instant, message: impl FnOnce() -> String) -> bool {
         let mut log = self.log();
+        *log.happened.entry(kind).or_default() += 1;
         let Some(suppressed) = log.admit(kind, &subject, now) else { return false };
         let event = log.push(kind, subject, now, message(), suppressed);
         drop(log);
@@ -135,6 +138,12 @@ impl EventLog {
             }
         }
         count
+    }
+
+    /// How often each kind of event has happened, whether it was written or left out.
+    pub fn happened(&self) -> impl Iterator<Item = (Kind, u64)> + use<> {
+        let happened = self.log().happened.clone();
+        Kind::ALL.iter().map(move |&kind| (kind, happened.get(&kind).copied().unwrap_or(0)))
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -261,6 +270,8 @@ mod tests {
         let of_mac = |last| Subject { mac: Some(Mac([2, 0, 0, 0, 0, last])), ..backend(1) };
         assert!(!log.write(Kind::Loop, of_mac(1), at(30), String::new), "a made-up MAC address is no new subject");
         assert!((0..5).all(|_| write(Kind::BackendEdited, 1, 30)), "what an operator does is never left out");
+        let happened = |kind| log.happened().find(|&(other, _)| other == kind).map(|(_, count)| count);
+        assert_eq!((happened(Kind::Loop), happened(Kind::LinkUp)), (Some(55), Some(0)), "written or left out");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Default for LatencyCounters {
 
 impl LatencyCounters {
     /// Counts frames that took so long; only the owning thread may.
-    fn record(&self, ns: u64, frames: u64) {
+    pub(crate) fn record(&self, ns: u64, frames: u64) {
         self.buckets[bucket(ns)].add(frames);
         self.sum_ns.add(ns * frames);
     }

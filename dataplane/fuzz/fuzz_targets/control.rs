@@ -4,25 +4,22 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, LazyLock};
 
-use ctl::answer::{Envelope, Outcome, PacketBuffers};
+use ctl::answer::{Envelope, Outcome};
 use ctl::request::{
     self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, EventQuery, MacChange, Request, ServiceAdd,
 };
 use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Tracking};
-use dataplane::api::{Facts, PortFacts, PortLive, answer, decode};
+use dataplane::api::{Facts, answer, decode};
 use dataplane::counters::{TargetIds, WorkerCounters};
 use dataplane::director::Director;
-use dataplane::events::EventLog;
 use dataplane::flow::{Flow, Transport};
-use dataplane::latency::Recent;
 use dataplane::model::{Duty, Model, Service};
 use dataplane::schedule::NOBODY;
-use dataplane::slow::neighbor::Neighbors;
 use dataplane::snapshot::Snapshot;
 use dataplane::testing::choices::Choices;
+use dataplane::testing::facts::facts as facts_of;
 use dataplane::testing::model::{PORT, PORT_MAC, model};
 use dataplane::vips::LastService;
 use libfuzzer_sys::fuzz_target;
@@ -56,29 +53,7 @@ fn facts() -> Facts {
     let workers = vec![COUNTERS.clone()];
     let ids = TargetIds::new(workers.clone());
     let model = Model::new([1; 16], 61, model().networks.to_vec());
-    let port = PortFacts {
-        name: "lan0".into(),
-        device: "net_null0".into(),
-        driver: "net_null".into(),
-        mac: PORT_MAC,
-        mtu: 1_500,
-        queues: 1,
-        live: Box::new(PortLive::default),
-    };
-    Facts {
-        director: Arc::new(Director::new(model, ids, workers, vec![PORT])),
-        neighbors: Arc::new(Mutex::new(Neighbors::default())),
-        events: Arc::new(EventLog::default()),
-        recent_latency: Arc::new(Recent::new(&[COUNTERS.clone()], Instant::now())),
-        ports: vec![port],
-        lcores: vec![1],
-        started: Instant::now(),
-        config_file: "shunt.toml".into(),
-        dpdk: String::new(),
-        hugepages: false,
-        packet_buffers: Box::new(PacketBuffers::default),
-        room_for_flows: 0,
-    }
+    facts_of(Arc::new(Director::new(model, ids, workers, vec![PORT])))
 }
 
 /// As the socket's server does. A change is a new snapshot; a refusal and a question change nothing.

@@ -1,9 +1,11 @@
 //! The control API: what `shuntctl` talks to.
 //!
 //! [`server`] reads lines from the Unix socket, [`decode`] turns a line into a [`Request`], and one file per group of
-//! requests answers it from the [`Facts`]. The types are `ctl`'s.
+//! requests answers it from the [`Facts`]. The types are `ctl`'s. [`http`] serves what is counted to Prometheus.
 
 pub mod decode;
+pub mod http;
+mod metrics;
 mod network;
 mod reasons;
 pub mod server;

@@ -16,8 +16,9 @@ use crate::slow::neighbor::Neighbors;
 
 pub(super) fn list(facts: &Facts) -> Vec<answer::Service> {
     let snapshot = facts.director.snapshot();
-    let (neighbors, now_ms) = (facts.neighbors(), facts.director.now_ms());
-    snapshot.model.services.values().map(|listed| service(listed, &neighbors, now_ms)).collect()
+    let now_ms = facts.director.now_ms();
+    // Locked for each anew: the slow path must not have to wait for all of a thousand services.
+    snapshot.model.services.values().map(|listed| service(listed, &facts.neighbors(), now_ms)).collect()
 }
 
 pub(super) fn show(facts: &Facts, id: &ServiceId) -> Result<answer::Service, Refusal> {

@@ -37,6 +37,8 @@ pub(super) struct DirectorSection {
     pub(super) socket: Option<PathBuf>,
     /// The group whose members may open the socket (and only read). Default: the daemon's own.
     pub(super) socket_group: Option<String>,
+    /// Where Prometheus may fetch metrics over HTTP, as address and port. Default: nowhere.
+    pub(super) metrics: Option<String>,
     /// "auto", "on" or "off". Default: "auto": hugepages where enough of them are free.
     pub(super) hugepages: Hugepages,
     /// Packet buffers, of 2 KiB unless AF_PACKET has larger frames. Default: what ports and workers need.

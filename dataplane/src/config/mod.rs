@@ -8,6 +8,7 @@ mod source;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ctl::request::{BackendSpec, ServiceAdd};
@@ -65,6 +66,8 @@ pub struct Director {
     pub socket: PathBuf,
     /// The group that may open the socket.
     pub socket_group: Option<String>,
+    /// Where metrics are served over HTTP.
+    pub metrics: Option<SocketAddr>,
     /// Whether packet memory is to be in hugepages.
     pub hugepages: Hugepages,
     /// Packet buffers; `None`: as many as ports and workers need.
@@ -247,6 +250,14 @@ impl Reader {
         if section.mbufs.is_some_and(|mbufs| !(1_024..=1 << 24).contains(&mbufs)) {
             self.source.problem("director.mbufs", "Use 1024 to 16777216, or leave it out");
         }
+        let metrics = section.metrics.and_then(|text| {
+            let address = text.parse().ok();
+            if address.is_none() {
+                let message = format!("\"{text}\" is no address with a port: use \"127.0.0.1:9747\" or \"[::]:9747\"");
+                self.source.problem("director.metrics", message);
+            }
+            address
+        });
         if no_hash_key {
             let advice = "clients could work out which backend they get; make one with `openssl rand -hex 16`";
             self.warnings.push(format!("director.hash_key is not set: {advice}"));
@@ -260,6 +271,7 @@ impl Reader {
             maglev_table_size: table_size,
             socket: section.socket.unwrap_or_else(|| ctl::DEFAULT_SOCKET.into()),
             socket_group: section.socket_group,
+            metrics,
             hugepages: section.hugepages,
             mbufs: section.mbufs,
             room: self.room(section.exceptions, section.exceptions_ipv6),
@@ -621,6 +633,8 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ("slow_path = 0", "echo_rate = -1", "director.echo_rate"),
             ("hash_key = \"00", "hash_key = \"0g", "32 hexadecimal digits"),
             ("slow_path = 0", "maglev_table_size = 65536", "prime"),
+            ("slow_path = 0", "metrics = \":9747\"", "director.metrics: \":9747\" is no address with a port"),
+            ("slow_path = 0", "metrics = 9747", "director.metrics"),
             ("device = \"0000:03:00.1\"", "device = \"eth1\"", "iface:NAME"),
             ("device = \"0000:03:00.1\"", "device = \"iface:\"", "iface:eth1"),
             ("\"fd00::2/64\"", "\"192.168.0.0/24\"", "network's own"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ctl::answer::Answer;
 use ctl::request::Request;
+use dataplane::dpdk::Driver;
 
 use crate::lab::{Lab, Topology, VIP, wait_for};
 
@@ -117,6 +118,36 @@ fn workers_tell_how_long_frames_were_with_them() {
     let samples = latency(&lab).since_start.samples;
     lab.on("client", &["ping", "-c", "200", "-i", "0.002", "-w", "10", "-q", VIP]);
     assert_eq!(latency(&lab).since_start.samples, samples);
+}
+
+#[test]
+fn metrics_say_what_shuntctl_says() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.configure_daemon([1, 1], Driver::Auto, "metrics = \"127.0.0.1:9747\"\n");
+    lab.restart();
+    lab.requests(VIP, 300);
+    let page = lab.on("director", &["curl", "-sSf", "--max-time", "10", "http://127.0.0.1:9747/metrics"]);
+    let value = |series: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} is not in\n{page}")).parse().unwrap()
+    };
+    let Answer::Service(service) = lab.ask(Request::ServiceShow(format!("{VIP}:80").parse().unwrap())) else {
+        panic!()
+    };
+    for backend in &service.backends {
+        let of = |name: &str| value(&format!("{name}{{service=\"{VIP}:80/tcp\",backend=\"{}\"}}", backend.address));
+        assert_eq!(of("shunt_backend_packets_total"), backend.packets as f64);
+        assert_eq!((of("shunt_backend_up"), of("shunt_backend_weight")), (1.0, 1.0));
+    }
+    assert_eq!(value(&format!("shunt_service_up{{service=\"{VIP}:80/tcp\"}}")), 1.0);
+    let forwarded: u64 = service.backends.iter().map(|backend| backend.packets).sum();
+    assert!(forwarded >= 1_200 && value("shunt_forwarded_packets_total{port=\"lan0\"}") >= forwarded as f64);
+    let all = value("shunt_worker_latency_seconds_bucket{le=\"+Inf\",worker=\"0\"}");
+    assert!(all > 0.0 && all == value("shunt_worker_latency_seconds_count{worker=\"0\"}"));
+    assert!(value("shunt_worker_latency_seconds_sum{worker=\"0\"}") > 0.0);
+    assert!(
+        value("shunt_worker_seconds_total{worker=\"0\"}") >= value("shunt_worker_busy_seconds_total{worker=\"0\"}")
+    );
 }
 
 #[test]

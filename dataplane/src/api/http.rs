@@ -1,0 +1,180 @@
+//! Metrics over HTTP, for Prometheus.
+//!
+//! One thread answers `GET /metrics`, one scrape after the other: putting the page together takes as long as all services and
+//! backends take, and must not keep more than one of the control cores busy. Whoever connects has a bounded time to
+//! ask and to read; how many may be connected is bounded, too.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Semaphore;
+
+use super::Facts;
+use super::metrics::{CONTENT_TYPE as PAGE_TYPE, Exporter};
+
+/// Clients at one time.
+const MAX_CLIENTS: usize = 16;
+/// A request's headers must be whole after this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection ends after this time, whether the client has read everything or not.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+#[error("Metrics cannot be served at {address} (director.metrics)")]
+pub struct MetricsError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The listening socket, not served yet.
+#[derive(Debug)]
+pub struct MetricsServer(TcpListener);
+
+impl MetricsServer {
+    /// Listens.
+    pub fn bind(address: SocketAddr) -> Result<Self, MetricsError> {
+        let listen = || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(MetricsServer(listener))
+        };
+        listen().map_err(|source| MetricsError { address, source })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("a listening socket has an address")
+    }
+
+    /// Serves in a thread of its own until the process ends.
+    pub fn run(self, facts: Arc<Facts>) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let body = move || runtime.block_on(accept(self.0, Arc::new(Exporter::new(facts))));
+        std::thread::Builder::new().name("shunt-metrics".into()).spawn(body)?;
+        Ok(())
+    }
+}
+
+async fn accept(listener: TcpListener, exporter: Arc<Exporter>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!("metrics cannot be served: {error}"),
+    };
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        // Who comes when all places are taken waits in the socket's queue.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let exporter = exporter.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let response = respond(&request, &exporter);
+                        async { Ok::<_, Infallible>(response) }
+                    });
+                    let mut http = http1::Builder::new();
+                    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    // What a client does wrong is its own concern.
+                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a client of the metrics could not be served: {error}");
+                // Out of file descriptors or memory: do not spin on it.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn respond(request: &Request<Incoming>, exporter: &Exporter) -> Response<Full<Bytes>> {
+    let plain = "text/plain; charset=utf-8";
+    let (status, content_type, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, PAGE_TYPE, exporter.page()),
+        (&Method::GET | &Method::HEAD, "/") => (StatusCode::OK, plain, "Shunt's metrics are at /metrics\n".into()),
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, plain, "Not found: Shunt's metrics are at /metrics\n".into())
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, plain, "Metrics can be read only: use GET\n".into()),
+    };
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::testing::facts::{director, facts};
+
+    fn server() -> SocketAddr {
+        let server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = server.address();
+        server.run(Arc::new(facts(Arc::new(director(&[]))))).unwrap();
+        address
+    }
+
+    fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn metrics_are_got_and_nothing_else_is() {
+        let address = server();
+        for (request, status, says) in [
+            ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "200", "\n# EOF\n"),
+            ("GET /metrics?name=x HTTP/1.0\r\n\r\n", "200", "content-type: application/openmetrics-text"),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "200", "are at /metrics"),
+            ("GET /x HTTP/1.1\r\nHost: x\r\n\r\n", "404", "are at /metrics"),
+            ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "405", "allow: GET, HEAD"),
+            ("this is no HTTP\r\n\r\n", "400", ""),
+        ] {
+            let answer = ask(address, request);
+            let first = answer.lines().next().unwrap_or_default();
+            assert!(first.split(' ').nth(1) == Some(status) && answer.contains(says), "{request}: {answer}");
+        }
+        let head = ask(address, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn who_says_nothing_keeps_nobody_waiting_for_long() {
+        let address = server();
+        let silent: Vec<TcpStream> = (0..MAX_CLIENTS + 4).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let answer = ask(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        drop(silent);
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named() {
+        let first = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let problem = MetricsServer::bind(first.address()).unwrap_err().to_string();
+        assert!(problem.contains(&first.address().to_string()) && problem.contains("director.metrics"), "{problem}");
+    }
+}

@@ -1,0 +1,51 @@
+//! A director without DPDK, and all that the control API answers from.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use ctl::answer::PacketBuffers;
+use ctl::request::ServiceAdd;
+
+use super::model::{PORT, PORT_MAC, model};
+use crate::api::{Facts, PortFacts, PortLive};
+use crate::counters::{TargetIds, WorkerCounters};
+use crate::director::Director;
+use crate::latency::Recent;
+
+/// With one worker, and these services.
+pub fn director(services: &[ServiceAdd]) -> Director {
+    let workers = vec![Arc::new(WorkerCounters::new(1))];
+    let ids = TargetIds::new(workers.clone());
+    let mut model = model();
+    for service in services {
+        model.add_service(service, &ids).expect("the service is well");
+    }
+    Director::new(model, ids, workers, vec![PORT])
+}
+
+/// Of a director with one worker.
+pub fn facts(director: Arc<Director>) -> Facts {
+    let port = PortFacts {
+        name: "lan0".into(),
+        device: "net_null0".into(),
+        driver: "net_null".into(),
+        mac: PORT_MAC,
+        mtu: 1_500,
+        queues: 1,
+        live: Box::new(PortLive::default),
+    };
+    Facts {
+        recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
+        director,
+        neighbors: Arc::new(Mutex::default()),
+        events: Arc::default(),
+        ports: vec![port],
+        lcores: vec![1],
+        started: Instant::now(),
+        config_file: "shunt.toml".into(),
+        dpdk: String::new(),
+        hugepages: false,
+        packet_buffers: Box::new(PacketBuffers::default),
+        room_for_flows: 0,
+    }
+}
