@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use ctl::Mac;
 use ctl::answer::{PacketBuffers, Subject};
-use dataplane::api::http::MetricsServer;
+use dataplane::api::http::serve_metrics;
 use dataplane::api::server::Server;
 use dataplane::api::{Facts, PortFacts, PortLive};
 use dataplane::bucket::TokenBucket;
@@ -57,7 +57,6 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("Signals cannot be taken")?;
     let server = Server::bind(&config.director.socket, config.director.socket_group.as_deref())?;
-    let metrics = config.director.metrics.map(MetricsServer::bind).transpose()?;
     let allowed = check_cores(config)?;
 
     for port in &config.ports {
@@ -138,9 +137,8 @@ pub(crate) fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         room_for_flows,
     };
     let facts = Arc::new(facts);
-    if let Some(metrics) = metrics {
-        info!("metrics are at http://{}/metrics", metrics.address());
-        metrics.run(facts.clone()).context("The thread of the metrics cannot be started")?;
+    if let Some(address) = config.director.metrics {
+        serve_metrics(address, facts.clone()).context("The thread of the metrics cannot be started")?;
     }
     let socket = server.run(facts).context("The control socket's thread cannot be started")?;
     info!(socket = %config.director.socket.display(), "the control socket is served");

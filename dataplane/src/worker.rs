@@ -603,7 +603,10 @@ impl<'w, Io: PacketIo> Lane<'w, Io> {
             return Some(Choice { service, backend });
         }
         self.exceptions.prefetch::<T>(hash);
-        service.before.iter().for_each(|before| prefetch(&before[slot]));
+        if let Some(before) = &service.before {
+            prefetch(&before[slot]);
+            prefetch(&service.table[slot]);
+        }
         T::questions(aside).push(Question { flow, asked: Asked { hash, segment, service, slot }, place });
         None
     }
@@ -1476,15 +1479,17 @@ mod tests {
     fn handing_over(all: bool) -> Model {
         let ids = TargetIds::new(vec![Arc::new(WorkerCounters::new(1))]);
         let mut model = model();
-        for (vip, first, second) in
-            [("192.168.0.101:80", "192.168.0.3", "192.168.0.4"), ("[fd00::101]:80", "fd00::3", "fd00::4")]
+        let services = [("192.168.0.101:80", "192.168.0.3", "192.168.0.4"), ("[fd00::101]:80", "fd00::3", "fd00::4")];
+        for (protocol, (vip, first, second)) in
+            [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(|p| services.map(|s| (p, s)))
         {
             let mut wanted = service(vip, &[(first, 1), (second, 0)]);
+            wanted.service.protocol = protocol;
             wanted.tracking = all.then_some(Tracking::All);
             model.add_service(&wanted, &ids).unwrap();
             model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
-            let edit =
-                BackendEdit { service: wanted.service, address: second.parse().unwrap(), weight: Some(1), mac: None };
+            let address = second.parse().unwrap();
+            let edit = BackendEdit { service: wanted.service, address, weight: Some(1), mac: None };
             model.edit_backend(&edit).unwrap();
         }
         model
@@ -1526,18 +1531,20 @@ mod tests {
         /// Packets of remembered flows go where they go one by one, however they are received together.
         #[test]
         fn a_burst_is_answered_as_its_packets_would_be(
-            packets in prop::collection::vec((any::<bool>(), 0u16..24, 0u8..6), 1..200),
+            packets in prop::collection::vec((any::<bool>(), 0u16..16, 0u8..8), 1..200),
             lens in prop::collection::vec(1usize..=BURST, 1..20),
             tracking in any::<bool>(),
         ) {
             let frames: Vec<Vec<u8>> = packets.iter().map(|&(v6, port, kind)| {
                 let ip = if v6 { eth().ipv6("2001:db8::1", "fd00::101") } else { eth().ipv4("10.0.0.1", "192.168.0.101") };
-                let tcp = ip.tcp(1_024 + port, 80);
+                let port = 1_024 + port;
                 match kind {
-                    0 => tcp.syn(),
-                    1 => tcp.fin(),
-                    2 => tcp.rst(),
-                    _ => tcp.data(b"x"),
+                    0 => ip.tcp(port, 80).syn(),
+                    1 => ip.tcp(port, 80).fin(),
+                    2 => ip.tcp(port, 80).rst(),
+                    // The same ports of another protocol.
+                    3 | 4 => ip.udp(port, 80, b"x"),
+                    _ => ip.tcp(port, 80).data(b"x"),
                 }
             }).collect();
             let sent = |lens: &mut dyn Iterator<Item = usize>| {

@@ -1,12 +1,14 @@
 //! Metrics over HTTP, for Prometheus.
 //!
-//! One thread answers `GET /metrics`, one scrape after the other: putting the page together takes as long as all services and
-//! backends take, and must not keep more than one of the control cores busy. Whoever connects has a bounded time to
-//! ask and to read; how many may be connected is bounded, too.
+//! One thread answers `GET /metrics`: putting the page together takes as long as all services and backends take, and must not keep
+//! more than one of the control cores busy. Whoever connects has a bounded time to ask and to read; how many may be
+//! connected is bounded, too.
+//!
+//! A director forwards whether or not its metrics can be served. Where the address cannot be had (yet), that is said, and tried again.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,60 +19,55 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::Facts;
 use super::metrics::{CONTENT_TYPE as PAGE_TYPE, Exporter};
 
 /// Clients at one time.
-const MAX_CLIENTS: usize = 16;
+const MAX_CLIENTS: usize = 64;
 /// A request's headers must be whole after this time.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection ends after this time, whether the client has read everything or not.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long until an address that could not be had is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
-/// Why there are no metrics.
-#[derive(Debug, thiserror::Error)]
-#[error("Metrics cannot be served at {address} (director.metrics)")]
-pub struct MetricsError {
-    address: SocketAddr,
-    source: io::Error,
+/// Serves metrics at an address, in a thread of its own until the process ends.
+pub fn serve_metrics(address: SocketAddr, facts: Arc<Facts>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let body = move || {
+        runtime.block_on(async {
+            let listener = listen(address).await;
+            accept(listener, Arc::new(Exporter::new(facts))).await;
+        });
+    };
+    std::thread::Builder::new().name("shunt-metrics".into()).spawn(body)?;
+    Ok(())
 }
 
-/// The listening socket, not served yet.
-#[derive(Debug)]
-pub struct MetricsServer(TcpListener);
-
-impl MetricsServer {
-    /// Listens.
-    pub fn bind(address: SocketAddr) -> Result<Self, MetricsError> {
-        let listen = || {
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            Ok(MetricsServer(listener))
-        };
-        listen().map_err(|source| MetricsError { address, source })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.0.local_addr().expect("a listening socket has an address")
-    }
-
-    /// Serves in a thread of its own until the process ends.
-    pub fn run(self, facts: Arc<Facts>) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let body = move || runtime.block_on(accept(self.0, Arc::new(Exporter::new(facts))));
-        std::thread::Builder::new().name("shunt-metrics".into()).spawn(body)?;
-        Ok(())
+async fn listen(address: SocketAddr) -> TcpListener {
+    let mut said = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                tracing::info!("metrics are at http://{address}/metrics");
+                return listener;
+            }
+            Err(error) if !said => {
+                tracing::error!(
+                    "metrics cannot be served at {address} (director.metrics), which is tried again: {error}"
+                );
+                said = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 
 async fn accept(listener: TcpListener, exporter: Arc<Exporter>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!("metrics cannot be served: {error}"),
-    };
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         // Who comes when all places are taken waits in the socket's queue.
@@ -84,7 +81,9 @@ async fn accept(listener: TcpListener, exporter: Arc<Exporter>) {
                         async { Ok::<_, Infallible>(response) }
                     });
                     let mut http = http1::Builder::new();
-                    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+                    // Some clients say that they are done when they have asked.
+                    http.half_close(true).keep_alive(false);
+                    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
                     let connection = http.serve_connection(TokioIo::new(stream), service);
                     // What a client does wrong is its own concern.
                     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
@@ -104,13 +103,15 @@ fn respond(request: &Request<Incoming>, exporter: &Exporter) -> Response<Full<By
     let plain = "text/plain; charset=utf-8";
     let (status, content_type, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, PAGE_TYPE, exporter.page()),
-        (&Method::GET | &Method::HEAD, "/") => (StatusCode::OK, plain, "Shunt's metrics are at /metrics\n".into()),
-        (&Method::GET | &Method::HEAD, _) => {
-            (StatusCode::NOT_FOUND, plain, "Not found: Shunt's metrics are at /metrics\n".into())
+        (&Method::GET | &Method::HEAD, "/") => {
+            (StatusCode::OK, plain, Bytes::from("Shunt's metrics are at /metrics\n"))
         }
-        _ => (StatusCode::METHOD_NOT_ALLOWED, plain, "Metrics can be read only: use GET\n".into()),
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, plain, Bytes::from("Not found: Shunt's metrics are at /metrics\n"))
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, plain, Bytes::from("Metrics can be read only: use GET\n")),
     };
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -123,21 +124,36 @@ fn respond(request: &Request<Incoming>, exporter: &Exporter) -> Response<Full<By
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::time::Instant;
 
     use super::*;
     use crate::testing::facts::{director, facts};
 
+    /// An address that nobody listens at.
+    fn free() -> SocketAddr {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
     fn server() -> SocketAddr {
-        let server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = server.address();
-        server.run(Arc::new(facts(Arc::new(director(&[]))))).unwrap();
+        let address = free();
+        serve_metrics(address, Arc::new(facts(Arc::new(director(&[]))))).unwrap();
+        until_served(address);
         address
+    }
+
+    fn until_served(address: SocketAddr) {
+        let begin = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(begin.elapsed() < 4 * RETRY, "nobody listens at {address}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn ask(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -172,9 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_taken_is_named() {
-        let first = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let problem = MetricsServer::bind(first.address()).unwrap_err().to_string();
-        assert!(problem.contains(&first.address().to_string()) && problem.contains("director.metrics"), "{problem}");
+    fn an_address_that_is_taken_is_served_when_it_is_free() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        serve_metrics(address, Arc::new(facts(Arc::new(director(&[]))))).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        drop(other);
+        until_served(address);
+        assert!(ask(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 200"));
     }
 }

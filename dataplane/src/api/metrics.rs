@@ -3,11 +3,14 @@
 //! Nothing is kept here: each scrape reads what the workers count and what the control API answers from, so that the page says what
 //! `shuntctl` says. `docs/metrics.md` has the names.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ctl::answer::{self, BackendState, NeighborState};
+use hyper::body::Bytes;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -22,25 +25,45 @@ use crate::latency::Histogram;
 /// What kind of page it is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// A page that is younger than this is not put together again.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Puts the page together.
 #[derive(Debug)]
-pub(super) struct Exporter(Registry);
+pub(super) struct Exporter {
+    registry: Registry,
+    /// The last page, and when it was put together.
+    last: Mutex<Option<(Instant, Bytes)>>,
+}
 
 impl Exporter {
     pub(super) fn new(facts: Arc<Facts>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape(facts)));
-        Exporter(registry)
+        let started = SystemTime::now().checked_sub(facts.started.elapsed()).unwrap_or(UNIX_EPOCH);
+        let started_s = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        registry.register_collector(Box::new(Scrape { facts, started_s }));
+        Exporter { registry, last: Mutex::default() }
     }
 
-    pub(super) fn page(&self) -> String {
-        let mut page = String::new();
-        text::encode(&mut page, &self.0).expect("a string takes what is written");
-        page
+    /// As it was a second ago at most, so that a crowd costs no more than one who asks each second.
+    pub(super) fn page(&self) -> Bytes {
+        let mut last = self.last.lock().expect("nobody panics while holding the page");
+        match &*last {
+            Some((then, page)) if then.elapsed() < FRESH => page.clone(),
+            _ => {
+                let mut page = String::new();
+                text::encode(&mut page, &self.registry).expect("a string takes what is written");
+                last.insert((Instant::now(), page.into())).1.clone()
+            }
+        }
     }
 }
 
-struct Scrape(Arc<Facts>);
+struct Scrape {
+    facts: Arc<Facts>,
+    /// When the daemon started, in seconds since 1970: read once, since clocks are set.
+    started_s: f64,
+}
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,13 +73,14 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (mut page, facts) = (Page(encoder), &*self.0);
+        let (mut page, facts) = (Page(encoder), &*self.facts);
+        page.gauge("shunt_start_time_seconds", "When the daemon started, in seconds since 1970.", self.started_s)?;
         director(&mut page, facts)?;
         ports(&mut page, facts)?;
         workers(&mut page, facts)?;
-        let listed = services::list(facts);
-        services(&mut page, &listed)?;
-        backends(&mut page, &listed)?;
+        let (listed, dark) = (services::list(facts), dark(facts));
+        services(&mut page, &listed, &dark)?;
+        backends(&mut page, &listed, &dark)?;
         neighbors(&mut page, &network::neighbors(facts))
     }
 }
@@ -118,9 +142,6 @@ impl Page<'_> {
 fn director(page: &mut Page<'_>, facts: &Facts) -> fmt::Result {
     let build = [("version", env!("CARGO_PKG_VERSION")), ("dpdk", &facts.dpdk)];
     page.0.encode_descriptor("shunt_build", "The daemon's version.", None, MetricType::Info)?.encode_info(&build)?;
-    let started = SystemTime::now().checked_sub(facts.started.elapsed()).unwrap_or(UNIX_EPOCH);
-    let since = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    page.gauge("shunt_start_time_seconds", "When the daemon started, in seconds since 1970.", since)?;
     let generation = facts.director.snapshot().generation;
     page.gauge("shunt_snapshot_generation", "The number of the current snapshot.", generation)?;
     let buffers = (facts.packet_buffers)();
@@ -218,27 +239,38 @@ fn workers(page: &mut Page<'_>, facts: &Facts) -> fmt::Result {
 
 /// The sum, how many samples there are, and by bucket its upper bound and how many are in it alone.
 fn in_seconds(histogram: &Histogram) -> (f64, u64, Vec<(f64, u64)>) {
-    const NS: f64 = 1e-9;
+    let seconds = |ns: u64| ns as f64 / 1e9;
     let mut below = 0;
     let mut buckets: Vec<(f64, u64)> = histogram
         .cumulative()
         .map(|(up_to_ns, samples)| {
             let own = samples - std::mem::replace(&mut below, samples);
-            (up_to_ns as f64 * NS, own)
+            (seconds(up_to_ns), own)
         })
         .collect();
     buckets.push((f64::INFINITY, 0));
-    (histogram.sum_ns() as f64 * NS, histogram.samples(), buckets)
+    (seconds(histogram.sum_ns()), histogram.samples(), buckets)
 }
 
-fn services(page: &mut Page<'_>, listed: &[answer::Service]) -> fmt::Result {
+/// The backends whose port has no link. They keep their MAC addresses: it is not they who are down.
+fn dark(facts: &Facts) -> HashSet<IpAddr> {
+    let up: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
+    let model = facts.director.snapshot().model.clone();
+    let is_dark = |network: usize| !up.get(model.networks[network].port).copied().unwrap_or(false);
+    let neighbors = facts.neighbors();
+    neighbors.iter().filter(|(_, neighbor)| is_dark(neighbor.network)).map(|(&address, _)| address).collect()
+}
+
+/// What can befall a service's packets without a fault of theirs: shown for each service, so that the first ones are seen.
+const SERVICE_DROPS: [DropReason; 3] = [DropReason::NoBackend, DropReason::BackendMacUnknown, DropReason::Loop];
+
+fn services(page: &mut Page<'_>, listed: &[answer::Service], dark: &HashSet<IpAddr>) -> fmt::Result {
     let names: Vec<String> = listed.iter().map(|service| service.id.to_string()).collect();
-    let rows = |of: fn(&answer::Service) -> u32| {
-        listed.iter().zip(&names).map(move |(service, name)| ([("service", name.as_str())], of(service)))
-    };
-    let up = rows(|service| u32::from(service.backends.iter().any(|b| b.weight > 0 && b.state == BackendState::Up)));
+    let rows = || listed.iter().zip(&names).map(|(service, name)| ([("service", name.as_str())], service));
+    let takes = |b: &answer::Backend| b.weight > 0 && b.state == BackendState::Up && !dark.contains(&b.address);
+    let up = rows().map(|(labels, service)| (labels, u32::from(service.backends.iter().any(takes))));
     page.gauges("shunt_service_up", "Whether the service has a backend that takes new flows.", up)?;
-    let moving = rows(|service| service.slots_in_handover);
+    let moving = rows().map(|(labels, service)| (labels, service.slots_in_handover));
     page.gauges(
         "shunt_service_slots_in_handover",
         "Slots whose old flows go to another backend than new ones.",
@@ -246,13 +278,16 @@ fn services(page: &mut Page<'_>, listed: &[answer::Service]) -> fmt::Result {
     )?;
     let dropped = listed.iter().zip(&names).flat_map(|(service, name)| {
         let labels = move |reason| [("service", name.as_str()), ("reason", reason)];
-        service.drops.iter().map(move |dropped| (labels(dropped.reason.as_str()), dropped.packets))
+        let counted = |name| service.drops.iter().find(|dropped| dropped.reason == name).map_or(0, |d| d.packets);
+        let always = SERVICE_DROPS.map(DropReason::name);
+        let others = service.drops.iter().filter(move |dropped| !always.contains(&dropped.reason.as_str()));
+        let always = always.map(|reason| (labels(reason), counted(reason)));
+        always.into_iter().chain(others.map(move |dropped| (labels(&dropped.reason), dropped.packets)))
     });
-    let help = "Frames to the service that were thrown away, by the reasons that occurred.";
-    page.counters("shunt_service_dropped_packets", help, dropped)
+    page.counters("shunt_service_dropped_packets", "Frames to the service that were thrown away, by reason.", dropped)
 }
 
-fn backends(page: &mut Page<'_>, listed: &[answer::Service]) -> fmt::Result {
+fn backends(page: &mut Page<'_>, listed: &[answer::Service], dark: &HashSet<IpAddr>) -> fmt::Result {
     struct Row<'a> {
         service: String,
         address: String,
@@ -267,12 +302,16 @@ fn backends(page: &mut Page<'_>, listed: &[answer::Service]) -> fmt::Result {
         [("service", &row.service), ("backend", &row.address)]
     }
     let rows: Vec<Row<'_>> = listed.iter().flat_map(rows).collect();
-    let up = rows.iter().map(|row| (labels(row), u32::from(takes_packets(row.backend.state))));
-    page.gauges("shunt_backend_up", "Whether the backend can be sent packets.", up)?;
+    let up = |backend: &answer::Backend| u32::from(backend.mac.is_some() && !dark.contains(&backend.address));
+    let reachable = rows.iter().map(|row| (labels(row), up(row.backend)));
+    page.gauges("shunt_backend_up", "Whether its MAC address is known, and its port has a link.", reachable)?;
+    let draining = |state| u32::from(matches!(state, BackendState::Draining | BackendState::Drained));
+    let drained = rows.iter().map(|row| (labels(row), draining(row.backend.state)));
+    page.gauges("shunt_backend_draining", "Whether it takes no new flows because an operator said so.", drained)?;
     let weights = rows.iter().map(|row| (labels(row), row.backend.weight));
     page.gauges("shunt_backend_weight", "The backend's weight.", weights)?;
     let shares = rows.iter().map(|row| (labels(row), row.backend.share));
-    page.gauges("shunt_backend_share", "Its share of the service's new flows, 0 to 1.", shares)?;
+    page.gauges("shunt_backend_share", "Its share of the service's Maglev table, 0 to 1.", shares)?;
     let flows: [Column<answer::Backend>; 2] = [
         ("shunt_backend_active_flows", "Remembered flows to it that are in use.", |backend| backend.active_flows),
         ("shunt_backend_inactive_flows", "Remembered flows to it that begin or end.", |backend| backend.inactive_flows),
@@ -286,20 +325,13 @@ fn backends(page: &mut Page<'_>, listed: &[answer::Service]) -> fmt::Result {
     page.counters("shunt_backend_bytes", "Bytes of them, Ethernet header included.", bytes)
 }
 
-fn takes_packets(state: BackendState) -> bool {
-    match state {
-        BackendState::Up | BackendState::Draining => true,
-        BackendState::Drained | BackendState::Resolving | BackendState::Unreachable => false,
-    }
-}
-
 fn neighbors(page: &mut Page<'_>, listed: &[answer::Neighbor]) -> fmt::Result {
     let addresses: Vec<String> = listed.iter().map(|neighbor| neighbor.address.to_string()).collect();
     let rows = || {
         listed
             .iter()
             .zip(&addresses)
-            .map(|(neighbor, address)| ([("address", address.as_str()), ("port", neighbor.port.as_str())], neighbor))
+            .map(|(neighbor, address)| ([("address", address.as_str()), ("network", neighbor.port.as_str())], neighbor))
     };
     let answers = |state| u32::from(!matches!(state, NeighborState::Incomplete | NeighborState::Failed));
     let up = rows().map(|(labels, neighbor)| (labels, answers(neighbor.state)));
@@ -318,7 +350,7 @@ mod tests {
     use crate::testing::model::service;
 
     fn page(facts: Facts) -> String {
-        Exporter::new(Arc::new(facts)).page()
+        String::from_utf8(Exporter::new(Arc::new(facts)).page().into()).unwrap()
     }
 
     fn example() -> Facts {
@@ -327,7 +359,6 @@ mod tests {
             service("[fd00::101]:53", &[("fd00::3", 1)]),
         ];
         let mut facts = facts(Arc::new(director(&wanted)));
-        // What an operator calls a port is text.
         facts.ports[0].name = "lan\"0\\".into();
         let worker = &facts.director.workers()[0];
         let TargetCounters { packets, bytes, .. } = &worker.targets[1];
@@ -347,11 +378,14 @@ mod tests {
             r#"shunt_backend_bytes_total{service="192.168.0.101:80/tcp",backend="192.168.0.4"} 300"#,
             r#"shunt_backend_weight{service="192.168.0.101:80/tcp",backend="192.168.0.4"} 3"#,
             r#"shunt_backend_up{service="[fd00::101]:53/tcp",backend="fd00::3"} 0"#,
+            r#"shunt_service_up{service="192.168.0.101:80/tcp"} 0"#,
             r#"shunt_dropped_packets_total{port="lan\"0\\",reason="no_service"} 7"#,
             r#"shunt_dropped_packets_total{port="lan\"0\\",reason="runt"} 0"#,
             r#"shunt_worker_dropped_packets_total{worker="0"} 7"#,
             r#"shunt_worker_seconds_total{worker="0"} 2.0"#,
+            r#"shunt_worker_latency_seconds_bucket{le="5.11e-7",worker="0"} 0"#,
             r#"shunt_worker_latency_seconds_bucket{le="+Inf",worker="0"} 0"#,
+            r#"shunt_service_dropped_packets_total{service="192.168.0.101:80/tcp",reason="no_backend"} 0"#,
             r#"shunt_events_total{kind="loop",severity="error"} 0"#,
             "# TYPE shunt_worker_latency_seconds histogram",
             "# EOF",
@@ -359,6 +393,12 @@ mod tests {
             assert!(lines.contains(&line), "{line} is not in\n{page}");
         }
         assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_crowd_gets_one_page() {
+        let exporter = Exporter::new(Arc::new(example()));
+        assert_eq!(exporter.page().as_ptr(), exporter.page().as_ptr());
     }
 
     #[test]

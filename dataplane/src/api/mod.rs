@@ -12,7 +12,9 @@ pub mod server;
 mod services;
 mod status;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ctl::Mac;
@@ -22,7 +24,7 @@ use ctl::request::Request;
 use crate::director::Director;
 use crate::events::EventLog;
 use crate::latency::Recent;
-use crate::slow::neighbor::Neighbors;
+use crate::slow::neighbor::{Neighbor, Neighbors};
 
 /// All that answers are made of.
 pub struct Facts {
@@ -86,8 +88,9 @@ pub struct PortLive {
 }
 
 impl Facts {
-    fn neighbors(&self) -> MutexGuard<'_, Neighbors> {
-        self.neighbors.lock().expect("nobody panics while holding the neighbors")
+    /// A copy, so that the slow path waits for no listing.
+    fn neighbors(&self) -> BTreeMap<IpAddr, Neighbor> {
+        self.neighbors.lock().expect("nobody panics while holding the neighbors").table().clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Services and backends: listing and changing them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -12,13 +13,12 @@ use crate::counters::Traffic;
 use crate::events::Kind;
 use crate::exit::DropReason;
 use crate::model::{Backend, Duty, ModelError, Service};
-use crate::slow::neighbor::Neighbors;
+use crate::slow::neighbor::Neighbor;
 
 pub(super) fn list(facts: &Facts) -> Vec<answer::Service> {
     let snapshot = facts.director.snapshot();
-    let now_ms = facts.director.now_ms();
-    // Locked for each anew: the slow path must not have to wait for all of a thousand services.
-    snapshot.model.services.values().map(|listed| service(listed, &facts.neighbors(), now_ms)).collect()
+    let (neighbors, now_ms) = (facts.neighbors(), facts.director.now_ms());
+    snapshot.model.services.values().map(|listed| service(listed, &neighbors, now_ms)).collect()
 }
 
 pub(super) fn show(facts: &Facts, id: &ServiceId) -> Result<answer::Service, Refusal> {
@@ -106,7 +106,7 @@ fn backends(count: usize) -> String {
     if count == 1 { "1 backend".into() } else { format!("{count} backends") }
 }
 
-fn service(service: &Service, neighbors: &Neighbors, now_ms: u64) -> answer::Service {
+fn service(service: &Service, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u64) -> answer::Service {
     let slots = service.table.len().max(1) as f64;
     let share = |listed: &Backend| f64::from(listed.slots) / slots;
     let listed = service.backends.iter().map(|listed| backend(listed, share(listed), neighbors, now_ms));
@@ -135,7 +135,7 @@ fn reason_count((reason, packets): (DropReason, u64)) -> answer::ReasonCount {
     answer::ReasonCount { reason: reason.name().into(), packets }
 }
 
-fn backend(backend: &Backend, share: f64, neighbors: &Neighbors, now_ms: u64) -> answer::Backend {
+fn backend(backend: &Backend, share: f64, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u64) -> answer::Backend {
     let Traffic { packets, bytes } = backend.target.traffic();
     let (active_flows, inactive_flows) = backend.target.flows();
     let (state, mac) = state(backend, neighbors);
@@ -159,8 +159,8 @@ fn backend(backend: &Backend, share: f64, neighbors: &Neighbors, now_ms: u64) ->
 }
 
 /// Whether packets can be sent to a backend, and to which MAC address.
-pub(super) fn state(backend: &Backend, neighbors: &Neighbors) -> (BackendState, Option<ctl::Mac>) {
-    let neighbor = neighbors.get(backend.address);
+pub(super) fn state(backend: &Backend, neighbors: &BTreeMap<IpAddr, Neighbor>) -> (BackendState, Option<ctl::Mac>) {
+    let neighbor = neighbors.get(&backend.address);
     let mac = backend.pinned.or_else(|| neighbor.and_then(|neighbor| neighbor.mac));
     let state = match (mac, neighbor.map(|neighbor| neighbor.state)) {
         _ if backend.duty == Duty::Drained => BackendState::Drained,

@@ -17,10 +17,8 @@ pub(super) fn status(facts: &Facts) -> answer::Status {
     let snapshot = facts.director.snapshot();
     let links: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
     let services = snapshot.model.services.values();
-    let of = |service: &Service| {
-        let neighbors = facts.neighbors();
-        service.backends.iter().map(|b| services::state(b, &neighbors).0).collect()
-    };
+    let neighbors = facts.neighbors();
+    let of = |service: &Service| service.backends.iter().map(|b| services::state(b, &neighbors).0).collect();
     let states: Vec<(&Service, Vec<BackendState>)> = services.map(|service| (&**service, of(service))).collect();
     let serving = |states: &[BackendState]| states.contains(&BackendState::Up);
     let up = |state: &&BackendState| **state == BackendState::Up;

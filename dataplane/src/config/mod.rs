@@ -253,7 +253,9 @@ impl Reader {
         let metrics = section.metrics.and_then(|text| {
             let address = text.parse().ok();
             if address.is_none() {
-                let message = format!("\"{text}\" is no address with a port: use \"127.0.0.1:9747\" or \"[::]:9747\"");
+                let message = format!(
+                    "\"{text}\" is no address with a port: use one of the management network's, or \"127.0.0.1:9747\""
+                );
                 self.source.problem("director.metrics", message);
             }
             address

@@ -131,8 +131,8 @@ impl Exceptions {
     }
 
     /// Which of the service's backends gets the packet, if that can be told by what has been fetched. If not, has the rest fetched:
-    /// then [`Exceptions::resolve_far`] is to be asked, after all other packets of the burst. That is the same for all packets
-    /// of a flow, so that they are answered in their order.
+    /// then [`Exceptions::resolve_far`] is to be asked, after all other packets of the burst. No entry comes into the table here, so
+    /// once one packet of a flow has to wait, all later ones of the burst do: they are answered in their order.
     #[inline(always)]
     pub(crate) fn resolve_near<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> Option<u16> {
         let &Asked { service, slot, hash, .. } = asked;

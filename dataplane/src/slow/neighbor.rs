@@ -123,6 +123,11 @@ impl Group {
 
 impl Neighbors {
     /// By address.
+    pub fn table(&self) -> &BTreeMap<IpAddr, Neighbor> {
+        &self.table
+    }
+
+    /// By address.
     pub fn iter(&self) -> impl Iterator<Item = (&IpAddr, &Neighbor)> {
         self.table.iter()
     }

@@ -26,8 +26,17 @@ pub struct Reporter {
     samples: Vec<Consumer<Sample>>,
     /// By port; before the first look, none.
     links: Vec<bool>,
-    /// By port, what had been lost when that was last an event.
-    lost: Vec<[u64; LOSSES.len()]>,
+    /// By port and kind.
+    lost: Vec<[Lost; LOSSES.len()]>,
+}
+
+/// What had been lost of a kind.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lost {
+    /// When it was last looked at.
+    seen: u64,
+    /// When it was last an event.
+    told: u64,
 }
 
 impl Reporter {
@@ -67,9 +76,9 @@ impl Reporter {
 
     /// Frames that were lost because somebody was too slow.
     pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], snapshot: &Snapshot, now: Instant) {
-        self.lost.resize(snapshot.vlans.len(), [0; LOSSES.len()]);
-        for (number, told) in self.lost.iter_mut().enumerate() {
-            for ((reason, kind), told) in LOSSES.into_iter().zip(told) {
+        self.lost.resize(snapshot.vlans.len(), [Lost::default(); LOSSES.len()]);
+        for (number, lost) in self.lost.iter_mut().enumerate() {
+            for ((reason, kind), Lost { seen, told }) in LOSSES.into_iter().zip(lost) {
                 let lost: u64 = workers.iter().map(|worker| worker.ports[number].drops[reason.index()].read()).sum();
                 let port = port_name(snapshot, number);
                 let sentence = || {
@@ -77,7 +86,8 @@ impl Reporter {
                     format!("{new} frames dropped on {port}, {}: {meaning} {advice}", reason.name())
                 };
                 let subject = Subject { port: Some(port.clone()), ..Subject::default() };
-                if lost > *told && self.events.write(kind, subject, now, sentence) {
+                // Nothing happens where none are lost: what was left out before is told with the next ones.
+                if std::mem::replace(seen, lost) < lost && self.events.write(kind, subject, now, sentence) {
                     *told = lost;
                 }
             }
@@ -294,6 +304,7 @@ mod tests {
         lose(0, DropReason::TxFull, 0);
         lose(1, DropReason::TxFull, 7);
         lose(2, DropReason::TxFull, 8);
+        (3..9).for_each(|second| lose(second, DropReason::TxFull, 0));
         lose(3, DropReason::PuntFull, 1);
         lose(11, DropReason::TxFull, 9);
         lose(30, DropReason::Loop, 9);
@@ -306,5 +317,7 @@ mod tests {
             ("tx-full", "17 frames dropped on lan0, tx_full"),
         ];
         assert_eq!(begin, expected);
+        let happened: Vec<(Kind, u64)> = desk.events.happened().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(happened, [(Kind::SlowPathOverloaded, 1), (Kind::TxFull, 3)], "each time that some were lost");
     }
 }
