@@ -143,20 +143,25 @@ mod tests {
 
     fn until_served(address: SocketAddr) {
         let begin = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(begin.elapsed() < 4 * RETRY, "nobody listens at {address}");
-            std::thread::sleep(Duration::from_millis(10));
+        // A connection alone is no proof: where nobody listens, a socket may by chance get that very port, and meet itself.
+        while !try_to_ask(address, "GET / HTTP/1.0\r\n\r\n").is_ok_and(|answer| answer.starts_with("HTTP/")) {
+            assert!(begin.elapsed() < 4 * RETRY, "nobody answers at {address}");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn ask(address: SocketAddr, request: &str) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    fn try_to_ask(address: SocketAddr, request: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(request.as_bytes())?;
+        stream.shutdown(std::net::Shutdown::Write)?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn ask(address: SocketAddr, request: &str) -> String {
+        try_to_ask(address, request).unwrap()
     }
 
     #[test]

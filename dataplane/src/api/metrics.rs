@@ -12,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ctl::answer::{self, BackendState, NeighborState};
 use hyper::body::Bytes;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -112,29 +114,15 @@ impl Page<'_> {
     }
 
     /// Numbers that only grow; the name gets the ending `_total`.
-    fn counters<L: EncodeLabelSet>(
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        rows: impl IntoIterator<Item = (L, u64)>,
+        rows: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         rows.into_iter().try_for_each(|(labels, value)| {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
-        })
-    }
-
-    /// The same in seconds, counted in TSC cycles.
-    fn seconds<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl IntoIterator<Item = (L, u64)>,
-    ) -> fmt::Result {
-        let hz = tsc_hz().max(1) as f64;
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        rows.into_iter().try_for_each(|(labels, cycles)| {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, f64, f64>(&(cycles as f64 / hz), None)
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, u64>(&value, None)
         })
     }
 }
@@ -199,6 +187,8 @@ fn workers(page: &mut Page<'_>, facts: &Facts) -> fmt::Result {
     let rows = |of: fn(&WorkerCounters) -> u64| {
         labels.iter().cloned().zip(workers).map(move |(labels, worker)| (labels, of(worker)))
     };
+    let hz = tsc_hz().max(1) as f64;
+    let seconds = |cycles| rows(cycles).map(|(labels, cycles)| (labels, cycles as f64 / hz));
     let counted: [Column<WorkerCounters>; 7] = [
         ("shunt_worker_rx_packets", "Frames received.", |worker| worker.over_ports(|port| port.rx_packets.read())),
         ("shunt_worker_forwarded_packets", "Frames sent to backends.", |worker| {
@@ -220,9 +210,9 @@ fn workers(page: &mut Page<'_>, facts: &Facts) -> fmt::Result {
         page.counters(name, help, rows(of))?;
     }
     let time = "Time since the worker's start.";
-    page.seconds("shunt_worker_seconds", time, rows(|worker| worker.cycles.read()))?;
+    page.counters("shunt_worker_seconds", time, seconds(|worker| worker.cycles.read()))?;
     let busy = "Time of turns that found frames; its share of shunt_worker_seconds is the worker's load.";
-    page.seconds("shunt_worker_busy_seconds", busy, rows(|worker| worker.busy_cycles.read()))?;
+    page.counters("shunt_worker_busy_seconds", busy, seconds(|worker| worker.busy_cycles.read()))?;
     let remembered = rows(|worker| worker.exceptions.read());
     page.gauges("shunt_worker_remembered_flows", "Flows that the worker remembers.", remembered)?;
     let room = labels.iter().cloned().map(|labels| (labels, facts.room_for_flows as u64));
