@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use ctl::request::{BackendEdit, BackendName, BackendSpec, Request, ServiceAdd};
 use ctl::{Mac, ServiceId};
 use dataplane::api::server::Server;
-use dataplane::counters::{TargetIds, WorkerCounters};
-use dataplane::director::Director;
-use dataplane::maglev::DEFAULT_TABLE_SIZE;
-use dataplane::model::Model;
+use dataplane::base::limits::DEFAULT_TABLE_SIZE;
+use dataplane::control::director::Director;
+use dataplane::control::model::Model;
+use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::testing::facts::facts;
 use dataplane::testing::model::{PORT, network};
 
@@ -36,7 +36,7 @@ fn backend(service: u32, number: u32) -> IpAddr {
     Ipv4Addr::from_bits(0x0a80_0000 + offset).into()
 }
 
-fn model(ids: &Arc<TargetIds>) -> Model {
+fn model(ids: &Arc<Leases>) -> Model {
     let mut model = Model::new([1; 16], DEFAULT_TABLE_SIZE, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
     let wanted = |service| {
         let spec = |number| BackendSpec { address: backend(service, number), port: None, weight: 1, mac: None };
@@ -105,7 +105,7 @@ fn control_cpu() -> Duration {
 
 /// What something takes until the worker has a snapshot.
 fn until_taken(director: &Director, worker: &Worker, what: impl FnOnce()) -> Took {
-    let (before, cpu, begin) = (director.snapshot().generation, control_cpu(), Instant::now());
+    let (before, cpu, begin) = (director.current().generation, control_cpu(), Instant::now());
     what();
     let wall = worker.has_newer(before) - begin;
     Took { wall, cpu: control_cpu() - cpu }
@@ -123,7 +123,7 @@ fn show(what: &str, took: Vec<Took>) {
 fn main() {
     let begin = Instant::now();
     let counters = vec![Arc::new(WorkerCounters::new(1))];
-    let ids = TargetIds::new(counters.clone());
+    let ids = Leases::new(counters.clone());
     let model = model(&ids);
     println!("{SERVICES} services of {BACKENDS} backends, first tables: {:.2?}", begin.elapsed());
     let begin = Instant::now();
@@ -174,7 +174,7 @@ fn main() {
             failures.push(took);
         }
         let settled = |director: &Director| {
-            let snapshot = director.snapshot();
+            let snapshot = director.current();
             let backends = snapshot.model.services.values().map(|service| &service.backends[0]);
             snapshot.services.iter().all(|service| service.outage.is_none())
                 && backends.into_iter().all(|backend| backend.down != down.is_empty())

@@ -16,24 +16,31 @@ use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use ctl::request::{BackendEdit, BackendSpec, ServiceAdd};
 use ctl::{Mac, ServiceId, Tracking};
-use dataplane::bucket::TokenBucket;
+use dataplane::base::limits::DEFAULT_TABLE_SIZE;
+use dataplane::base::packet::{Burst, Packet, PacketIo};
+use dataplane::base::token_bucket::TokenBucket;
 use dataplane::config::Hugepages;
-use dataplane::counters::{TargetIds, WorkerCounters};
-use dataplane::director::Director;
+use dataplane::control::director::Director;
+use dataplane::control::model::{Model, ModelError};
+use dataplane::count::{counters::WorkerCounters, lease::Leases};
+use dataplane::daemon::memory;
 use dataplane::dpdk::{
     Device, Eal, EalOptions, Generator, MAX_FLOWS, Memory as PacketMemory, Mempool, Port, PortSettings, QueuePair,
     ROOM, RegisteredThread, tsc, tsc_hz, version,
 };
-use dataplane::exceptions::{Exceptions, Room};
-use dataplane::fragment::Fragments;
-use dataplane::maglev;
-use dataplane::memory;
-use dataplane::model::{Model, ModelError};
-use dataplane::packet::{Burst, Packet, PacketIo};
-use dataplane::snapshot::PortLink;
+use dataplane::forward::exceptions::{Exceptions, Room};
+use dataplane::forward::fragment::Fragments;
+use dataplane::state::networks::PortLink;
 use dataplane::testing::frame::eth;
 use dataplane::testing::model::network;
-use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
+use dataplane::{
+    base::clock::Clock,
+    forward::{
+        port::WorkerPort,
+        rings::Rings,
+        worker::{Memory, Worker},
+    },
+};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -286,10 +293,10 @@ fn open(eal: &Arc<Eal>, pool: &Arc<Mempool>, index: usize, size: usize) -> anyho
 
 fn director(arguments: &Arguments, port: &Port, workers: usize) -> anyhow::Result<Director> {
     let counters: Vec<Arc<WorkerCounters>> = (0..workers).map(|_| Arc::new(WorkerCounters::new(1))).collect();
-    let ids = TargetIds::new(counters.clone());
+    let ids = Leases::new(counters.clone());
     let networks = vec![network("lan0", 0, "", &["192.168.0.2/16", "fd00::2/64"])];
     let key = std::array::from_fn(|byte| u8::try_from(byte).unwrap_or_default());
-    let mut model = Model::new(key, maglev::DEFAULT_TABLE_SIZE, networks);
+    let mut model = Model::new(key, DEFAULT_TABLE_SIZE, networks);
     for service in 0..arguments.services {
         let added = model.add_service(&arguments.wanted(service), &ids);
         added.map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
@@ -309,7 +316,7 @@ fn hand_over(arguments: &Arguments, director: &Director) -> Result<(), ModelErro
         };
         model.edit_backend(&edit)
     };
-    let change = |model: &mut Model, _: &Arc<TargetIds>| {
+    let change = |model: &mut Model, _: &Arc<Leases>| {
         for service in 0..arguments.services {
             (arguments.backends..arguments.all_backends()).try_for_each(|number| edit(model, service, number, 1))?;
             (0..arguments.backends).try_for_each(|number| edit(model, service, number, 0))?;

@@ -13,12 +13,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use ctl::Mac;
+use dataplane::base::packet::{BURST, Burst, Packet, PacketIo};
 use dataplane::config::Hugepages;
+use dataplane::daemon::memory;
 use dataplane::dpdk::{
     Device, Eal, EalOptions, Mbuf, Mempool, Port, PortSettings, QueuePair, ROOM, tsc, tsc_hz, version,
 };
-use dataplane::memory;
-use dataplane::packet::{BURST, Burst, Packet, PacketIo};
 use dataplane::testing::frame::eth;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};

@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use dataplane::maglev::{self, Candidate, DEFAULT_TABLE_SIZE};
+use dataplane::base::limits::DEFAULT_TABLE_SIZE;
+use dataplane::select::maglev::{self, Candidate};
 
 const KEY: [u8; 16] = *b"0123456789abcdef";
 

@@ -10,19 +10,21 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use ctl::Tracking;
-use dataplane::counters::{TargetIds, WorkerCounters};
-use dataplane::exceptions::{Asked, Exceptions, Room};
-use dataplane::flow::{Flow, FlowHasher, Transport, TupleV4};
-use dataplane::fragment::Fragments;
-use dataplane::maglev;
-use dataplane::model::Model;
-use dataplane::model::compile::compile;
-use dataplane::parse::{self, Fragment, Segment};
-use dataplane::snapshot::Snapshot;
+use dataplane::base::limits::DEFAULT_TABLE_SIZE;
+use dataplane::control::compile::{Compiled, compile};
+use dataplane::control::model::Model;
+use dataplane::count::{counters::WorkerCounters, lease::Leases};
+use dataplane::forward::exceptions::{Asked, Exceptions, Room};
+use dataplane::forward::fragment::Fragments;
+use dataplane::select::maglev;
+use dataplane::state::vips::{LastService, Near};
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryPacket;
 use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
-use dataplane::vips::{LastService, Near};
+use dataplane::wire::flow::{Flow, FlowHasher, Transport, TupleV4};
+use dataplane::wire::headers::{Fragment, Segment};
+use dataplane::wire::parse;
+use dataplane::wire::plain::{plain_v4, plain_v6};
 
 /// Flows of the tests that are not about many: what belongs to them stays in the first cache.
 const FEW: usize = 1_024;
@@ -31,11 +33,11 @@ const ROOM: Room = Room { v4: 1 << 20, v6: 1 << 18 };
 const REMEMBERED: usize = 1 << 19;
 
 /// A service on port 80 of each of so many VIPs, with 16 backends.
-fn snapshot(services: u32, tracking: Tracking) -> Snapshot {
+fn snapshot(services: u32, tracking: Tracking) -> Compiled {
     let mut model: Model = model();
-    model.table_size = maglev::DEFAULT_TABLE_SIZE;
+    model.table_size = DEFAULT_TABLE_SIZE;
     let backends: Vec<String> = (10..26).map(|last| format!("192.168.0.{last}")).collect();
-    let ids = TargetIds::new(vec![]);
+    let ids = Leases::new(vec![]);
     for number in 0..services {
         // No two services have the same weights: they would share one table.
         let weights = [100 + number % 32, 100 + number / 32].into_iter().chain(std::iter::repeat(100));
@@ -89,8 +91,8 @@ fn parsing(criterion: &mut Criterion) {
     let extension = eth().ipv6("2001:db8::1", "fd00::101").extension(60, &[0; 8]).tcp(40_000, 80).ack();
     let tagged = eth().tag(0x8100, 7).ipv4("10.0.0.1", "192.168.0.101").tcp(40_000, 80).ack();
     let ours = PORT_MAC.into();
-    each(&mut group, "plain ipv4", &[v4.as_slice(); FEW], |frame| parse::plain_v4(frame, frame.len(), ours));
-    each(&mut group, "plain ipv6", &[v6.as_slice(); FEW], |frame| parse::plain_v6(frame, frame.len(), ours));
+    each(&mut group, "plain ipv4", &[v4.as_slice(); FEW], |frame| plain_v4(frame, frame.len(), ours));
+    each(&mut group, "plain ipv6", &[v6.as_slice(); FEW], |frame| plain_v6(frame, frame.len(), ours));
     for (name, frame, tags) in [
         ("any, ipv4", v4, 0),
         ("any, ipv4 options", options, 0),

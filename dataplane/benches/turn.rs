@@ -6,18 +6,25 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dataplane::bucket::TokenBucket;
-use dataplane::counters::{TargetIds, WorkerCounters};
-use dataplane::exceptions::{Exceptions, Room};
-use dataplane::fragment::Fragments;
-use dataplane::maglev;
-use dataplane::model::Model;
-use dataplane::model::compile::compile;
-use dataplane::packet::{BURST, Burst, Packet, PacketIo};
-use dataplane::snapshot::Publisher;
+use dataplane::base::limits;
+use dataplane::base::packet::{BURST, Burst, Packet, PacketIo};
+use dataplane::base::token_bucket::TokenBucket;
+use dataplane::control::compile::compile;
+use dataplane::control::model::Model;
+use dataplane::count::{counters::WorkerCounters, lease::Leases};
+use dataplane::forward::exceptions::{Exceptions, Room};
+use dataplane::forward::fragment::Fragments;
+use dataplane::state::publication::Publisher;
 use dataplane::testing::frame::eth;
 use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
-use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
+use dataplane::{
+    base::clock::Clock,
+    forward::{
+        port::WorkerPort,
+        rings::Rings,
+        worker::{Memory, Worker},
+    },
+};
 
 /// A frame that is borrowed from the queue, as an mbuf is from its pool.
 struct Slot(&'static mut [u8]);
@@ -97,7 +104,7 @@ impl PacketIo for Circle {
 
 fn worker(model: Model, frames: Vec<Vec<u8>>) -> (Worker<Circle>, Publisher) {
     let counters = Arc::new(WorkerCounters::new(1));
-    let publisher = Publisher::new(compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1));
+    let publisher = Publisher::new(compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1).snapshot);
     let io = Circle { waiting: frames.into_iter().map(|frame| Slot(frame.leak())).collect(), sent: Vec::new() };
     let rings = Rings {
         punts: rtrb::RingBuffer::new(64).0,
@@ -118,10 +125,10 @@ fn worker(model: Model, frames: Vec<Vec<u8>>) -> (Worker<Circle>, Publisher) {
 
 fn sixteen_backends() -> Model {
     let mut model = model();
-    model.table_size = maglev::DEFAULT_TABLE_SIZE;
+    model.table_size = limits::DEFAULT_TABLE_SIZE;
     let backends: Vec<String> = (10..26).map(|last| format!("192.168.0.{last}")).collect();
     let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();
-    let ids = TargetIds::new(vec![]);
+    let ids = Leases::new(vec![]);
     model.add_service(&service("192.168.0.101:80", &backends), &ids).expect("a service");
     let backends: Vec<String> = (0x10..0x20).map(|last| format!("fd00::{last:x}")).collect();
     let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();

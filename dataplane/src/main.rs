@@ -1,6 +1,4 @@
-//! `shuntd`: arguments to configuration to [`daemon`].
-
-mod daemon;
+//! `shuntd`: arguments to configuration to [`daemon`](dataplane::daemon).
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -55,7 +53,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     match Config::load(&args.config) {
-        Ok(config) => match daemon::run(&args.config, &config) {
+        Ok(config) => match dataplane::daemon::run::run(&args.config, &config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(problem) => {
                 error!("{problem:#}");

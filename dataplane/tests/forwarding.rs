@@ -8,17 +8,24 @@
 use std::sync::Arc;
 
 use ctl::{Mac, Protocol};
-use dataplane::bucket::TokenBucket;
-use dataplane::counters::{TargetIds, WorkerCounters};
-use dataplane::exceptions::{Exceptions, Room};
-use dataplane::exit::{DropReason, PuntReason};
-use dataplane::fragment::Fragments;
-use dataplane::model::compile::compile;
-use dataplane::snapshot::Publisher;
+use dataplane::base::exit::{DropReason, PuntReason};
+use dataplane::base::token_bucket::TokenBucket;
+use dataplane::control::compile::compile;
+use dataplane::count::{counters::WorkerCounters, lease::Leases};
+use dataplane::forward::exceptions::{Exceptions, Room};
+use dataplane::forward::fragment::Fragments;
+use dataplane::state::publication::Publisher;
 use dataplane::testing::frame::{Ethernet, Ip, eth};
 use dataplane::testing::memory::{MemoryIo, MemoryPacket};
 use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
-use dataplane::worker::{Clock, Memory, Punt, Rings, Worker, WorkerPort};
+use dataplane::{
+    base::clock::Clock,
+    forward::{
+        port::WorkerPort,
+        rings::{Punt, Rings},
+        worker::{Memory, Worker},
+    },
+};
 use rtrb::Consumer;
 
 /// What becomes of a frame.
@@ -116,7 +123,7 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let counters = Arc::new(WorkerCounters::new(1));
-        let ids = TargetIds::new(vec![counters.clone()]);
+        let ids = Leases::new(vec![counters.clone()]);
         let mut model = model();
         for net in [Net::V4, Net::V6] {
             let host = |last: u8| if net == Net::V4 { net.host(last) } else { format!("[{}]", net.host(last)) };
@@ -140,7 +147,7 @@ impl Rig {
         }
         // The backends that end in 9 have not answered.
         let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
-        let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT], 1));
+        let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT], 1).snapshot);
         let (wire, (to_slow_path, punts)) = (MemoryIo::default(), rtrb::RingBuffer::new(4));
         let (outgoing, samples) = (rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(64).0);
         let memory = Memory {

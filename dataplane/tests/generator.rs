@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use dataplane::base::packet::{Burst, Packet, PacketIo};
 use dataplane::dpdk::{Device, Eal, EalOptions, Generator, MAX_FLOWS, Memory, Mempool, Port, PortSettings, ROOM};
-use dataplane::packet::{Burst, Packet, PacketIo};
 use dataplane::testing::frame::eth;
 use smoltcp::wire::{EthernetFrame, Ipv4Address, Ipv4Packet, TcpPacket};
 

@@ -12,17 +12,24 @@ use std::sync::Arc;
 
 use ctl::request::{BackendEdit, ServiceAdd};
 use ctl::{OnAllDown, Protocol, Scheduler, Tracking};
-use dataplane::bucket::TokenBucket;
-use dataplane::counters::{TargetIds, WorkerCounters};
-use dataplane::exceptions::{Exceptions, Room};
-use dataplane::fragment::Fragments;
-use dataplane::model::compile::compile;
-use dataplane::model::{Model, Reachability};
-use dataplane::snapshot::Publisher;
+use dataplane::base::token_bucket::TokenBucket;
+use dataplane::control::compile::compile;
+use dataplane::control::model::{Model, Reachability};
+use dataplane::count::{counters::WorkerCounters, lease::Leases};
+use dataplane::forward::exceptions::{Exceptions, Room};
+use dataplane::forward::fragment::Fragments;
+use dataplane::state::publication::Publisher;
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryIo;
 use dataplane::testing::model::{PORT, PORT_MAC, backend, backend_mac, model};
-use dataplane::worker::{Clock, Memory, Rings, Worker, WorkerPort};
+use dataplane::{
+    base::clock::Clock,
+    forward::{
+        port::WorkerPort,
+        rings::Rings,
+        worker::{Memory, Worker},
+    },
+};
 use proptest::prelude::*;
 
 const IDLE_S: u32 = 300;
@@ -108,7 +115,7 @@ struct Known {
 struct World {
     wanted: ServiceAdd,
     model: Model,
-    ids: Arc<TargetIds>,
+    ids: Arc<Leases>,
     publisher: Publisher,
     worker: Worker<MemoryIo>,
     wire: MemoryIo,
@@ -124,10 +131,10 @@ struct World {
 impl World {
     fn new(wanted: ServiceAdd) -> Self {
         let counters = Arc::new(WorkerCounters::new(1));
-        let ids = TargetIds::new(vec![counters.clone()]);
+        let ids = Leases::new(vec![counters.clone()]);
         let mut model = model();
         model.add_service(&wanted, &ids).unwrap();
-        let publisher = Publisher::new(compile(Arc::new(model.clone()), |a| Some(backend_mac(a)), &[PORT], 1));
+        let publisher = Publisher::new(compile(Arc::new(model.clone()), |a| Some(backend_mac(a)), &[PORT], 1).snapshot);
         let wire = MemoryIo::default();
         let (punts, outgoing, samples) =
             (rtrb::RingBuffer::new(4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
@@ -187,7 +194,7 @@ impl World {
     fn publish(&mut self) {
         self.generation += 1;
         let model = Arc::new(self.model.clone());
-        self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT], self.generation));
+        self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT], self.generation).snapshot);
         let homeless: HashSet<u8> = (0..6).filter(|&number| !self.serves(number)).collect();
         for flow in &mut self.flows {
             flow.home = flow.home.filter(|home| !homeless.contains(home));

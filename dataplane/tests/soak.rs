@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use dataplane::base::exit::DropReason;
 use dataplane::dpdk::{Eal, EalOptions, Memory, Mempool, ROOM};
-use dataplane::exit::DropReason;
 use dataplane::testing::choices::Choices;
 use dataplane::testing::scene::Scene;
 use dataplane::testing::traffic::Traffic;

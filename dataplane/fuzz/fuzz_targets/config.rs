@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use dataplane::config::Config;
-use dataplane::counters::TargetIds;
-use dataplane::model::compile::compile;
+use dataplane::count::lease::Leases;
+use dataplane::control::compile::compile;
 use dataplane::testing::model::PORT;
 use libfuzzer_sys::fuzz_target;
 
@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
         Ok(mut config) => {
             // The size makes no difference but time.
             config.director.maglev_table_size = config.director.maglev_table_size.min(61);
-            let ids = TargetIds::new(vec![]);
+            let ids = Leases::new(vec![]);
             let model = config.full_model(&ids).expect("what was checked is right");
             assert_eq!(model.services.len(), config.services.len());
             let ports = vec![PORT; config.ports.len()];

@@ -12,16 +12,16 @@ use ctl::request::{
 };
 use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Tracking};
 use dataplane::api::{Facts, answer, decode};
-use dataplane::counters::{TargetIds, WorkerCounters};
-use dataplane::director::Director;
-use dataplane::flow::{Flow, Transport};
-use dataplane::model::{Duty, Model, Service};
-use dataplane::schedule::NOBODY;
-use dataplane::snapshot::Snapshot;
+use dataplane::count::{counters::WorkerCounters, lease::Leases};
+use dataplane::control::director::Director;
+use dataplane::wire::flow::{Flow, Transport};
+use dataplane::control::model::{Duty, Model, Service};
+use dataplane::base::ids::NOBODY;
+use dataplane::control::compile::Compiled;
 use dataplane::testing::choices::Choices;
 use dataplane::testing::facts::facts as facts_of;
 use dataplane::testing::model::{PORT, PORT_MAC, model};
-use dataplane::vips::LastService;
+use dataplane::state::vips::LastService;
 use libfuzzer_sys::fuzz_target;
 
 /// Nobody counts here; making them takes longer than all the rest.
@@ -35,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
             while !choices.is_empty() {
                 if choices.one_in(8) {
                     network(&facts.director, &mut choices);
-                    check(&facts.director.snapshot());
+                    check(&facts.director.current());
                     continue;
                 }
                 let request = request(&mut choices);
@@ -51,20 +51,20 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn facts() -> Facts {
     let workers = vec![COUNTERS.clone()];
-    let ids = TargetIds::new(workers.clone());
+    let ids = Leases::new(workers.clone());
     let model = Model::new([1; 16], 61, model().networks.to_vec());
     facts_of(Arc::new(Director::new(model, ids, workers, vec![PORT])))
 }
 
 /// As the socket's server does. A change is a new snapshot; a refusal and a question change nothing.
 fn carry_out(facts: &Facts, line: &[u8]) {
-    let before = facts.director.snapshot();
+    let before = facts.director.current();
     let outcome = match decode::request(line) {
         Ok(request) => {
             let changes = request.changes();
             let outcome = answer(facts, request);
             let done = changes && matches!(outcome, Outcome::Ok(_));
-            let after = facts.director.snapshot();
+            let after = facts.director.current();
             assert_eq!(after.generation, before.generation + u64::from(done));
             assert_eq!(Arc::ptr_eq(&after.model, &before.model), !done);
             outcome
@@ -78,11 +78,11 @@ fn carry_out(facts: &Facts, line: &[u8]) {
     let _: Envelope = serde_json::from_slice(&written).expect("shuntctl understands it");
     // A change may name backends that have failed; others stand in for these, until its tables follow.
     while facts.director.catch_up() {}
-    check(&facts.director.snapshot());
+    check(&facts.director.current());
 }
 
 /// What holds of each snapshot.
-fn check(snapshot: &Snapshot) {
+fn check(snapshot: &Compiled) {
     let Model { services, .. } = &*snapshot.model;
     assert_eq!(snapshot.services.len(), services.len());
     assert_eq!(snapshot.targets.len(), services.values().map(|service| service.backends.len()).sum::<usize>());

@@ -6,22 +6,23 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use ctl::Mac;
-use dataplane::counters::TargetIds;
-use dataplane::director::Director;
-use dataplane::events::EventLog;
-use dataplane::exit::{Exit, PuntReason};
-use dataplane::model::Model;
-use dataplane::parse::{self, Headers, Payload};
+use dataplane::count::lease::Leases;
+use dataplane::control::director::Director;
+use dataplane::control::events::EventLog;
+use dataplane::base::exit::{Exit, PuntReason};
+use dataplane::control::model::Model;
+use dataplane::wire::headers::{Headers, Payload};
+use dataplane::wire::parse;
 use dataplane::slow::neighbor::Neighbors;
 use dataplane::slow::report::Reporter;
 use dataplane::slow::{PortControl, SlowPath};
-use dataplane::snapshot::Snapshot;
-use dataplane::vips::Local;
+use dataplane::state::snapshot::Snapshot;
+use dataplane::state::vips::Local;
 use dataplane::testing::choices::Choices;
 use dataplane::testing::memory::{MemoryPacket, MemorySource};
 use dataplane::testing::model::{PORT, PORT_MAC, model, service};
 use dataplane::testing::traffic::Traffic;
-use dataplane::worker::{Outgoing, Punt};
+use dataplane::forward::rings::{Outgoing, Punt};
 use libfuzzer_sys::fuzz_target;
 use rtrb::{Consumer, RingBuffer};
 
@@ -43,7 +44,7 @@ impl PortControl for Ports {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut choices = Choices::new(bytes);
-    let ids = TargetIds::new(vec![]);
+    let ids = Leases::new(vec![]);
     let mut model = Model::new([1; 16], 61, model().networks.to_vec());
     for wanted in [
         service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]),
@@ -65,7 +66,7 @@ fuzz_target!(|bytes: &[u8]| {
             0 => now += Duration::from_millis(u64::from(choices.word())),
             1 => {
                 slow.turn(now);
-                listen(&mut said, &director.snapshot());
+                listen(&mut said, &director.current());
             }
             _ => {
                 let frame = TRAFFIC.frame(&mut choices);
@@ -77,7 +78,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     slow.turn(now);
-    listen(&mut said, &director.snapshot());
+    listen(&mut said, &director.current());
 });
 
 /// Why a worker would give a frame to the slow path, if it is for one of our addresses.

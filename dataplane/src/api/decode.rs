@@ -6,8 +6,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::refusal;
-
 /// What every line has.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +62,11 @@ fn field_by_field<T: DeserializeOwned>(root: &str, value: Value) -> Result<T, Re
         };
         Refusal { field, message: format!("The request is wrong: {}", error.inner()) }
     })
+}
+
+/// A refusal of the request as a whole.
+pub(super) fn refusal(message: impl Into<String>) -> Refusal {
+    Refusal { field: String::new(), message: message.into() }
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::Facts;
-use super::metrics::{CONTENT_TYPE as PAGE_TYPE, Exporter};
+use crate::api::facts::Facts;
+use crate::api::metrics::{CONTENT_TYPE as PAGE_TYPE, Exporter};
 
 /// Clients at one time.
 const MAX_CLIENTS: usize = 64;

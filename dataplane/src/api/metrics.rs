@@ -18,11 +18,12 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Facts, network, services};
-use crate::counters::{PortCounters, WorkerCounters};
+use crate::api::facts::Facts;
+use crate::api::{network, services};
+use crate::base::exit::{DropReason, PuntReason};
+use crate::count::counters::{PortCounters, WorkerCounters};
+use crate::count::histogram::Histogram;
 use crate::dpdk::tsc_hz;
-use crate::exit::{DropReason, PuntReason};
-use crate::latency::Histogram;
 
 /// What kind of page it is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -130,7 +131,7 @@ impl Page<'_> {
 fn director(page: &mut Page<'_>, facts: &Facts) -> fmt::Result {
     let build = [("version", env!("CARGO_PKG_VERSION")), ("dpdk", &facts.dpdk)];
     page.0.encode_descriptor("shunt_build", "The daemon's version.", None, MetricType::Info)?.encode_info(&build)?;
-    let generation = facts.director.snapshot().generation;
+    let generation = facts.director.current().generation;
     page.gauge("shunt_snapshot_generation", "The number of the current snapshot.", generation)?;
     let buffers = (facts.packet_buffers)();
     page.gauge("shunt_packet_buffers", "Packet buffers.", buffers.total)?;
@@ -245,7 +246,7 @@ fn in_seconds(histogram: &Histogram) -> (f64, u64, Vec<(f64, u64)>) {
 /// The backends whose port has no link. They keep their MAC addresses: it is not they who are down.
 fn dark(facts: &Facts) -> HashSet<IpAddr> {
     let up: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
-    let model = facts.director.snapshot().model.clone();
+    let model = facts.director.current().model.clone();
     let is_dark = |network: usize| !up.get(model.networks[network].port).copied().unwrap_or(false);
     let neighbors = facts.neighbors();
     neighbors.iter().filter(|(_, neighbor)| is_dark(neighbor.network)).map(|(&address, _)| address).collect()
@@ -335,7 +336,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::counters::TargetCounters;
+    use crate::count::counters::TargetCounters;
     use crate::testing::facts::{director, facts};
     use crate::testing::model::service;
 

@@ -1,9 +1,15 @@
 //! The control API: what `shuntctl` talks to.
 //!
-//! [`server`] reads lines from the Unix socket, [`decode`] turns a line into a [`Request`], and one file per group of
-//! requests answers it from the [`Facts`]. The types are `ctl`'s. [`http`] serves what is counted to Prometheus.
+//! [`server`] reads lines from the Unix socket, [`decode`] turns a line into a [`Request`](ctl::request::Request), and one file
+//! per group of requests answers it from the [`Facts`]. The types are `ctl`'s. [`http`] serves what is counted to Prometheus.
+//!
+//! - In: lines of the control socket, requests over HTTP.
+//! - Out: changes for the director, answers.
+//! - Uses: `base`, `wire`, `count`, `state`, `control`, `slow` (the neighbors), of `dpdk` the clock.
 
+mod answer;
 pub mod decode;
+mod facts;
 pub mod http;
 mod metrics;
 mod network;
@@ -12,111 +18,5 @@ pub mod server;
 mod services;
 mod status;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
-
-use ctl::Mac;
-use ctl::answer::{Answer, Outcome, PacketBuffers, Refusal};
-use ctl::request::Request;
-
-use crate::director::Director;
-use crate::events::EventLog;
-use crate::latency::Recent;
-use crate::slow::neighbor::{Neighbor, Neighbors};
-
-/// All that answers are made of.
-pub struct Facts {
-    /// Services, counters, snapshots.
-    pub director: Arc<Director>,
-    /// The backends' MAC addresses.
-    pub neighbors: Arc<Mutex<Neighbors>>,
-    /// What has happened.
-    pub events: Arc<EventLog>,
-    /// How long frames were with the workers lately.
-    pub recent_latency: Arc<Recent>,
-    /// The ports, in the order of the configuration.
-    pub ports: Vec<PortFacts>,
-    /// The workers' cores.
-    pub lcores: Vec<usize>,
-    /// When the daemon started.
-    pub started: Instant,
-    /// The file it was started from.
-    pub config_file: String,
-    /// DPDK's release.
-    pub dpdk: String,
-    /// Whether packet memory is in hugepages.
-    pub hugepages: bool,
-    /// How many packet buffers there are, and in use.
-    pub packet_buffers: Box<dyn Fn() -> PacketBuffers + Send + Sync>,
-    /// How many flows a worker can remember.
-    pub room_for_flows: usize,
-}
-
-/// What does not change about a port, and how to ask for what does.
-pub struct PortFacts {
-    /// Its name.
-    pub name: String,
-    /// Its device, as configured.
-    pub device: String,
-    /// The driver that runs it.
-    pub driver: String,
-    /// Its MAC address.
-    pub mac: Mac,
-    /// Largest L3 packet.
-    pub mtu: u16,
-    /// Queue pairs.
-    pub queues: u16,
-    /// Its link and what the NIC counts.
-    pub live: Box<dyn Fn() -> PortLive + Send + Sync>,
-}
-
-/// What changes about a port.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PortLive {
-    /// Whether the link is up.
-    pub link_up: bool,
-    /// Its speed, where known.
-    pub speed_mbps: Option<u32>,
-    /// Frames that nobody took in time.
-    pub rx_missed: u64,
-    /// Frames with errors.
-    pub rx_errors: u64,
-    /// Frames without a buffer.
-    pub rx_no_mbuf: u64,
-}
-
-impl Facts {
-    /// A copy, so that the slow path waits for no listing.
-    fn neighbors(&self) -> BTreeMap<IpAddr, Neighbor> {
-        self.neighbors.lock().expect("nobody panics while holding the neighbors").table().clone()
-    }
-}
-
-/// Carries out a request.
-pub fn answer(facts: &Facts, request: Request) -> Outcome {
-    let answer = match request {
-        Request::Status => Ok(Answer::Status(status::status(facts))),
-        Request::WorkerList => Ok(Answer::Workers(status::workers(facts))),
-        Request::PortList => Ok(Answer::Ports(network::ports(facts))),
-        Request::NeighborList => Ok(Answer::Neighbors(network::neighbors(facts))),
-        Request::Drops => Ok(Answer::Drops(reasons::drops(facts))),
-        Request::Events(query) => Ok(Answer::Events(facts.events.list(query))),
-        Request::ServiceList => Ok(Answer::Services(services::list(facts))),
-        Request::ServiceShow(id) => services::show(facts, &id).map(Answer::Service),
-        Request::ServiceAdd(add) => services::add(facts, &add).map(Answer::Done),
-        Request::ServiceRemove(id) => services::remove(facts, &id).map(Answer::Done),
-        Request::BackendAdd(add) => services::add_backend(facts, &add).map(Answer::Done),
-        Request::BackendEdit(edit) => services::edit_backend(facts, &edit).map(Answer::Done),
-        Request::BackendDrain(drain) => services::drain_backend(facts, &drain).map(Answer::Done),
-        Request::BackendEnable(name) => services::enable_backend(facts, &name).map(Answer::Done),
-        Request::BackendRemove(remove) => services::remove_backend(facts, &remove).map(Answer::Done),
-    };
-    answer.map_or_else(Outcome::Error, Outcome::Ok)
-}
-
-/// A refusal of the request as a whole.
-fn refusal(message: impl Into<String>) -> Refusal {
-    Refusal { field: String::new(), message: message.into() }
-}
+pub use answer::answer;
+pub use facts::{Facts, PortFacts, PortLive};

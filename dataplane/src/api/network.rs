@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use ctl::answer;
 
-use super::{Facts, PortFacts};
-use crate::counters::PortCounters;
-use crate::model::{Model, Network};
+use crate::api::facts::{Facts, PortFacts};
+use crate::control::model::{Model, Network};
+use crate::count::counters::PortCounters;
 
 pub(super) fn ports(facts: &Facts) -> Vec<answer::Port> {
-    let model = facts.director.snapshot().model.clone();
+    let model = facts.director.current().model.clone();
     facts.ports.iter().enumerate().map(|(number, port)| one_port(facts, &model, number, port)).collect()
 }
 
@@ -47,7 +47,7 @@ fn one_port(facts: &Facts, model: &Model, number: usize, port: &PortFacts) -> an
 
 pub(super) fn neighbors(facts: &Facts) -> Vec<answer::Neighbor> {
     let now = Instant::now();
-    let model = facts.director.snapshot().model.clone();
+    let model = facts.director.current().model.clone();
     let uses = model.backend_addresses();
     let neighbors = facts.neighbors();
     neighbors

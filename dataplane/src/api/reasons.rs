@@ -2,9 +2,9 @@
 
 use ctl::answer::{self, Fate, PortCount, ServiceCount, WorkerCount};
 
-use super::Facts;
-use crate::counters::PortCounters;
-use crate::exit::{DropReason, PuntReason};
+use crate::api::facts::Facts;
+use crate::base::exit::{DropReason, PuntReason};
+use crate::count::counters::PortCounters;
 
 /// The most services that are named for a reason; the others are as many as there are.
 const MOST_SERVICES: usize = 10;
@@ -62,7 +62,7 @@ fn counted(facts: &Facts, count: impl Fn(&PortCounters) -> u64) -> (Vec<PortCoun
 /// By reason, the services of which something was dropped.
 fn by_service(facts: &Facts) -> Vec<Vec<ServiceCount>> {
     let mut reasons = vec![Vec::new(); DropReason::COUNT];
-    let snapshot = facts.director.snapshot();
+    let snapshot = facts.director.current();
     for service in snapshot.model.services.values() {
         for (reason, packets) in service.counter.drops() {
             reasons[reason.index()].push(ServiceCount { service: service.id, packets });

@@ -16,7 +16,9 @@ use ctl::MAX_REQUEST_BYTES;
 use ctl::answer::{Answer, Envelope, Outcome};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::{Facts, answer, decode, refusal};
+use crate::api::answer::answer;
+use crate::api::decode::{self, refusal};
+use crate::api::facts::Facts;
 
 /// Clients at one time.
 const MAX_CLIENTS: usize = 64;

@@ -8,21 +8,21 @@ use ctl::ServiceId;
 use ctl::answer::{self, BackendState, Done, NeighborState, Refusal, Subject};
 use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, MacChange, ServiceAdd};
 
-use super::Facts;
-use crate::counters::Traffic;
-use crate::events::Kind;
-use crate::exit::DropReason;
-use crate::model::{Backend, Duty, ModelError, Service};
+use crate::api::facts::Facts;
+use crate::base::exit::DropReason;
+use crate::control::events::Kind;
+use crate::control::model::{Backend, Duty, ModelError, Service};
+use crate::count::lease::Traffic;
 use crate::slow::neighbor::Neighbor;
 
 pub(super) fn list(facts: &Facts) -> Vec<answer::Service> {
-    let snapshot = facts.director.snapshot();
+    let snapshot = facts.director.current();
     let (neighbors, now_ms) = (facts.neighbors(), facts.director.now_ms());
     snapshot.model.services.values().map(|listed| service(listed, &neighbors, now_ms)).collect()
 }
 
 pub(super) fn show(facts: &Facts, id: &ServiceId) -> Result<answer::Service, Refusal> {
-    let snapshot = facts.director.snapshot();
+    let snapshot = facts.director.current();
     Ok(service(snapshot.model.service(id)?, &facts.neighbors(), facts.director.now_ms()))
 }
 

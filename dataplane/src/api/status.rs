@@ -4,17 +4,18 @@ use std::time::{Duration, Instant};
 
 use ctl::answer::{self, BackendState, Count, Latency, LatencyBucket, LatencySamples, Percentiles};
 
-use super::{Facts, services};
-use crate::counters::{PortCounters, WorkerCounters};
-use crate::exit::DropReason;
-use crate::latency::Histogram;
-use crate::model::Service;
+use crate::api::facts::Facts;
+use crate::api::services;
+use crate::base::exit::DropReason;
+use crate::control::model::Service;
+use crate::count::counters::{PortCounters, WorkerCounters};
+use crate::count::histogram::Histogram;
 
 /// More of a kind are summed up: a status is to be read.
 const MOST_WARNINGS: usize = 8;
 
 pub(super) fn status(facts: &Facts) -> answer::Status {
-    let snapshot = facts.director.snapshot();
+    let snapshot = facts.director.current();
     let links: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
     let services = snapshot.model.services.values();
     let neighbors = facts.neighbors();

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::Hugepages;
 use crate::dpdk::Driver;
 
 /// The whole file. An element of a list that is no table at all is `None`.
@@ -135,4 +134,17 @@ pub(super) struct BackendSection {
 pub(super) enum PortNumber {
     Number(u64),
     Text(String),
+}
+
+/// Whether packet memory is to be in hugepages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hugepages {
+    /// Where enough of them are free.
+    #[default]
+    Auto,
+    /// Or do not start.
+    On,
+    /// Never.
+    Off,
 }

@@ -7,7 +7,7 @@ use config::{Environment, FileFormat};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{ConfigError, Problem};
+use crate::config::problem::{ConfigError, Problem};
 
 /// Environment variables begin with this, sections are set off by two underscores: `SHUNT_DIRECTOR__SLOW_PATH`.
 const PREFIX: &str = "SHUNT";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::DpdkError;
+use crate::dpdk::error::DpdkError;
 
 /// The initialized library. Everything that needs it holds it; the last one cleans up.
 #[derive(Debug)]

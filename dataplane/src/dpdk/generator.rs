@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dpdk_sys::{SHUNT_GENERATOR_FRAME, shunt_generator};
 
-use super::{DpdkError, QueuePair};
+use crate::dpdk::error::DpdkError;
+use crate::dpdk::queue::QueuePair;
 
 /// The most flows that are told apart.
 pub const MAX_FLOWS: u64 = 48_000 << 24;

@@ -1,6 +1,7 @@
 //! Threads that use DPDK, its clock, and the CPU's prefetch.
 
-use super::DpdkError;
+use crate::dpdk::eal::Eal;
+use crate::dpdk::error::DpdkError;
 
 /// The registration of a thread with EAL: it has an lcore id of its own and with it a mempool cache. Ends with the
 /// value, which cannot leave its thread.
@@ -12,7 +13,7 @@ pub struct RegisteredThread {
 
 impl RegisteredThread {
     /// Registers the calling thread. EAL must be initialized.
-    pub fn register(_eal: &super::Eal) -> Result<Self, DpdkError> {
+    pub fn register(_eal: &Eal) -> Result<Self, DpdkError> {
         // SAFETY: EAL is initialized, as `_eal` shows, and this thread is not one of EAL's own.
         let code = unsafe { dpdk_sys::rte_thread_register() };
         if code < 0 {

@@ -1,20 +1,21 @@
 //! Packet buffers: the one place that knows the fields of `rte_mbuf`, which move between DPDK releases.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use dpdk_sys::{
     SHUNT_MBUF_F_RX_IP_CKSUM_BAD, SHUNT_MBUF_F_RX_IP_CKSUM_MASK, SHUNT_MBUF_F_RX_QINQ_STRIPPED,
     SHUNT_MBUF_F_RX_VLAN_STRIPPED, rte_mbuf,
 };
 
-use super::Mempool;
-use super::lcore::prefetch_pointer;
-use crate::packet::Packet;
+use crate::base::packet::{FrameSource, Packet};
+use crate::dpdk::lcore::prefetch_pointer;
+use crate::dpdk::mempool::Mempool;
 
 /// Flags that say that a VLAN tag is not in the frame, but beside it.
 const STRIPPED: u64 = SHUNT_MBUF_F_RX_VLAN_STRIPPED | SHUNT_MBUF_F_RX_QINQ_STRIPPED;
 
-/// A packet buffer, owned: dropping it gives it back to its pool. Sending takes it (see [`super::QueuePair`]).
+/// A packet buffer, owned: dropping it gives it back to its pool. Sending takes it (see [`crate::dpdk::QueuePair`]).
 ///
 /// Of the same size and layout as a pointer, never null: a slice of these is DPDK's `struct rte_mbuf **`.
 #[derive(Debug)]
@@ -147,3 +148,11 @@ impl Drop for Mbuf {
 
 const _: () = assert!(size_of::<Mbuf>() == size_of::<*mut rte_mbuf>());
 const _: () = assert!(size_of::<rte_mbuf>() == 128, "the bindings and DPDK agree on two cache lines");
+
+impl FrameSource for Arc<Mempool> {
+    type Packet = Mbuf;
+
+    fn packet(&self, frame: &[u8]) -> Option<Mbuf> {
+        Mbuf::with_data(self, frame)
+    }
+}

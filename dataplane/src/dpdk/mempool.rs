@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use dpdk_sys::{RTE_PKTMBUF_HEADROOM, rte_mempool};
 
-use super::{DpdkError, Eal, Mbuf};
-use crate::packet::FrameSource;
+use crate::dpdk::eal::Eal;
+use crate::dpdk::error::DpdkError;
 
 /// Buffers that each worker keeps for itself, so that the common ring is touched once in many bursts.
 const CACHE: u32 = 256;
@@ -116,14 +116,6 @@ impl Mempool {
     /// The pool for DPDK's functions; valid while `self` is.
     pub(super) fn as_ptr(&self) -> *mut rte_mempool {
         self.pool.as_ptr()
-    }
-}
-
-impl FrameSource for Arc<Mempool> {
-    type Packet = Mbuf;
-
-    fn packet(&self, frame: &[u8]) -> Option<Mbuf> {
-        Mbuf::with_data(self, frame)
     }
 }
 

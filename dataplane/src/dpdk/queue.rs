@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use dpdk_sys::rte_mbuf;
 
-use super::Mbuf;
-use super::port::OpenPort;
-use crate::packet::{Burst, PacketIo};
+use crate::base::packet::{Burst, PacketIo};
+use crate::dpdk::mbuf::Mbuf;
+use crate::dpdk::open_port::OpenPort;
 
 /// A receive and a transmit queue of one port. There is one value for each pair, and it is neither `Clone` nor
 /// `Sync`: two threads cannot poll one queue. The port stays open while it is held.

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Frame, arp, mld, ndp, vip_network};
-use crate::snapshot::Snapshot;
+use crate::control::compile::Compiled;
+use crate::slow::view::{Frame, vip_network};
+use crate::slow::{arp, mld, ndp};
 
 /// How long after its appearance an address is announced, in seconds.
 const SCHEDULE: [u64; 6] = [0, 1, 2, 5, 10, 30];
@@ -43,7 +44,7 @@ impl Campaign {
 
 impl Announcer {
     /// Takes over from a new snapshot which addresses there are.
-    pub fn sync(&mut self, snapshot: &Snapshot, now: Instant) {
+    pub fn sync(&mut self, snapshot: &Compiled, now: Instant) {
         let mut campaigns = BTreeMap::new();
         for place in addresses(snapshot) {
             let campaign = self.campaigns.get(&place).copied().unwrap_or(Campaign { begin: now, made: 0 });
@@ -55,7 +56,7 @@ impl Announcer {
     }
 
     /// Takes over which links are up; where one has come up, all is announced anew.
-    pub fn links(&mut self, snapshot: &Snapshot, up: Vec<bool>, now: Instant) {
+    pub fn links(&mut self, snapshot: &Compiled, up: Vec<bool>, now: Instant) {
         let come_up = |port: usize| up.get(port) == Some(&true) && self.links.get(port) == Some(&false);
         for ((network, _), campaign) in &mut self.campaigns {
             if snapshot.networks.get(*network).is_some_and(|network| come_up(network.port)) {
@@ -67,7 +68,7 @@ impl Announcer {
     }
 
     /// The announcements that are due.
-    pub fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Frame> {
+    pub fn poll(&mut self, snapshot: &Compiled, now: Instant) -> Vec<Frame> {
         let due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
         if !due(self.next_due) && !due(self.next_report) {
             return Vec::new();
@@ -91,7 +92,7 @@ impl Announcer {
         frames
     }
 
-    fn reports(&self, snapshot: &Snapshot) -> Vec<Frame> {
+    fn reports(&self, snapshot: &Compiled) -> Vec<Frame> {
         let in_network = |wanted| {
             let mine = self.campaigns.keys().filter(move |(network, _)| *network == wanted);
             mine.filter_map(|(_, address)| match address {
@@ -113,7 +114,7 @@ impl Announcer {
 
 /// Own addresses and VIPs, each with its network. A VIP that is routed to us is in no network, and
 /// nobody would listen.
-pub(super) fn addresses(snapshot: &Snapshot) -> impl Iterator<Item = (usize, IpAddr)> {
+pub(super) fn addresses(snapshot: &Compiled) -> impl Iterator<Item = (usize, IpAddr)> {
     let own = snapshot
         .networks
         .iter()
@@ -128,13 +129,13 @@ mod tests {
     use super::*;
     use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
 
-    fn with_vip(vip: &str) -> Snapshot {
+    fn with_vip(vip: &str) -> Compiled {
         let mut model = model();
         model.add_service(&service(vip, &[]), &ids()).unwrap();
         snapshot(model)
     }
 
-    fn announcements_of_vip(announcer: &mut Announcer, snapshot: &Snapshot, now: Instant) -> usize {
+    fn announcements_of_vip(announcer: &mut Announcer, snapshot: &Compiled, now: Instant) -> usize {
         let frame = arp::announcement(PORT_MAC, "192.168.0.101".parse().unwrap());
         announcer.poll(snapshot, now).iter().filter(|announced| announced.bytes == frame).count()
     }

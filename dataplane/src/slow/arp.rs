@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ctl::Mac;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
 
-use super::neighbor::Evidence;
-use super::{Frame, Learned, Outcome, View};
+use crate::slow::view::Evidence;
+use crate::slow::view::{Frame, Learned, Outcome, View};
 
 const BROADCAST: Mac = Mac([0xff; 6]);
 

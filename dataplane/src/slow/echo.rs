@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet};
 
-use super::{Frame, View};
-use crate::parse::ETHERNET_HEADER;
+use crate::slow::view::{Frame, View};
+use crate::wire::ethernet::ETHERNET_HEADER;
 
 /// As every host's.
 pub(super) const HOP_LIMIT: u8 = 64;

@@ -14,7 +14,7 @@ use smoltcp::wire::{
 };
 
 use super::ndp::{multicast_mac, solicited_node};
-use crate::model::link_local;
+use crate::wire::ipv6::link_local;
 
 /// All MLDv2-capable routers (RFC 3810 §5.2.14).
 const ALL_MLDV2_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);

@@ -9,10 +9,10 @@ use smoltcp::wire::{
     Ipv6Repr, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress,
 };
 
-use super::neighbor::Evidence;
-use super::{Frame, Learned, Outcome, View};
-use crate::model::link_local;
-use crate::parse::ETHERNET_HEADER;
+use crate::slow::view::Evidence;
+use crate::slow::view::{Frame, Learned, Outcome, View};
+use crate::wire::ethernet::ETHERNET_HEADER;
+use crate::wire::ipv6::link_local;
 
 /// Every station of the link (RFC 4291 §2.7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

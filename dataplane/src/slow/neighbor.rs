@@ -20,9 +20,10 @@ use ctl::answer::NeighborState;
 use ctl::{Mac, ServiceId};
 use hashbrown::HashMap;
 
-use super::{Frame, Learned, arp, ndp};
-use crate::model::{Backend, Model};
-use crate::snapshot::Snapshot;
+use crate::control::compile::Compiled;
+use crate::control::model::{Backend, Model};
+use crate::slow::view::{Evidence, Frame, Learned};
+use crate::slow::{arp, ndp};
 
 /// How long a confirmation is good for: less than the aging time of any switch's table (usually 300 s), so that
 /// probes keep those tables warm, too.
@@ -42,17 +43,6 @@ const HOLD_DOWN: Duration = Duration::from_secs(5);
 
 /// Of so many changed backends, each is looked for in all services; of more, all services are gone through.
 const MANY_CHANGED: usize = 100;
-
-/// How good somebody's word about a MAC address is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// The answer to a question of ours.
-    Answer,
-    /// Said without being asked, or in asking for somebody else.
-    Announcement,
-    /// Said without claim to replace what is known (no override flag).
-    Hint,
-}
 
 /// What has become of a backend's MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +128,7 @@ impl Neighbors {
     }
 
     /// Takes over from a new snapshot which backends there are.
-    pub fn sync(&mut self, snapshot: &Snapshot, now: Instant) {
+    pub fn sync(&mut self, snapshot: &Compiled, now: Instant) {
         let model = &snapshot.model;
         let changed = self.seen.as_ref().map(|seen| changed_backends(seen, model));
         self.seen = Some(model.clone());
@@ -299,7 +289,7 @@ impl Neighbors {
     }
 
     /// The probes that are due.
-    pub fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Frame> {
+    pub fn poll(&mut self, snapshot: &Compiled, now: Instant) -> Vec<Frame> {
         if self.next_due.is_some_and(|due| due > now) {
             return Vec::new();
         }
@@ -450,7 +440,7 @@ fn changed_backends(old: &Model, new: &Model) -> BTreeSet<IpAddr> {
 }
 
 /// Asks for a neighbor, from our own address in its network, never from a VIP.
-fn probe(snapshot: &Snapshot, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
+fn probe(snapshot: &Compiled, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
     let network = &snapshot.networks[neighbor.network];
     let own = network.addresses.iter().find(|net| net.contains(&address))?.addr();
     let last = neighbor.mac.filter(|_| neighbor.probes <= UNICAST_PROBES);
@@ -479,7 +469,7 @@ mod tests {
     /// One backend, a clock, and what happens in time.
     struct Story {
         neighbors: Neighbors,
-        snapshot: Snapshot,
+        snapshot: Compiled,
         begin: Instant,
         now: Instant,
     }
@@ -529,7 +519,7 @@ mod tests {
     /// Several backends of one network, of which some answer what they are asked.
     struct Lan {
         neighbors: Neighbors,
-        snapshot: Snapshot,
+        snapshot: Compiled,
         begin: Instant,
     }
 

@@ -1,4 +1,4 @@
-//! What the slow path has the operator hear of: [events](crate::events) about backends, links, and frames that tell of a
+//! What the slow path has the operator hear of: [events](crate::control::events) about backends, links, and frames that tell of a
 //! mistake in the network, each with what to do.
 
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use ctl::Mac;
 use ctl::answer::Subject;
 use rtrb::Consumer;
 
-use super::neighbor::{Neighbors, News};
-use crate::counters::WorkerCounters;
-use crate::events::{EventLog, Kind};
-use crate::exit::DropReason;
-use crate::sample::Sample;
-use crate::snapshot::Snapshot;
+use crate::base::exit::DropReason;
+use crate::control::compile::Compiled;
+use crate::control::events::{EventLog, Kind};
+use crate::count::counters::WorkerCounters;
+use crate::forward::sample::Sample;
+use crate::slow::neighbor::{Neighbors, News};
 
 /// The reasons whose growth is an event, by port.
 const LOSSES: [(DropReason, Kind); 2] =
@@ -46,7 +46,7 @@ impl Reporter {
     }
 
     /// Backends that were found, have moved, or are lost.
-    pub fn news(&self, news: Vec<News>, snapshot: &Snapshot, now: Instant) {
+    pub fn news(&self, news: Vec<News>, snapshot: &Compiled, now: Instant) {
         for news in news {
             let port = snapshot.model.networks[news.network].name();
             let (kind, message) = in_words(news, &port);
@@ -57,7 +57,7 @@ impl Reporter {
     }
 
     /// Which links are up. At the first look, those that are down are news.
-    pub fn links(&mut self, up: &[bool], snapshot: &Snapshot, now: Instant) {
+    pub fn links(&mut self, up: &[bool], snapshot: &Compiled, now: Instant) {
         for (number, &up) in up.iter().enumerate() {
             if self.links.get(number).copied().unwrap_or(true) == up {
                 continue;
@@ -75,7 +75,7 @@ impl Reporter {
     }
 
     /// Frames that were lost because somebody was too slow.
-    pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], snapshot: &Snapshot, now: Instant) {
+    pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], snapshot: &Compiled, now: Instant) {
         self.lost.resize(snapshot.vlans.len(), [Lost::default(); LOSSES.len()]);
         for (number, lost) in self.lost.iter_mut().enumerate() {
             for ((reason, kind), Lost { seen, told }) in LOSSES.into_iter().zip(lost) {
@@ -95,7 +95,7 @@ impl Reporter {
     }
 
     /// What the workers have shown since the last time; not more than their rings hold.
-    pub fn samples(&mut self, neighbors: &Neighbors, snapshot: &Snapshot, now: Instant) {
+    pub fn samples(&mut self, neighbors: &Neighbors, snapshot: &Compiled, now: Instant) {
         for worker in &mut self.samples {
             for _ in 0..worker.slots() {
                 let Ok(sample) = worker.pop() else { break };
@@ -105,7 +105,7 @@ impl Reporter {
     }
 }
 
-fn port_name(snapshot: &Snapshot, port: usize) -> String {
+fn port_name(snapshot: &Compiled, port: usize) -> String {
     let network = snapshot.model.networks.iter().find(|network| network.port == port);
     network.map_or_else(String::new, |network| network.port_name.clone())
 }
@@ -133,7 +133,7 @@ fn in_words(news: News, port: &str) -> (Kind, String) {
     }
 }
 
-fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, snapshot: &Snapshot, now: Instant) {
+fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, snapshot: &Compiled, now: Instant) {
     let (kind, vip) = match sample.reason {
         DropReason::Loop => (Kind::Loop, sample.destination),
         DropReason::ReturnViaDirector => (Kind::ReturnViaDirector, sample.source),
@@ -175,9 +175,9 @@ mod tests {
     use rtrb::{Producer, RingBuffer};
 
     use super::*;
-    use crate::events::KEPT;
-    use crate::slow::Learned;
-    use crate::slow::neighbor::Evidence;
+    use crate::control::events::KEPT;
+    use crate::slow::view::Evidence;
+    use crate::slow::view::Learned;
     use crate::testing::model::{backend_mac, ids, model, service, snapshot};
 
     /// A reporter, a backend that it knows, and a worker's end of the ring.
@@ -185,7 +185,7 @@ mod tests {
         events: Arc<EventLog>,
         reporter: Reporter,
         neighbors: Neighbors,
-        snapshot: Snapshot,
+        snapshot: Compiled,
         worker: Producer<Sample>,
         begin: Instant,
     }

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 
 use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr};
 
-use super::echo::{HOP_LIMIT, answerable};
-use super::{Frame, View};
-use crate::parse::{self, ETHERNET_HEADER};
+use crate::slow::echo::{HOP_LIMIT, answerable};
+use crate::slow::view::{Frame, View};
+use crate::wire::ethernet::ETHERNET_HEADER;
+use crate::wire::ipv6::ipv6_protocol;
 
 /// What an ICMP error may be in all (RFC 1812 §4.3.2.3), its IP header included.
 const V4_MOST: usize = 576;
@@ -62,7 +63,7 @@ fn v6(packet: &[u8], mtu: u16, view: View<'_>) -> Option<Vec<u8>> {
     let (client, vip) = (sent.src_addr(), sent.dst_addr());
     let IpAddr::V6(own) = own_address(vip.into(), view)? else { return None };
     // An ICMPv6 error may stand behind extension headers, too.
-    let about_icmp = parse::ipv6_protocol(packet).is_none_or(|protocol| protocol == u8::from(IpProtocol::Icmpv6));
+    let about_icmp = ipv6_protocol(packet).is_none_or(|protocol| protocol == u8::from(IpProtocol::Icmpv6));
     if !answerable(client.into(), vip.into(), view) || about_icmp {
         return None;
     }
@@ -94,7 +95,7 @@ fn own_address(vip: IpAddr, view: View<'_>) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Model;
+    use crate::control::model::Model;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::model::{PORT_MAC, ids, network, service, snapshot};
 

@@ -8,14 +8,14 @@ use ctl::request::ServiceAdd;
 
 use super::model::{PORT, PORT_MAC, model};
 use crate::api::{Facts, PortFacts, PortLive};
-use crate::counters::{TargetIds, WorkerCounters};
-use crate::director::Director;
-use crate::latency::Recent;
+use crate::control::director::Director;
+use crate::count::recent::Recent;
+use crate::count::{counters::WorkerCounters, lease::Leases};
 
 /// With one worker, and these services.
 pub fn director(services: &[ServiceAdd]) -> Director {
     let workers = vec![Arc::new(WorkerCounters::new(1))];
-    let ids = TargetIds::new(workers.clone());
+    let ids = Leases::new(workers.clone());
     let mut model = model();
     for service in services {
         model.add_service(service, &ids).expect("the service is well");

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::packet::{BURST, Burst, FrameSource, Packet, PacketIo};
+use crate::base::packet::{BURST, Burst, FrameSource, Packet, PacketIo};
 
 /// A frame in plain memory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,8 @@
 //! Packets and queues in plain memory, for tests without DPDK; traffic, and a director in miniature that it goes through.
+//!
+//! - In: bytes that decide what happens.
+//! - Out: packets, queues, models, and the books on every frame.
+//! - Uses: everything that it tests. Nothing but tests, benches and fuzz targets uses it.
 
 pub mod choices;
 pub mod facts;
@@ -7,3 +11,4 @@ pub mod memory;
 pub mod model;
 pub mod scene;
 pub mod traffic;
+pub mod world;

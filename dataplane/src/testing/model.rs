@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ctl::Mac;
 use ctl::request::{BackendSpec, ServiceAdd};
 
-use crate::counters::TargetIds;
-use crate::model::{Model, Network, compile::compile};
-use crate::snapshot::{PortLink, Snapshot};
-use crate::vlan::Tags;
+use crate::control::compile::{Compiled, compile};
+use crate::control::model::{Model, Network};
+use crate::count::lease::Leases;
+use crate::state::networks::PortLink;
+use crate::wire::vlan::Tags;
 
 /// The MAC address of `lan0`.
 pub const PORT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x02]);
@@ -29,8 +30,8 @@ pub fn model() -> Model {
 }
 
 /// Counters' places without workers.
-pub fn ids() -> Arc<TargetIds> {
-    TargetIds::new(vec![])
+pub fn ids() -> Arc<Leases> {
+    Leases::new(vec![])
 }
 
 /// A request for a TCP service with these backends.
@@ -54,6 +55,6 @@ pub fn backend_mac(address: std::net::IpAddr) -> Mac {
 }
 
 /// A snapshot in which all backends are resolved by [`backend_mac`].
-pub fn snapshot(model: Model) -> Snapshot {
+pub fn snapshot(model: Model) -> Compiled {
     compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1)
 }

@@ -14,36 +14,29 @@ use super::choices::Choices;
 use super::memory::ListIo;
 use super::model::{PORT, PORT_MAC, backend, backend_mac, network, service};
 use super::traffic::Traffic;
-use crate::bucket::TokenBucket;
-use crate::counters::{PortCounters, TargetIds, WorkerCounters};
-use crate::exceptions::{Exceptions, Room};
-use crate::exit::{DropReason, PuntReason};
-use crate::fragment;
-use crate::model::compile::compile;
-use crate::model::{Model, Reachability};
-use crate::packet::{FrameSource, Packet};
-use crate::sample::Sample;
+use crate::base::exit::{DropReason, PuntReason};
+use crate::base::packet::{FrameSource, Packet};
+use crate::base::token_bucket::TokenBucket;
+use crate::control::compile::{Compiled, compile};
+use crate::control::model::{Model, Reachability};
+use crate::count::{
+    counters::{PortCounters, WorkerCounters},
+    lease::Leases,
+};
+use crate::forward::exceptions::{Exceptions, Room};
+use crate::forward::fragment;
+use crate::forward::sample::Sample;
 use crate::slow::{View, process};
-use crate::snapshot::{PortLink, Publisher, Snapshot};
-use crate::vlan;
-use crate::worker::{Clock, Memory, Outgoing, Punt, Rings, Worker, WorkerPort};
-
-/// VIPs that have services which forward.
-pub(super) const VIPS: [&str; 3] = ["192.168.0.101", "192.168.0.102", "fd00::101"];
-/// Of their services: VIP, protocol and a port.
-pub(super) const SERVED: &[(&str, u8, u16)] = &[
-    ("192.168.0.101", 6, 80),
-    ("192.168.0.101", 6, 443),
-    ("192.168.0.101", 6, 8_080),
-    ("192.168.0.101", 17, 53),
-    ("192.168.0.102", 6, 80),
-    ("fd00::101", 6, 80),
-    ("fd00::101", 17, 53),
-];
-/// A VIP whose backend does not answer.
-pub(super) const SILENT: &str = "192.168.0.103";
-/// The director's own addresses.
-pub(super) const OWN: [&str; 3] = ["192.168.0.2", "192.168.1.2", "fd00::2"];
+use crate::state::{networks::PortLink, publication::Publisher};
+use crate::wire::vlan;
+use crate::{
+    base::clock::Clock,
+    forward::{
+        port::WorkerPort,
+        rings::{Outgoing, Punt, Rings},
+        worker::{Memory, Worker},
+    },
+};
 
 const WORKERS: usize = 2;
 /// The second takes smaller packets.
@@ -90,12 +83,12 @@ pub struct Tally {
 pub struct Scene<S: FrameSource> {
     source: S,
     seats: Vec<Seat<S::Packet>>,
-    ids: Arc<TargetIds>,
+    ids: Arc<Leases>,
     model: Model,
     /// The backends that do not answer.
     down: HashSet<IpAddr>,
     publisher: Publisher,
-    snapshot: Arc<Snapshot>,
+    current: Compiled,
     now_ms: u64,
     added: usize,
     /// Frames that were received since all was known of all, without their MAC addresses.
@@ -149,8 +142,8 @@ impl<S: FrameSource> Scene<S> {
     /// With all services, at time 0.
     pub fn new(source: S) -> Self {
         let counters: Vec<Arc<WorkerCounters>> =
-            (0..WORKERS).map(|_| Arc::new(WorkerCounters::with_places(PORTS.len(), 256, 64))).collect();
-        let ids = TargetIds::new(counters.clone());
+            (0..WORKERS).map(|_| Arc::new(WorkerCounters::with_room(PORTS.len(), 256, 64))).collect();
+        let ids = Leases::new(counters.clone());
         let networks = vec![
             network("lan0", 0, "", &["192.168.0.2/24", "fd00::2/64"]),
             network("lan1", 1, "", &["192.168.1.2/24"]),
@@ -160,7 +153,8 @@ impl<S: FrameSource> Scene<S> {
         for service in wanted() {
             model.add_service(&service, &ids).expect("the services are legal");
         }
-        let publisher = Publisher::new(compile(Arc::new(model.clone()), resolve, &PORTS, 1));
+        let current = compile(Arc::new(model.clone()), resolve, &PORTS, 1);
+        let publisher = Publisher::new(current.snapshot.clone());
         let seats = fragment::mesh(WORKERS).into_iter().zip(counters).enumerate();
         let seats = seats.map(|(number, (fragments, counters))| {
             let wires: [ListIo<S::Packet>; PORTS.len()] = Default::default();
@@ -184,7 +178,7 @@ impl<S: FrameSource> Scene<S> {
             source,
             seats: seats.collect(),
             ids,
-            snapshot: publisher.current(),
+            current,
             publisher,
             model,
             down: HashSet::new(),
@@ -333,9 +327,9 @@ impl<S: FrameSource> Scene<S> {
     }
 
     fn publish(&mut self) {
-        let generation = self.snapshot.generation + 1;
-        self.publisher.publish(compile(Arc::new(self.model.clone()), resolve, &PORTS, generation));
-        self.snapshot = self.publisher.current();
+        let generation = self.current.generation + 1;
+        self.current = compile(Arc::new(self.model.clone()), resolve, &PORTS, generation);
+        self.publisher.publish(self.current.snapshot.clone());
         drop(self.publisher.reclaim());
     }
 
@@ -413,15 +407,15 @@ impl<S: FrameSource> Scene<S> {
         assert!(take(&mut self.received, behind(frame)), "punted, and nothing like it received: {frame:02x?}");
         self.tally.punted += 1;
         let Some((tags, frame)) = vlan::untagged(frame) else { return };
-        let Some(network) = self.snapshot.vlans[punt.port].network(tags) else { return };
-        let outcome = process(punt.reason, punt.mtu, &frame, View { snapshot: &self.snapshot, network });
+        let Some(network) = self.current.vlans[punt.port].network(tags) else { return };
+        let outcome = process(punt.reason, punt.mtu, &frame, View { snapshot: &self.current, network });
         if let Some(learned) = outcome.learned {
             assert!(learned.mac.is_unicast() && learned.mac != mac, "learned {learned:?}");
         }
         let Some(reply) = outcome.reply else { return };
         assert_ne!(punt.reason, PuntReason::OwnAddress);
         assert!(reply.bytes.len() >= 42 && reply.bytes[6..12] == mac.0, "an answer: {:02x?}", reply.bytes);
-        let network = &self.snapshot.networks[reply.network];
+        let network = &self.current.networks[reply.network];
         self.say(network.port, vlan::tagged(reply.bytes, network.tags));
     }
 

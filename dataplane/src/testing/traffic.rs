@@ -9,9 +9,9 @@ use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Pack
 use super::choices::Choices;
 use super::frame::{CLIENT_MAC, Ethernet, Ip, eth};
 use super::model::{PORT_MAC, backend_mac};
-use super::scene::{OWN, SERVED, SILENT, VIPS};
-use crate::parse::ETHERNET_HEADER;
+use super::world::{OWN, SERVED, SILENT, VIPS};
 use crate::slow::{arp, ndp};
+use crate::wire::ethernet::ETHERNET_HEADER;
 
 /// The client's port in a valid frame, to be found and replaced.
 const PORT_MARK: u16 = 0x7b7b;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ctl::request::{BackendAdd, BackendSpec, Request};
 use dataplane::config::Config;
-use dataplane::counters::TargetIds;
-use dataplane::flow::{Flow, FlowHasher, Transport};
-use dataplane::maglev;
-use dataplane::model::Model;
+use dataplane::control::model::Model;
+use dataplane::count::lease::Leases;
+use dataplane::select::maglev;
+use dataplane::wire::flow::{Flow, FlowHasher, Transport};
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, Response, Topology, VIP, by_server, service_id, wait_for};
@@ -29,7 +29,7 @@ pub(crate) fn server_of(model: &Model, port: u16) -> String {
 }
 
 pub(crate) fn model(lab: &Lab) -> Model {
-    Config::load(&lab.config()).unwrap().full_model(&TargetIds::new(vec![])).unwrap()
+    Config::load(&lab.config()).unwrap().full_model(&Leases::new(vec![])).unwrap()
 }
 
 /// A request from a given client port; what curl says if it fails.

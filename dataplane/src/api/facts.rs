@@ -1,0 +1,82 @@
+//! What answers are made of.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use ctl::Mac;
+use ctl::answer::PacketBuffers;
+
+use crate::control::director::Director;
+use crate::control::events::EventLog;
+use crate::count::recent::Recent;
+use crate::slow::neighbor::{Neighbor, Neighbors};
+
+/// All that answers are made of.
+pub struct Facts {
+    /// Services, counters, snapshots.
+    pub director: Arc<Director>,
+    /// The backends' MAC addresses.
+    pub neighbors: Arc<Mutex<Neighbors>>,
+    /// What has happened.
+    pub events: Arc<EventLog>,
+    /// How long frames were with the workers lately.
+    pub recent_latency: Arc<Recent>,
+    /// The ports, in the order of the configuration.
+    pub ports: Vec<PortFacts>,
+    /// The workers' cores.
+    pub lcores: Vec<usize>,
+    /// When the daemon started.
+    pub started: Instant,
+    /// The file it was started from.
+    pub config_file: String,
+    /// DPDK's release.
+    pub dpdk: String,
+    /// Whether packet memory is in hugepages.
+    pub hugepages: bool,
+    /// How many packet buffers there are, and in use.
+    pub packet_buffers: Box<dyn Fn() -> PacketBuffers + Send + Sync>,
+    /// How many flows a worker can remember.
+    pub room_for_flows: usize,
+}
+
+/// What does not change about a port, and how to ask for what does.
+pub struct PortFacts {
+    /// Its name.
+    pub name: String,
+    /// Its device, as configured.
+    pub device: String,
+    /// The driver that runs it.
+    pub driver: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Largest L3 packet.
+    pub mtu: u16,
+    /// Queue pairs.
+    pub queues: u16,
+    /// Its link and what the NIC counts.
+    pub live: Box<dyn Fn() -> PortLive + Send + Sync>,
+}
+
+/// What changes about a port.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PortLive {
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Its speed, where known.
+    pub speed_mbps: Option<u32>,
+    /// Frames that nobody took in time.
+    pub rx_missed: u64,
+    /// Frames with errors.
+    pub rx_errors: u64,
+    /// Frames without a buffer.
+    pub rx_no_mbuf: u64,
+}
+
+impl Facts {
+    /// A copy, so that the slow path waits for no listing.
+    pub(super) fn neighbors(&self) -> BTreeMap<IpAddr, Neighbor> {
+        self.neighbors.lock().expect("nobody panics while holding the neighbors").table().clone()
+    }
+}

@@ -1,0 +1,174 @@
+//! Why a frame leaves the fast path other than to a backend.
+//!
+//! Each frame that is not forwarded has exactly one [`Exit`], and each exit has one counter of the same name
+//! (`docs/metrics.md`). The sentences for operators stand here too, so that a reason cannot be added without them.
+
+/// What becomes of a frame that is not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It is freed.
+    Drop(DropReason),
+    /// It is freed, and counted for the service, too, whose place for that ([`crate::count::lease::ServiceLease`]) this is.
+    DropOf(DropReason, u32),
+    /// It is given to the slow path.
+    Punt(PuntReason),
+    /// It is larger than this MTU of the port towards its backend, and its sender may be told so.
+    TooBig(u16),
+    /// It is held until the first fragment of its packet comes.
+    Hold,
+    /// It is passed on to the worker that has its packet's fragments.
+    Pass(usize),
+}
+
+impl From<DropReason> for Exit {
+    fn from(reason: DropReason) -> Self {
+        Exit::Drop(reason)
+    }
+}
+
+impl From<PuntReason> for Exit {
+    fn from(reason: PuntReason) -> Self {
+        Exit::Punt(reason)
+    }
+}
+
+/// Declares a reason enum with its names and sentences in one place.
+macro_rules! reasons {
+    ($(#[$outer:meta])* $kind:ident { $($variant:ident = $name:literal: $meaning:literal, $advice:literal;)* }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $kind {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl $kind {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &'static [$kind] = &[$($kind::$variant),*];
+            /// How many reasons there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name, as in the metrics.
+            pub fn name(self) -> &'static str {
+                match self { $($kind::$variant => $name),* }
+            }
+
+            /// What the reason means, a sentence for the operator.
+            pub fn meaning(self) -> &'static str {
+                match self { $($kind::$variant => $meaning),* }
+            }
+
+            /// What the operator may do about it.
+            pub fn advice(self) -> &'static str {
+                match self { $($kind::$variant => $advice),* }
+            }
+
+            /// Where the reason's counter is.
+            pub(crate) fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a frame is dropped.
+    DropReason {
+        Runt = "runt": "The frame is shorter than an Ethernet header.",
+            "Look for a broken sender or cable.";
+        NotOurMac = "not_our_mac": "The frame is for another station's MAC address.",
+            "Normal in small numbers (switches flood); in large ones, check that clients resolve the VIP to this port.";
+        Multicast = "multicast": "A broadcast or multicast frame that is neither ARP nor neighbor discovery.",
+            "Normal: the chatter of a LAN.";
+        UnknownVlan = "unknown_vlan": "No network of ours on that port has the frame's VLAN tags; or, where it has none, all of them have tags.",
+            "Compare the port's `vlans` with the VLANs that the switch sends there (`shuntctl port list`).";
+        NotIp = "not_ip": "A unicast frame that carries neither IPv4, IPv6 nor ARP.",
+            "Normal in small numbers (LLDP, spanning tree).";
+        Truncated = "truncated": "The frame ends before the packet that its headers announce.",
+            "Look for an MTU mismatch or a broken sender.";
+        HeadersSplit = "headers_split": "The frame came in several packet buffers, and the first ends within its headers.",
+            "Report the device and its driver: none is known that does this.";
+        BadIpHeader = "bad_ip_header": "The IP header contradicts itself: version, header length or extension headers.",
+            "Look for a broken sender, or somebody probing.";
+        BadIpChecksum = "bad_ip_checksum": "The NIC found a wrong IPv4 header checksum.",
+            "Look for a broken device on the way.";
+        NotForUs = "not_for_us": "The packet's destination is neither a VIP nor an address of ours.",
+            "Somebody routes through this director; check the routes to it.";
+        NoService = "no_service": "The VIP is ours, but there is no service on that port and protocol.",
+            "Check `shuntctl service list`; scans cause this, too.";
+        IcmpUnhandled = "icmp_unhandled": "An ICMP or ICMPv6 message to a VIP that is neither an echo request nor an error.",
+            "Nothing: redirects, timestamp requests and the like are not for a VIP.";
+        IcmpQuote = "icmp_quote": "An ICMP error to a VIP that quotes no packet a backend can have sent from it.",
+            "Forged errors, or errors about later fragments; look for the sender if there are many.";
+        FragmentNoPorts = "fragment_no_ports": "A fragment to a VIP of a protocol without ports, such as a large ping.",
+            "Nothing: services are TCP, UDP and SCTP; a VIP answers pings that fit the MTU.";
+        FragmentTiny = "fragment_tiny": "A first fragment that is too short for the ports.",
+            "Nobody sends such in earnest; look for the sender.";
+        FragmentOrphan = "fragment_orphan": "A later fragment whose first fragment did not come in time.",
+            "Look for loss on the way to the director.";
+        FragmentHoldFull = "fragment_hold_full": "Too many fragments of that sender, or of all, wait for their first ones.",
+            "Look for a flood of fragments, or heavy reordering.";
+        FragmentPassFull = "fragment_pass_full": "The worker that has the packet's fragments was too busy to take one more.",
+            "Look for a flood of fragments; see `shuntctl worker list`.";
+        NoBackend = "no_backend": "The service has no backend that takes the flow.",
+            "Are all down, drained, or of weight 0? See `shuntctl service list`.";
+        BackendMacUnknown = "backend_mac_unknown": "The chosen backend's MAC address is not known (yet).",
+            "See `shuntctl neighbor list`; is the backend up and on this segment?";
+        ReturnViaDirector = "return_via_director": "A backend's reply, sent from a VIP, came to the director.",
+            "The backend's route to the client points at the director: give it the real gateway.";
+        Loop = "loop": "The chosen backend itself sent the frame: it does not own the VIP and routes it back.",
+            "Configure the VIP on that backend's loopback (scripts/real-server start VIP).";
+        TooBigUnanswered = "too_big_unanswered": "A packet larger than the MTU of the backend's port, whose sender was not told: too many \
+            at that time, or an ICMP error or later fragment.",
+            "See `too_big`.";
+        NoHeadroom = "no_headroom": "The packet buffer had no room before the frame for a VLAN tag.",
+            "The device's driver leaves none: take another driver, or untagged backends.";
+        TxFull = "tx_full": "The port's transmit queue was full.",
+            "The link is saturated, or the device too slow: see `shuntctl port list`.";
+        PuntFull = "punt_full": "The slow path was too busy to take the frame.",
+            "Look for an ARP or ping flood: see the punt reasons.";
+        EchoLimited = "echo_limited": "A ping to a VIP or to an address of ours, above the rate that is answered.",
+            "Look for who floods it with pings; director.echo_rate sets the limit.";
+    }
+}
+
+reasons! {
+    /// Why a frame is given to the slow path.
+    PuntReason {
+        Arp = "arp": "An ARP packet.",
+            "Normal.";
+        Ndp = "ndp": "An IPv6 neighbor discovery message.",
+            "Normal.";
+        Echo = "echo": "A ping to a VIP or to an address of ours.",
+            "Normal.";
+        TooBig = "too_big": "A packet larger than the MTU of the backend's port; dropped, its sender is told.",
+            "Normal while senders find the path's MTU; else compare the ports' MTUs, or turn off TSO/GSO on a veth sender.";
+        OwnAddress = "own_address": "Another packet to an address of the director itself.",
+            "Nothing listens there; somebody probes the director.";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn reasons_have_distinct_names_and_stand_in_the_docs() {
+        let docs = include_str!("../../../docs/metrics.md");
+        let names: Vec<&str> =
+            DropReason::ALL.iter().map(|r| r.name()).chain(PuntReason::ALL.iter().map(|r| r.name())).collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        for name in names {
+            assert!(docs.contains(&format!("| `{name}` |")), "docs/metrics.md lacks {name}");
+        }
+    }
+
+    #[test]
+    fn a_reasons_index_is_its_place() {
+        for (place, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), place);
+        }
+    }
+}

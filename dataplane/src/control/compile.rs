@@ -1,0 +1,271 @@
+//! From what the operator asked for to what workers forward by.
+
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ctl::{FlowHash, Mac, Tracking};
+use ipnet::{IpNet, Ipv6Net};
+
+use crate::base::clock::idle_ticks;
+use crate::control::model::{Model, Network, Service};
+use crate::state::vips::VipMap;
+use crate::state::{
+    networks::{LocalNetwork, PortLink, PortVlans},
+    snapshot::{Place, ServiceEntry, Snapshot, Target},
+};
+use crate::wire::flow::FlowHasher;
+use crate::wire::ipv6::link_local;
+
+/// What the director goes by: a snapshot, and the model that it was made of.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// The model.
+    pub model: Arc<Model>,
+    /// What workers forward by.
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Deref for Compiled {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+/// Makes a snapshot of a model. `resolve` knows the backends' MAC addresses, `ports` are those that the networks are on.
+pub fn compile(
+    model: Arc<Model>,
+    resolve: impl Fn(IpAddr) -> Option<Mac>,
+    ports: &[PortLink],
+    generation: u64,
+) -> Compiled {
+    compile_from(None, model, resolve, ports, generation)
+}
+
+/// The same, by taking over from the snapshot before what has not changed. `moved` are the backends whose MAC addresses
+/// have changed since; the networks and their ports are the same.
+pub fn recompile(
+    previous: &Compiled,
+    moved: &[IpAddr],
+    model: Arc<Model>,
+    resolve: impl Fn(IpAddr) -> Option<Mac>,
+    ports: &[PortLink],
+    generation: u64,
+) -> Compiled {
+    let previous = Some(Previous { snapshot: previous, moved }).filter(|_| moved.len() <= MANY_MOVED);
+    compile_from(previous, model, resolve, ports, generation)
+}
+
+/// Where more MAC addresses have changed than this, all are looked up anew.
+const MANY_MOVED: usize = 256;
+
+/// What has not changed is taken from here.
+#[derive(Clone, Copy)]
+struct Previous<'a> {
+    snapshot: &'a Compiled,
+    moved: &'a [IpAddr],
+}
+
+fn compile_from(
+    previous: Option<Previous<'_>>,
+    model: Arc<Model>,
+    resolve: impl Fn(IpAddr) -> Option<Mac>,
+    ports: &[PortLink],
+    generation: u64,
+) -> Compiled {
+    let networks: Box<[LocalNetwork]> = model.networks.iter().map(|network| local_network(network, ports)).collect();
+    let mut vlans: Box<[PortVlans]> = ports.iter().map(|_| PortVlans::default()).collect();
+    for (place, network) in networks.iter().enumerate() {
+        vlans[network.port].insert(network.tags, place);
+    }
+
+    let mut parts = Parts::new(&model, &networks, previous.map(|previous| previous.snapshot));
+    let mut old = previous.map(|Previous { snapshot, .. }| snapshot.model.services.values().zip(&snapshot.services));
+    let mut old = std::iter::from_fn(|| old.as_mut()?.next()).peekable();
+    for service in model.services.values() {
+        while let Some((gone, _)) = old.next_if(|(old, _)| old.id < service.id) {
+            parts.forget(gone);
+        }
+        let before = old.next_if(|(old, _)| old.id == service.id);
+        match (previous, before) {
+            (Some(previous), Some((same, entry))) if Arc::ptr_eq(same, service) => {
+                parts.take_over(service, entry, previous, &resolve);
+            }
+            (Some(previous), Some((other, entry))) => {
+                parts.forget(other);
+                parts.add(service, |number| unchanged_target(previous, other, entry, service, number), &resolve);
+            }
+            _ => parts.add(service, |_| None, &resolve),
+        }
+    }
+    old.for_each(|(gone, _)| parts.forget(gone));
+    let Parts { services, targets, places, .. } = parts;
+
+    let snapshot = Snapshot {
+        generation,
+        hasher: FlowHasher::new(&model.hash_key),
+        vips: vip_map(&model, &networks, previous.map(|previous| previous.snapshot)),
+        services: services.into(),
+        targets: targets.into(),
+        places: places.into(),
+        networks,
+        vlans,
+        source: model.clone(),
+    };
+    Compiled { model, snapshot: Arc::new(snapshot) }
+}
+
+/// The target of a changed service's backend, if nothing that it depends on has changed.
+fn unchanged_target(
+    previous: Previous<'_>,
+    old: &Service,
+    entry: &ServiceEntry,
+    service: &Service,
+    number: usize,
+) -> Option<Target> {
+    let backend = &service.backends[number];
+    // Mostly, it has the number that it had.
+    let same = old.backends.get(number).filter(|old| Arc::ptr_eq(&old.target, &backend.target))?;
+    let known = same.pinned == backend.pinned && !previous.moved.contains(&backend.address);
+    known.then(|| previous.snapshot.targets[entry.first_target + number])
+}
+
+/// What addresses mean; the same as before where the services are the same.
+fn vip_map(model: &Model, networks: &[LocalNetwork], previous: Option<&Compiled>) -> VipMap {
+    if let Some(previous) = previous.filter(|previous| previous.model.services.keys().eq(model.services.keys())) {
+        return previous.vips.clone();
+    }
+    let mut vips = VipMap::default();
+    for (number, id) in (0..).zip(model.services.keys()) {
+        vips.insert_service(*id, number);
+    }
+    for network in networks {
+        for address in &network.addresses {
+            vips.insert_own(address.addr());
+        }
+    }
+    vips
+}
+
+/// The parts of a snapshot that services add to, one after the other.
+struct Parts<'a> {
+    model: &'a Model,
+    networks: &'a [LocalNetwork],
+    services: Vec<ServiceEntry>,
+    targets: Vec<Target>,
+    places: Vec<Place>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(model: &'a Model, networks: &'a [LocalNetwork], previous: Option<&Compiled>) -> Self {
+        Parts {
+            model,
+            networks,
+            services: Vec::with_capacity(model.services.len()),
+            // Some more than there were.
+            targets: Vec::with_capacity(previous.map_or(0, |previous| previous.targets.len() + 64)),
+            places: previous.map_or_else(Vec::new, |previous| previous.places.to_vec()),
+        }
+    }
+
+    /// A service that has not changed; some of its backends may have other MAC addresses.
+    fn take_over(
+        &mut self,
+        service: &Service,
+        entry: &ServiceEntry,
+        previous: Previous<'_>,
+        resolve: &impl Fn(IpAddr) -> Option<Mac>,
+    ) {
+        let first_target = self.targets.len();
+        let moved_by = first_target != entry.first_target;
+        let end = entry.first_target + entry.backends;
+        self.targets.extend_from_slice(&previous.snapshot.targets[entry.first_target..end]);
+        self.services.push(ServiceEntry { first_target, ..entry.clone() });
+        for &address in previous.moved {
+            if let Ok(number) = service.place(address) {
+                self.targets[first_target + number] = self.target(service, number, resolve);
+            }
+        }
+        if moved_by {
+            self.set_places(service, first_target);
+        }
+    }
+
+    /// A new or changed service. `known` are the targets that have not changed, by number.
+    fn add(
+        &mut self,
+        service: &Service,
+        known: impl Fn(usize) -> Option<Target>,
+        resolve: &impl Fn(IpAddr) -> Option<Mac>,
+    ) {
+        let first_target = self.targets.len();
+        let handover = service.handover.as_ref().map(|handover| &handover.before);
+        let before = handover.or(service.outage.as_ref().map(|_| self.model.nobody()));
+        let (source_bits, tracks) = (source_bits(service), service.tracking == Tracking::All);
+        self.services.push(ServiceEntry {
+            table: service.table.clone(),
+            before: before.cloned(),
+            first_target,
+            backends: service.backends.len(),
+            counter: service.counter.place(),
+            source_bits,
+            tracks,
+            simple: before.is_none() && !tracks && source_bits.is_none(),
+            schedule: service.schedule.clone(),
+            cursors: service.cursors.clone(),
+            outage: service.outage.clone(),
+        });
+        for number in 0..service.backends.len() {
+            let target = known(number).unwrap_or_else(|| self.target(service, number, resolve));
+            self.targets.push(target);
+        }
+        self.set_places(service, first_target);
+    }
+
+    fn target(&self, service: &Service, number: usize, resolve: &impl Fn(IpAddr) -> Option<Mac>) -> Target {
+        let backend = &service.backends[number];
+        let mac = backend.pinned.or_else(|| resolve(backend.address));
+        let target = Target::new(mac, &self.networks[backend.network], backend.target.publish());
+        Target { service: service.counter.place(), ..target }
+    }
+
+    fn set_places(&mut self, service: &Service, first_target: usize) {
+        let idle_ticks = idle_ticks(service.idle_ms);
+        for number in (0..service.backends.len()).filter(|&number| service.serves(&service.backends[number])) {
+            let place = self.targets[first_target + number].counter as usize;
+            if self.places.len() <= place {
+                self.places.resize(place + 1, Place::EMPTY);
+            }
+            let target = u32::try_from(first_target + number).expect("below MAX_TARGETS");
+            self.places[place] = Place { target, idle_ticks };
+        }
+    }
+
+    /// A service that was there, or was another one. Nobody else has the places of its backends: the old snapshot holds them.
+    fn forget(&mut self, service: &Service) {
+        for backend in &service.backends {
+            if let Some(place) = self.places.get_mut(backend.target.place() as usize) {
+                *place = Place::EMPTY;
+            }
+        }
+    }
+}
+
+/// The leading bits of the client's address that decide, where nothing else does.
+fn source_bits(service: &Service) -> Option<u8> {
+    match service.hash {
+        FlowHash::FiveTuple => None,
+        FlowHash::Source { prefix } => Some(prefix.unwrap_or(if service.id.vip.is_ipv4() { 32 } else { 128 })),
+    }
+}
+
+/// The configured addresses, and the link-local one that every IPv6 interface has (RFC 4291 §2.1).
+fn local_network(network: &Network, ports: &[PortLink]) -> LocalNetwork {
+    let link = ports[network.port];
+    let link_local = Ipv6Net::new(link_local(link.mac), 64).expect("64 is a prefix length");
+    let mut addresses = network.addresses.clone();
+    addresses.push(IpNet::V6(link_local));
+    LocalNetwork { port: network.port, tags: network.tags, link, addresses: addresses.into() }
+}

@@ -1,0 +1,603 @@
+//! The control side's state: the model, the backends' MAC addresses, and the snapshot made of both.
+//!
+//! All changes go through [`Director`], from the API or from the slow path: a new model or new MAC addresses are compiled to a
+//! snapshot and published, or nothing changes.
+//!
+//! What the network tells (who has failed, who is back, who is resolved) is taken in two steps. At once, nothing goes to those
+//! who have failed any more, and whoever is back where nobody else is left takes part ([`Model::mark_down`]); the services
+//! concerned are put on a list. A thread of its own, [`Director::keep_up`], goes through that list and builds new tables
+//! ([`Model::renew`]), so that neither the slow path nor an operator waits for a thousand of them. It takes what the network
+//! says when it begins with a service, so changes that come in the meantime are none too few and none twice: they put the
+//! service on the list again.
+//!
+//! Tables are built without a lock. Whoever has built one looks, before it is published, whether the service is still the one
+//! that was begun with; if not, it is done again.
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ctl::{Mac, ServiceId};
+use hashbrown::HashMap;
+
+use crate::control::compile::{Compiled, compile, recompile};
+use crate::control::model::{Model, Reachability, Service};
+use crate::count::{counters::WorkerCounters, lease::Leases};
+use crate::state::networks::PortLink;
+use crate::state::publication::{Publisher, SnapshotReader};
+
+/// New tables are published this long after the first of them is there, with all that are there by then.
+const BATCH: Duration = Duration::from_millis(100);
+
+/// How often deadlines are looked at, and old snapshots and tables freed.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// The control side's state.
+#[derive(Debug)]
+pub struct Director {
+    ids: Arc<Leases>,
+    workers: Vec<Arc<WorkerCounters>>,
+    ports: Vec<PortLink>,
+    /// The operators who change the model: one at a time, and without holding up those who only look, or the network.
+    changing: Mutex<()>,
+    /// Whoever keeps up: one at a time.
+    renewing: Mutex<()>,
+    state: Mutex<State>,
+    /// There is something to keep up with.
+    news: Condvar,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    model: Arc<Model>,
+    macs: HashMap<IpAddr, Mac>,
+    /// Who does not answer.
+    down: HashSet<IpAddr>,
+    /// The services that are not as the network says.
+    behind: BTreeSet<ServiceId>,
+    /// The last of them that was renewed, of those in an outage and of the others.
+    last_renewed: [Option<ServiceId>; 2],
+    current: Compiled,
+    publisher: Publisher,
+    generation: u64,
+}
+
+impl Director {
+    /// With a first model. `ports` are those that the model's networks are on.
+    pub fn new(model: Model, ids: Arc<Leases>, workers: Vec<Arc<WorkerCounters>>, ports: Vec<PortLink>) -> Self {
+        let model = Arc::new(model);
+        let first = compile(model.clone(), |_| None, &ports, 1);
+        let state = State {
+            model,
+            macs: HashMap::new(),
+            down: HashSet::new(),
+            behind: BTreeSet::new(),
+            last_renewed: [None; 2],
+            publisher: Publisher::new(first.snapshot.clone()),
+            current: first,
+            generation: 1,
+        };
+        Director {
+            ids,
+            workers,
+            ports,
+            changing: Mutex::new(()),
+            renewing: Mutex::new(()),
+            state: Mutex::new(state),
+            news: Condvar::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Changes the model: all of it is done and published, or, on an error, none of it. Returns the number of the
+    /// snapshot that has the change. The change may be made several times: what was made of a service is worth nothing if the
+    /// network has changed the same one meanwhile.
+    pub fn change<E>(&self, change: impl Fn(&mut Model, &Arc<Leases>) -> Result<(), E>) -> Result<u64, E> {
+        let _turn = self.changing.lock().expect(NO_PANIC);
+        loop {
+            let base = self.state().model.clone();
+            let mut model = Model::clone(&base);
+            model.now_ms = self.now_ms();
+            // Tables are built here.
+            change(&mut model, &self.ids)?;
+            let mut state = self.state();
+            let Merged { model, outdated } = state.merged(&base, model);
+            if outdated.is_empty() {
+                let generation = state.publish(model, &[], &self.ports);
+                self.news.notify_all();
+                return Ok(generation);
+            }
+        }
+    }
+
+    /// What the network tells: whose MAC addresses have changed (`None`: it is not known any more), and all who do not answer.
+    /// Nothing goes to these from now on; the rest is for [`Self::keep_up`].
+    pub fn hear(&self, macs: &[(IpAddr, Option<Mac>)], down: &HashSet<IpAddr>) {
+        let mut state = self.state();
+        let mut moved = Vec::new();
+        for &(address, mac) in macs {
+            let before = match mac {
+                Some(mac) => state.macs.insert(address, mac),
+                None => state.macs.remove(&address),
+            };
+            if before != mac {
+                moved.push(address);
+            }
+        }
+        let mut concerned: HashSet<IpAddr> = state.down.symmetric_difference(down).copied().collect();
+        if concerned.is_empty() && moved.is_empty() {
+            return;
+        }
+        state.down.clone_from(down);
+        concerned.extend(&moved);
+        let mut model = Model::clone(&state.model);
+        let services: Vec<ServiceId> = model.with_backends(&concerned).copied().collect();
+        for service in &services {
+            model.mark_down(service, down);
+        }
+        state.publish(model, &moved, &self.ports);
+        state.note_behind(&services);
+        self.news.notify_all();
+    }
+
+    /// Keeps services as the network says, and looks after what has to be done now and then, until it is to stop.
+    pub fn keep_up(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let more = self.catch_up();
+            self.reclaim();
+            let state = self.state();
+            if !more && state.behind.is_empty() && !stop.load(Ordering::Relaxed) {
+                drop(self.news.wait_timeout(state, HOUSEKEEPING).expect(NO_PANIC));
+            }
+        }
+    }
+
+    /// Has [`Self::keep_up`] look whether it is to stop.
+    pub fn wake(&self) {
+        // Whoever is about to wait has the lock, and has looked before. After a panic of another thread, this one is to end, too.
+        let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.news.notify_all();
+    }
+
+    /// Renews services that are not as the network says, each in its turn, but those first whose tables name somebody who has failed;
+    /// and those whose hand-over or drain has ended. Publishes what is there after a while. Says whether there is more to do.
+    pub fn catch_up(&self) -> bool {
+        let _turn = self.renewing.lock().expect(NO_PANIC);
+        let now_ms = self.now_ms();
+        let (base, services, mut last_renewed, down, resolved) = {
+            let mut state = self.state();
+            let model = state.model.clone();
+            state.behind.extend(model.due(now_ms));
+            let mut services: Vec<ServiceId> = std::mem::take(&mut state.behind).into_iter().collect();
+            if services.is_empty() {
+                return false;
+            }
+            in_order(&mut services, &model, &state.last_renewed);
+            let waiting = services.iter().filter_map(|id| model.services.get(id)).flat_map(|s| s.waiting());
+            let resolved: HashSet<IpAddr> = waiting.filter(|address| state.macs.contains_key(address)).collect();
+            (model, services, state.last_renewed, state.down.clone(), resolved)
+        };
+        let mut model = Model::clone(&base);
+        model.now_ms = now_ms;
+        let network = Reachability { down: &down, resolved: &|address| resolved.contains(&address) };
+        let begin = Instant::now();
+        let mut services = services.into_iter();
+        while begin.elapsed() < BATCH
+            && let Some(service) = services.next()
+        {
+            model.renew(&service, &network);
+            last_renewed[class(&base, &service)] = Some(service);
+        }
+        let mut state = self.state();
+        state.last_renewed = last_renewed;
+        state.behind.extend(services);
+        let Merged { model, outdated } = state.merged(&base, model);
+        state.note_behind(&outdated);
+        if state.model.differences(&model).next().is_some() {
+            state.publish(model, &[], &self.ports);
+        }
+        !state.behind.is_empty()
+    }
+
+    /// The time of changes, in ms since the start.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).expect("not in the age of the universe")
+    }
+
+    /// Frees the snapshots and tables that nobody uses any more; to be called now and then.
+    pub fn reclaim(&self) {
+        let (unused, model) = {
+            let mut state = self.state();
+            (state.publisher.reclaim(), state.model.clone())
+        };
+        drop(unused);
+        model.forget_tables();
+    }
+
+    /// The current snapshot, and the model that it was made of.
+    pub fn current(&self) -> Compiled {
+        self.state().current.clone()
+    }
+
+    /// For a thread that follows the snapshots.
+    pub fn reader(&self) -> SnapshotReader {
+        self.state().publisher.reader()
+    }
+
+    /// What the workers count, by worker.
+    pub fn workers(&self) -> &[Arc<WorkerCounters>] {
+        &self.workers
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(NO_PANIC)
+    }
+}
+
+/// Of services to renew: those in an outage, and the others.
+const OUTAGE: usize = 0;
+const OTHER: usize = 1;
+
+fn class(model: &Model, id: &ServiceId) -> usize {
+    if model.services.get(id).is_some_and(|service| service.outage.is_some()) { OUTAGE } else { OTHER }
+}
+
+/// In the order in which they are to be renewed: first one of the others, so that each gets its turn however many fail.
+fn in_order(services: &mut [ServiceId], model: &Model, last_renewed: &[Option<ServiceId>; 2]) {
+    services.sort_by_key(|id| (class(model, id), Some(*id) <= last_renewed[class(model, id)]));
+    if let Some(other) = services.iter().position(|id| class(model, id) == OTHER) {
+        services[..=other].rotate_right(1);
+    }
+}
+
+const NO_PANIC: &str = "whoever changes the state checks first, and does not panic";
+
+/// A model with the changes that were made to an older one.
+struct Merged {
+    model: Model,
+    /// The services whose changes are left out: they are not any more what they were.
+    outdated: Vec<ServiceId>,
+}
+
+impl State {
+    /// The current model with what is different in `changed` from `base`, which was current.
+    fn merged(&self, base: &Arc<Model>, changed: Model) -> Merged {
+        if Arc::ptr_eq(base, &self.model) {
+            return Merged { model: changed, outdated: Vec::new() };
+        }
+        let mut model = Model::clone(&self.model);
+        let same = |a: Option<&Arc<Service>>, b: Option<&Arc<Service>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let (mine, outdated): (Vec<ServiceId>, Vec<ServiceId>) =
+            base.differences(&changed).partition(|id| same(base.services.get(id), self.model.services.get(id)));
+        for id in mine {
+            model.take_service(&id, &changed);
+        }
+        Merged { model, outdated }
+    }
+
+    /// Makes a model current. Its services may not know of the last failures yet.
+    fn publish(&mut self, mut model: Model, moved: &[IpAddr], ports: &[PortLink]) -> u64 {
+        self.generation += 1;
+        let changed: Vec<ServiceId> = self.model.differences(&model).collect();
+        for service in &changed {
+            model.mark_down(service, &self.down);
+        }
+        self.model = Arc::new(model);
+        let macs = &self.macs;
+        let resolve = |address| macs.get(&address).copied();
+        self.current = recompile(&self.current, moved, self.model.clone(), resolve, ports, self.generation);
+        self.publisher.publish(self.current.snapshot.clone());
+        self.note_behind(&changed);
+        self.generation
+    }
+
+    /// Puts those of these services on the list that are not as the network says.
+    fn note_behind(&mut self, services: &[ServiceId]) {
+        let macs = &self.macs;
+        let network = Reachability { down: &self.down, resolved: &|address| macs.contains_key(&address) };
+        let behind = |id: &&ServiceId| {
+            // Deadlines are looked at now and then.
+            self.model.services.get(*id).is_some_and(|service| service.is_behind(&network, 0))
+        };
+        self.behind.extend(services.iter().filter(behind));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ctl::OnAllDown;
+    use ctl::request::BackendEdit;
+
+    use super::*;
+    use crate::base::ids::NOBODY;
+    use crate::testing::model::{PORT, backend, ids, model, service};
+
+    fn director() -> Director {
+        Director::new(model(), ids(), vec![], vec![PORT])
+    }
+
+    #[test]
+    fn a_refused_change_changes_nothing() {
+        let director = director();
+        let add = |vip| director.change(|model, ids| model.add_service(&service(vip, &[("192.168.0.3", 1)]), ids));
+        assert_eq!(add("192.168.0.101:80"), Ok(2));
+        assert!(add("192.168.0.101:80").is_err());
+        assert_eq!(director.current().generation, 2);
+    }
+
+    fn address(last: u8) -> IpAddr {
+        format!("192.168.0.{last}").parse().unwrap()
+    }
+
+    fn mac(last: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, last])
+    }
+
+    /// The network says that these have a MAC address, those not any more, and those do not answer.
+    fn hear(director: &Director, found: &[u8], lost: &[u8], down: &[u8]) {
+        let found = found.iter().map(|&last| (address(last), Some(mac(last))));
+        let macs: Vec<_> = found.chain(lost.iter().map(|&last| (address(last), None))).collect();
+        director.hear(&macs, &down.iter().map(|&last| address(last)).collect());
+    }
+
+    fn slots(director: &Director, id: &str) -> Vec<u32> {
+        let snapshot = director.current();
+        snapshot.model.services[&id.parse().unwrap()].backends.iter().map(|backend| backend.slots).collect()
+    }
+
+    /// Who would get new flows of a service, by slot.
+    fn owners(director: &Director, service: usize) -> Vec<u16> {
+        let snapshot = director.current();
+        let entry = &snapshot.services[service];
+        (0..entry.table.len()).map(|slot| entry.now(slot)).collect()
+    }
+
+    #[test]
+    fn a_mac_address_reaches_all_services_of_its_backend() {
+        let director = director();
+        for vip in ["192.168.0.101:80", "192.168.0.102:80"] {
+            director.change(|model, ids| model.add_service(&service(vip, &[("192.168.0.3", 1)]), ids)).unwrap();
+        }
+        assert!(director.current().targets.iter().all(|target| !target.known));
+        hear(&director, &[3], &[], &[]);
+        let snapshot = director.current();
+        assert_eq!(snapshot.targets.len(), 2);
+        assert!(snapshot.targets.iter().all(|target| target.known && target.mac() == mac(3).0));
+        hear(&director, &[3], &[], &[]);
+        assert_eq!(director.current().generation, snapshot.generation, "nothing new");
+    }
+
+    #[test]
+    fn a_backend_added_to_a_running_service_gets_flows_when_it_is_resolved() {
+        let director = director();
+        let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1)]);
+        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        let shares = || slots(&director, "192.168.0.101:80");
+        assert_eq!(shares(), [1_021], "from the start: its share is its own, resolved or not");
+        hear(&director, &[3], &[], &[]);
+        director.change(|model, ids| model.add_backend(&wanted.service, &backend("192.168.0.4", 1), ids)).unwrap();
+        assert!(!director.catch_up());
+        assert_eq!(shares(), [1_021, 0]);
+        hear(&director, &[4], &[], &[]);
+        director.catch_up();
+        assert_eq!(shares().iter().sum::<u32>(), 1_021);
+        assert!(shares()[1].abs_diff(510) <= 1);
+        // Lost again, it keeps its share: who decides that it is down is somebody else.
+        hear(&director, &[], &[4], &[]);
+        director.catch_up();
+        assert!(shares()[1].abs_diff(510) <= 1);
+    }
+
+    #[test]
+    fn nothing_goes_to_who_is_down_and_the_tables_follow() {
+        let director = director();
+        let backends = [("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)];
+        for vip in ["192.168.0.101:80", "192.168.0.102:80"] {
+            director.change(|model, ids| model.add_service(&service(vip, &backends), ids)).unwrap();
+        }
+        hear(&director, &[3, 4, 5], &[], &[]);
+        let before = owners(&director, 0);
+        hear(&director, &[], &[4], &[4]);
+        for service in [0, 1] {
+            let owners = owners(&director, service);
+            assert!(!owners.contains(&1) && !owners.contains(&NOBODY));
+            let moved = before.iter().zip(&owners).filter(|(before, now)| before != now);
+            assert!(moved.into_iter().all(|(&before, _)| before == 1), "nobody else moves");
+        }
+        let stood_in = owners(&director, 0);
+        assert_eq!(slots(&director, "192.168.0.101:80")[1], 340, "there are no new tables yet");
+        // One that comes meanwhile has the failure, too; one that goes is not brought back.
+        director.change(|model, ids| model.add_service(&service("192.168.0.103:80", &backends), ids)).unwrap();
+        director.change(|model, _| model.remove_service(&"192.168.0.102:80".parse().unwrap())).unwrap();
+        assert!(!owners(&director, 1).contains(&1));
+        while director.catch_up() {}
+        let snapshot = director.current();
+        assert!(snapshot.services.iter().all(|service| service.outage.is_none() && !service.table.contains(&1)));
+        assert_eq!(snapshot.services.len(), 2);
+        // Flows that have begun at those who stood in are handed over.
+        let entry = &snapshot.services[0];
+        for (slot, &stood_in) in stood_in.iter().enumerate() {
+            assert!(entry.now(slot) == stood_in || entry.before(slot) == stood_in);
+        }
+    }
+
+    #[test]
+    fn who_is_up_again_before_the_tables_were_built_is_handed_its_slots() {
+        let director = director();
+        let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
+        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        let before = owners(&director, 0);
+        hear(&director, &[3, 4], &[], &[]);
+        hear(&director, &[], &[], &[4]);
+        hear(&director, &[], &[], &[]);
+        assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "until there is a table");
+        while director.catch_up() {}
+        assert_eq!(owners(&director, 0), before);
+        let snapshot = director.current();
+        let handed_over = (0..before.len()).filter(|&slot| snapshot.services[0].before(slot) == 0).count();
+        assert_eq!(handed_over, before.iter().filter(|&&owner| owner == 1).count());
+    }
+
+    #[test]
+    fn who_is_up_again_takes_part_at_once_where_nobody_else_is_left() {
+        for on_all_down in [OnAllDown::Drop, OnAllDown::All] {
+            let director = director();
+            let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
+            wanted.on_all_down = on_all_down;
+            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+            hear(&director, &[3, 4], &[], &[]);
+            hear(&director, &[], &[], &[3]);
+            while director.catch_up() {}
+            // It has no table since it is back.
+            hear(&director, &[], &[], &[]);
+            hear(&director, &[], &[], &[4]);
+            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "{on_all_down:?}");
+            while director.catch_up() {}
+            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "{on_all_down:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_who_is_up_again_takes_part_at_once() {
+        let director = director();
+        let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
+        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        hear(&director, &[3, 4], &[], &[]);
+        for renewed in [false, true] {
+            hear(&director, &[], &[], &[3, 4]);
+            while renewed && director.catch_up() {}
+            assert!(owners(&director, 0).iter().all(|&owner| owner == NOBODY), "renewed: {renewed}");
+            hear(&director, &[], &[], &[4]);
+            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "renewed: {renewed}");
+        }
+    }
+
+    /// Of many services that fail again and again, each time one of those is renewed that do not.
+    #[test]
+    fn nobody_waits_for_ever_behind_outages() {
+        let director = director();
+        for vip in 101..107 {
+            let backends = if vip < 105 { ["192.168.0.3", "192.168.0.4"] } else { ["192.168.0.5", "192.168.0.6"] };
+            let wanted = service(&format!("192.168.0.{vip}:80"), &backends.map(|backend| (backend, 1)));
+            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        }
+        hear(&director, &[3, 4, 5, 6], &[], &[6]);
+        while director.catch_up() {}
+        // One fails, another one is up again.
+        hear(&director, &[], &[], &[3]);
+        let order = {
+            let state = director.state();
+            let mut services: Vec<ServiceId> = state.behind.iter().copied().collect();
+            in_order(&mut services, &state.model, &state.last_renewed);
+            services.iter().map(|id| class(&state.model, id)).collect::<Vec<_>>()
+        };
+        assert_eq!(order, [OTHER, OUTAGE, OUTAGE, OUTAGE, OUTAGE, OTHER]);
+    }
+
+    /// Operators and the network change the same services, while somebody keeps up.
+    #[test]
+    fn no_change_is_lost_whoever_comes_in_between() {
+        let director = director();
+        let backends: Vec<(String, u32)> = (3..13).map(|last| (format!("192.168.0.{last}"), 1)).collect();
+        let backends: Vec<(&str, u32)> = backends.iter().map(|(address, weight)| (&**address, *weight)).collect();
+        let ids: Vec<String> = (0..20).map(|i| format!("192.168.0.{}:80", 100 + i)).collect();
+        for id in &ids {
+            director.change(|model, ids| model.add_service(&service(id, &backends), ids)).unwrap();
+        }
+        let stop = AtomicBool::new(false);
+        let (mut in_order, mut to_dead) = (true, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| director.keep_up(&stop));
+            let weigh = || {
+                for weight in 2..30 {
+                    for id in &ids {
+                        let (service, address) = (id.parse().unwrap(), address(3 + (weight % 10) as u8));
+                        let edit = BackendEdit { service, address, weight: Some(weight), mac: None };
+                        director.change(|model, _| model.edit_backend(&edit)).unwrap();
+                    }
+                }
+            };
+            let operator = scope.spawn(weigh);
+            let all: Vec<u8> = (3..13).collect();
+            let mut generation = 0;
+            for round in 0..60u8 {
+                let down: Vec<u8> =
+                    all.iter().copied().filter(|last| (u32::from(*last) * 7 + u32::from(round) * 5) % 11 < 4).collect();
+                hear(&director, &all, &[], &down);
+                let snapshot = director.current();
+                // Asserted afterwards: the others must come to an end, too.
+                in_order &= snapshot.generation >= generation;
+                generation = snapshot.generation;
+                for entry in &snapshot.services {
+                    let owners = (0..entry.table.len()).map(|slot| entry.now(slot)).filter(|&owner| owner != NOBODY);
+                    to_dead +=
+                        owners.into_iter().filter(|&owner| down.iter().any(|d| u16::from(*d) == owner + 3)).count();
+                }
+            }
+            let operator = operator.join();
+            while director.catch_up() {}
+            stop.store(true, Ordering::Relaxed);
+            director.wake();
+            operator.unwrap();
+        });
+        assert!(in_order, "a snapshot was published out of order");
+        assert_eq!(to_dead, 0, "slots go to who is down");
+        let snapshot = director.current();
+        let last = snapshot.model.services.values().flat_map(|service| service.backends.iter().map(|b| b.weight));
+        let expected = [21, 22, 23, 24, 25, 26, 27, 28, 29, 20].into_iter();
+        let mut of_one: Vec<u32> = last.take(10).collect();
+        of_one.sort_unstable();
+        let mut expected: Vec<u32> = expected.collect();
+        expected.sort_unstable();
+        assert_eq!(of_one, expected);
+        assert!(snapshot.services.iter().all(|service| service.outage.is_none()));
+        assert_eq!(snapshot.targets.len(), 200);
+    }
+
+    #[test]
+    fn a_snapshot_made_from_the_last_one_is_as_one_made_anew() {
+        let director = director();
+        let ids = ["192.168.0.101:80", "192.168.0.102:80", "192.168.0.103:80"];
+        let check = |what: &str| {
+            let snapshot = director.current();
+            let macs = director.state().macs.clone();
+            let anew = compile(snapshot.model.clone(), |address| macs.get(&address).copied(), &[PORT], 0);
+            assert_eq!(snapshot.targets, anew.targets, "{what}");
+            let places = |snapshot: &Compiled| -> Vec<_> {
+                (0..200).filter_map(|place| Some((place, *snapshot.place(place)?))).collect()
+            };
+            assert_eq!(places(&snapshot), places(&anew), "{what}");
+            assert_eq!(format!("{:?}", snapshot.services), format!("{:?}", anew.services), "{what}");
+        };
+        for id in [ids[1], ids[2], ids[0]] {
+            let wanted = service(id, &[("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)]);
+            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+            check("a service more");
+        }
+        hear(&director, &[3, 5], &[], &[]);
+        check("resolved");
+        let middle: ServiceId = ids[1].parse().unwrap();
+        director.change(|model, ids| model.add_backend(&middle, &backend("192.168.0.2", 1), ids)).unwrap_err();
+        director.change(|model, ids| model.add_backend(&middle, &backend("192.168.0.9", 1), ids)).unwrap();
+        check("a backend more");
+        hear(&director, &[9, 4], &[3], &[3]);
+        check("one is down");
+        director.catch_up();
+        check("tables");
+        director.change(|model, _| model.remove_backend(&ids[0].parse().unwrap(), address(4))).unwrap();
+        check("a backend less");
+        director.change(|model, _| model.drain_backend(&middle, address(4), Some(0))).unwrap();
+        check("drained");
+        hear(&director, &[3], &[], &[]);
+        director.catch_up();
+        check("up again");
+        director.change(|model, _| model.remove_service(&ids[0].parse().unwrap())).unwrap();
+        check("a service less");
+    }
+}

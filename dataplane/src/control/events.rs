@@ -1,0 +1,298 @@
+//! What has happened: a bounded log in memory, for `shuntctl events`, and lines of the daemon's log.
+//!
+//! Control threads and the slow path write to it, workers never do. What packets can cause any number of is written
+//! once in ten seconds for each kind and subject, with the number of those left out; and only so many subjects are told
+//! apart, so that no flood of made-up addresses pushes everything else out.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime};
+
+use ctl::answer::{Event, EventCount, Severity, Subject};
+use ctl::request::EventQuery;
+use hashbrown::HashMap;
+
+/// How many events are kept.
+pub const KEPT: usize = 1_024;
+/// What a packet can cause is written once in this time.
+const WINDOW: Duration = Duration::from_secs(10);
+/// How many kinds and subjects are told apart within a window; all others of a kind are as one.
+const MAX_SUBJECTS: usize = 256;
+/// What [`EventLog::recent`] looks back at.
+const RECENT: Duration = Duration::from_secs(3_600);
+
+/// Declares the kinds with their names and severities.
+macro_rules! kinds {
+    ($($variant:ident = $name:literal, $severity:ident: $meaning:literal;)*) => {
+        /// What kind of event it is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Kind {
+            /// All kinds.
+            pub const ALL: &'static [Kind] = &[$(Kind::$variant),*];
+
+            /// The name, as in listings.
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$variant => $name),* }
+            }
+
+            /// How bad it is.
+            pub fn severity(self) -> Severity {
+                match self { $(Kind::$variant => Severity::$severity),* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Started = "started", Info: "The daemon forwards.";
+    ServiceAdded = "service-added", Info: "Somebody has added a service.";
+    ServiceRemoved = "service-removed", Info: "Somebody has removed a service.";
+    BackendAdded = "backend-added", Info: "Somebody has added a backend.";
+    BackendEdited = "backend-edited", Info: "Somebody has changed a backend.";
+    BackendRemoved = "backend-removed", Info: "Somebody has removed a backend.";
+    BackendResolved = "backend-resolved", Info: "A backend has answered for its address.";
+    BackendUnreachable = "backend-unreachable", Error: "A backend does not answer for its address.";
+    BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address.";
+    LinkUp = "link-up", Info: "A port's link is up again.";
+    LinkDown = "link-down", Error: "A port's link is down.";
+    Loop = "loop", Error: "A backend sends a VIP's packets back.";
+    ReturnViaDirector = "return-via-director", Error: "A backend's replies come to the director.";
+    SlowPathOverloaded = "slow-path-overloaded", Warn: "Frames for the slow path were dropped (`punt_full`).";
+    TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`).";
+}
+
+impl Kind {
+    /// Whether packets can cause any number of these. Neither a backend's way from resolved to unreachable is of that
+    /// sort (its probes take their time), nor a link's, which is looked at twice a second.
+    fn limited(self) -> bool {
+        use Kind::*;
+        matches!(self, BackendMacChanged | Loop | ReturnViaDirector | SlowPathOverloaded | TxFull)
+    }
+}
+
+/// The log.
+#[derive(Debug, Default)]
+pub struct EventLog {
+    log: Mutex<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    /// The oldest first, and when they were written.
+    events: VecDeque<(Instant, Event)>,
+    /// The number of the last one.
+    sequence: u64,
+    windows: HashMap<(Kind, Subject), Window>,
+    /// How many there were of each kind, those that were left out among them.
+    happened: HashMap<Kind, u64>,
+}
+
+/// What became of a limited kind of event about one subject.
+#[derive(Debug)]
+struct Window {
+    /// Until when no other is written.
+    until: Instant,
+    /// How many were not.
+    suppressed: u64,
+}
+
+impl EventLog {
+    /// Writes an event down; its message is a sentence that says what happened and what to do. Returns whether it was
+    /// written, or left out because there were too many like it; then the message is not even made.
+    pub fn write(&self, kind: Kind, subject: Subject, now: Instant, message: impl FnOnce() -> String) -> bool {
+        let mut log = self.log();
+        *log.happened.entry(kind).or_default() += 1;
+        let Some(suppressed) = log.admit(kind, &subject, now) else { return false };
+        let event = log.push(kind, subject, now, message(), suppressed);
+        drop(log);
+        tell(&event);
+        true
+    }
+
+    /// The events that a query asks for, the oldest first.
+    pub fn list(&self, query: EventQuery) -> Vec<Event> {
+        let log = self.log();
+        let limit = query.limit.unwrap_or(KEPT);
+        let Some(since) = query.since else {
+            let first = log.events.len().saturating_sub(limit);
+            return log.events.range(first..).map(|(_, event)| event.clone()).collect();
+        };
+        let newer = log.events.iter().map(|(_, event)| event).filter(|event| event.sequence > since);
+        newer.take(limit).cloned().collect()
+    }
+
+    /// How many of the last hour are bad ones.
+    pub fn recent(&self, now: Instant) -> EventCount {
+        let log = self.log();
+        let recent = log.events.iter().rev().take_while(|(then, _)| now.saturating_duration_since(*then) < RECENT);
+        let mut count = EventCount::default();
+        for (_, event) in recent {
+            match event.severity {
+                Severity::Info => {}
+                Severity::Warn => count.warn += 1,
+                Severity::Error => count.error += 1,
+            }
+        }
+        count
+    }
+
+    /// How often each kind of event has happened, whether it was written or left out.
+    pub fn happened(&self) -> impl Iterator<Item = (Kind, u64)> + use<> {
+        let happened = self.log().happened.clone();
+        Kind::ALL.iter().map(move |&kind| (kind, happened.get(&kind).copied().unwrap_or(0)))
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().expect("nobody panics while holding the events")
+    }
+}
+
+impl Log {
+    /// Whether an event may be written now, and how many like it were left out before.
+    fn admit(&mut self, kind: Kind, subject: &Subject, now: Instant) -> Option<u64> {
+        if !kind.limited() {
+            return Some(0);
+        }
+        if self.windows.len() >= MAX_SUBJECTS {
+            self.windows.retain(|_, window| window.until > now);
+        }
+        // Anybody can make up MAC addresses, so they do not tell subjects apart.
+        let mut key = (kind, Subject { mac: None, ..subject.clone() });
+        if self.windows.len() >= MAX_SUBJECTS && !self.windows.contains_key(&key) {
+            key.1 = Subject::default();
+        }
+        let next = Window { until: now + WINDOW, suppressed: 0 };
+        match self.windows.get_mut(&key) {
+            Some(window) if window.until > now => {
+                window.suppressed += 1;
+                None
+            }
+            Some(window) => Some(std::mem::replace(window, next).suppressed),
+            None => {
+                self.windows.insert(key, next);
+                Some(0)
+            }
+        }
+    }
+
+    fn push(&mut self, kind: Kind, subject: Subject, now: Instant, message: String, suppressed: u64) -> Event {
+        if self.events.len() == KEPT {
+            self.events.pop_front();
+        }
+        self.sequence += 1;
+        // Nothing depends on the wall clock: it is what the operator compares with other logs.
+        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let (sequence, severity, kind) = (self.sequence, kind.severity(), kind.name().into());
+        let event = Event { sequence, time, severity, kind, subject, message, suppressed };
+        self.events.push_back((now, event.clone()));
+        event
+    }
+}
+
+/// A line of the daemon's log.
+fn tell(event: &Event) {
+    let (kind, sentence) = (&event.kind, event.sentence());
+    match event.severity {
+        Severity::Info => tracing::info!("{kind}: {sentence}"),
+        Severity::Warn => tracing::warn!("{kind}: {sentence}"),
+        Severity::Error => tracing::error!("{kind}: {sentence}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    use ctl::Mac;
+
+    use super::*;
+
+    fn backend(number: u32) -> Subject {
+        Subject { backend: Some(Ipv4Addr::from_bits(number).into()), ..Subject::default() }
+    }
+
+    fn all() -> EventQuery {
+        EventQuery::default()
+    }
+
+    fn sequences(events: &[Event]) -> Vec<u64> {
+        events.iter().map(|event| event.sequence).collect()
+    }
+
+    #[test]
+    fn kinds_have_distinct_names_and_stand_in_the_docs() {
+        let docs = include_str!("../../../docs/operations.md");
+        let names: HashSet<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), Kind::ALL.len());
+        for kind in Kind::ALL {
+            let row = format!("| `{}` | {} |", kind.name(), kind.severity().name());
+            assert!(docs.contains(&row), "docs/operations.md lacks {row}");
+        }
+    }
+
+    #[test]
+    fn the_last_ones_are_kept_and_numbered() {
+        let (log, now) = (EventLog::default(), Instant::now());
+        for number in 0..KEPT + 10 {
+            assert!(log.write(Kind::ServiceAdded, Subject::default(), now, || format!("Number {number}.")));
+        }
+        let kept = log.list(all());
+        assert_eq!((kept.len(), kept[0].sequence), (KEPT, 11));
+        assert_eq!(kept[0].message, "Number 10.");
+        assert!(kept[0].time.starts_with("20") && kept[0].time.ends_with('Z'), "{}", kept[0].time);
+        let last = KEPT as u64 + 10;
+        let ask = |since, limit| sequences(&log.list(EventQuery { since, limit }));
+        assert_eq!(ask(None, Some(2)), [last - 1, last], "the latest");
+        assert_eq!(ask(Some(last - 3), Some(2)), [last - 2, last - 1], "what comes behind");
+        assert_eq!(ask(Some(last - 1), None), [last]);
+        assert!(ask(Some(last), None).is_empty());
+        assert_eq!(ask(Some(0), Some(1)), [11]);
+    }
+
+    #[test]
+    fn what_packets_cause_is_written_once_in_a_window() {
+        let (log, begin) = (EventLog::default(), Instant::now());
+        let at = |second: u64| begin + Duration::from_secs(second);
+        let write = |kind, number, second| log.write(kind, backend(number), at(second), || "It happened.".into());
+        assert!(write(Kind::Loop, 1, 0));
+        assert!((0..50).all(|_| !write(Kind::Loop, 1, 9)));
+        assert!(write(Kind::Loop, 2, 9) && write(Kind::ReturnViaDirector, 1, 9), "others are not held up");
+        assert!(write(Kind::Loop, 1, 10));
+        let events = log.list(all());
+        assert_eq!(events.iter().map(|event| event.suppressed).collect::<Vec<_>>(), [0, 0, 0, 50]);
+        assert!(write(Kind::Loop, 1, 30));
+        assert_eq!(log.list(EventQuery { since: Some(4), limit: None })[0].suppressed, 0);
+        let of_mac = |last| Subject { mac: Some(Mac([2, 0, 0, 0, 0, last])), ..backend(1) };
+        assert!(!log.write(Kind::Loop, of_mac(1), at(30), String::new), "a made-up MAC address is no new subject");
+        assert!((0..5).all(|_| write(Kind::BackendEdited, 1, 30)), "what an operator does is never left out");
+        let happened = |kind| log.happened().find(|&(other, _)| other == kind).map(|(_, count)| count);
+        assert_eq!((happened(Kind::Loop), happened(Kind::LinkUp)), (Some(55), Some(0)), "written or left out");
+    }
+
+    #[test]
+    fn made_up_subjects_do_not_push_everything_out() {
+        let (log, begin) = (EventLog::default(), Instant::now());
+        let write = |kind, number, now| log.write(kind, backend(number), now, || "It happened.".into());
+        let written = (0..100_000).filter(|&number| write(Kind::Loop, number, begin)).count();
+        assert_eq!(written, MAX_SUBJECTS + 1, "one for all that are not told apart");
+        assert!(write(Kind::ReturnViaDirector, 1, begin), "another kind has a place of its own");
+        assert!(log.log().windows.len() <= MAX_SUBJECTS + Kind::ALL.len());
+        let later = begin + WINDOW;
+        assert!(write(Kind::Loop, 1_000_000, later) && log.log().windows.len() == 1, "the old ones are forgotten");
+    }
+
+    #[test]
+    fn the_last_hours_bad_events_are_counted() {
+        let (log, begin) = (EventLog::default(), Instant::now());
+        for (kind, minute) in [(Kind::LinkDown, 0), (Kind::LinkUp, 1), (Kind::LinkDown, 30), (Kind::TxFull, 31)] {
+            log.write(kind, Subject::default(), begin + Duration::from_secs(60 * minute), String::new);
+        }
+        assert_eq!(log.recent(begin + Duration::from_secs(59 * 60)), EventCount { warn: 1, error: 2 });
+        assert_eq!(log.recent(begin + Duration::from_secs(60 * 60)), EventCount { warn: 1, error: 1 });
+    }
+}

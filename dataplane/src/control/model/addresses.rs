@@ -1,0 +1,114 @@
+//! What an address is in the model, and which addresses a VIP and a backend may have.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::{Ports, Protocol, ServiceId};
+use ipnet::IpNet;
+
+use crate::control::model::changes::Model;
+use crate::control::model::checks::check_unicast;
+use crate::control::model::error::ModelError;
+use crate::control::model::service::Service;
+
+impl Model {
+    pub(super) fn check_vip(&self, id: ServiceId) -> Result<(), ModelError> {
+        check_unicast(id.vip)?;
+        self.check_no_edge(id.vip)?;
+        let others = self.services_of(id.vip).filter(|(other, _)| other.protocol == id.protocol);
+        if let Some((other, _)) = others.into_iter().find(|(other, _)| other.port.conflicts(&id.port)) {
+            return Err(ModelError::PortsOverlap { service: Box::new(id), other: Box::new(*other) });
+        }
+        if self.is_own(id.vip) {
+            return Err(ModelError::VipIsOwn(id.vip));
+        }
+        if self.backend_uses[part_of_uses(id.vip)].contains_key(&id.vip) {
+            return Err(ModelError::VipIsBackend(id.vip));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_backend_address(&self, service: ServiceId, address: IpAddr) -> Result<(), ModelError> {
+        check_unicast(address)?;
+        if address.is_ipv4() != service.vip.is_ipv4() {
+            return Err(ModelError::Family { vip: service.vip, backend: address });
+        }
+        if self.is_own(address) {
+            return Err(ModelError::BackendIsOwn(address));
+        }
+        if address == service.vip || self.is_vip(address) {
+            return Err(ModelError::BackendIsVip(address));
+        }
+        self.check_no_edge(address)
+    }
+
+    /// The first and the last address of an IPv4 network are its own and its broadcast address.
+    pub(super) fn check_no_edge(&self, address: IpAddr) -> Result<(), ModelError> {
+        let edge = |net: &IpNet| {
+            net.addr().is_ipv4() && net.prefix_len() < 31 && (net.network() == address || net.broadcast() == address)
+        };
+        let is_edge = self.networks.iter().flat_map(|network| &network.addresses).any(edge);
+        if is_edge { Err(ModelError::NotUnicast(address)) } else { Ok(()) }
+    }
+
+    pub(super) fn off_link(&self, address: IpAddr) -> ModelError {
+        let same_family = |net: &&IpNet| net.addr().is_ipv4() == address.is_ipv4();
+        let networks = self.networks.iter().flat_map(|network| {
+            network.addresses.iter().filter(same_family).map(|net| format!("{} ({})", net.trunc(), network.name()))
+        });
+        ModelError::OffLink { address, networks: networks.collect() }
+    }
+    /// The network that an address lies in, the most specific one.
+    pub fn network_towards(&self, address: IpAddr) -> Option<usize> {
+        let prefixes =
+            self.networks.iter().enumerate().flat_map(|(place, n)| n.addresses.iter().map(move |net| (place, net)));
+        prefixes
+            .filter(|(_, net)| net.contains(&address))
+            .max_by_key(|&(place, net)| (net.prefix_len(), std::cmp::Reverse(place)))
+            .map(|(place, _)| place)
+    }
+
+    /// Whether an address is one of the director's own.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.addresses.iter().any(|net| net.addr() == address))
+    }
+
+    /// Whether a service has this VIP.
+    pub fn is_vip(&self, address: IpAddr) -> bool {
+        self.services_of(address).next().is_some()
+    }
+
+    /// The services that have this VIP.
+    pub(super) fn services_of(&self, vip: IpAddr) -> impl Iterator<Item = (&ServiceId, &Arc<Service>)> {
+        let first = ServiceId { vip, port: Ports::NONE, protocol: Protocol::Tcp };
+        self.services.range(first..).take_while(move |(id, _)| id.vip == vip)
+    }
+
+    /// How often each backend address is used, over all services.
+    pub fn backend_addresses(&self) -> BTreeMap<IpAddr, usize> {
+        let mut addresses = BTreeMap::new();
+        for backend in self.services.values().flat_map(|service| &service.backends) {
+            *addresses.entry(backend.address).or_default() += 1;
+        }
+        addresses
+    }
+
+    /// One service more (or less) has this backend.
+    pub(super) fn count_backend(&mut self, address: IpAddr, more: bool) {
+        let uses = Arc::make_mut(&mut self.backend_uses[part_of_uses(address)]);
+        let count = uses.entry(address).or_default();
+        *count = if more { *count + 1 } else { *count - 1 };
+        if *count == 0 {
+            uses.remove(&address);
+        }
+    }
+}
+
+fn part_of_uses(address: IpAddr) -> usize {
+    let last = match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    usize::from(last)
+}

@@ -1,0 +1,301 @@
+//! The model, and the changes that an operator makes to it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::ServiceId;
+use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
+use hashbrown::HashMap;
+
+use crate::base::ids::NOBODY;
+use crate::base::limits::{MAX_BACKENDS, MAX_SERVICES};
+use crate::control::model::backend::{Backend, Duty};
+use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, idle_timeout, tracking};
+use crate::control::model::error::ModelError;
+use crate::control::model::network::Network;
+use crate::control::model::service::{Service, hand_over, schedule};
+use crate::control::model::tables::Tables;
+use crate::count::lease::Leases;
+use crate::select::maglev::{self, Candidate};
+use crate::select::schedule::{Cursor, Schedule};
+
+/// All that forwarding depends on, except what the network itself tells (MAC addresses).
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Keys the flow hash and the Maglev tables; the same on every director of the same VIPs.
+    pub hash_key: [u8; 16],
+    /// Slots of a Maglev table, a prime.
+    pub table_size: u32,
+    /// The networks, in the order of the configuration.
+    pub networks: Arc<[Network]>,
+    /// The services by VIP, port and protocol.
+    pub services: BTreeMap<ServiceId, Arc<Service>>,
+    /// The time of the change that is being made, in ms on any clock that does not go back.
+    pub now_ms: u64,
+    /// The table of a service in which nobody takes new flows.
+    pub(super) nobody: Arc<[u16]>,
+    /// How many services have each backend, in [parts](part_of_uses), so that a change copies but a small one.
+    pub(super) backend_uses: Box<[Arc<HashMap<IpAddr, usize>>]>,
+    /// Services of the same backends and weights have one table between them.
+    pub(super) tables: Arc<Tables>,
+}
+
+impl Model {
+    /// Without services.
+    pub fn new(hash_key: [u8; 16], table_size: u32, networks: Vec<Network>) -> Self {
+        let nobody = vec![NOBODY; table_size as usize].into();
+        Model {
+            hash_key,
+            table_size,
+            networks: networks.into(),
+            services: BTreeMap::new(),
+            now_ms: 0,
+            nobody,
+            backend_uses: (0..=u8::MAX).map(|_| Arc::default()).collect(),
+            tables: Arc::default(),
+        }
+    }
+
+    /// The service of this name.
+    pub fn service(&self, id: &ServiceId) -> Result<&Arc<Service>, ModelError> {
+        self.services.get(id).ok_or(ModelError::NoSuchService(*id))
+    }
+
+    /// Adds a service. All that is wrong with it is said at once; then the model is as it was.
+    pub fn add_service(&mut self, wanted: &ServiceAdd, ids: &Arc<Leases>) -> Result<(), Vec<ModelError>> {
+        let service = self.checked(wanted, ids)?;
+        self.count_backends(&service);
+        self.put(service);
+        Ok(())
+    }
+
+    /// Adds services, whose tables are built by so many threads. On an error, some have been added.
+    pub fn add_services(
+        &mut self,
+        wanted: &[ServiceAdd],
+        ids: &Arc<Leases>,
+        threads: usize,
+    ) -> Result<(), Vec<ModelError>> {
+        let mut added = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let service = self.checked(wanted, ids)?;
+            self.count_backends(&service);
+            let service = Arc::new(service);
+            self.services.insert(service.id, service.clone());
+            added.push(service);
+        }
+        let model = &*self;
+        let share = added.len().div_ceil(threads.max(1)).max(1);
+        let build = |services: &[Arc<Service>]| -> Vec<Service> {
+            services.iter().map(|service| model.finished(Service::clone(service), None)).collect()
+        };
+        let built: Vec<Service> = std::thread::scope(|scope| {
+            let builders: Vec<_> = added.chunks(share).map(|services| scope.spawn(move || build(services))).collect();
+            let join = |builder: std::thread::ScopedJoinHandle<'_, Vec<Service>>| {
+                builder.join().expect("building a table does not panic")
+            };
+            builders.into_iter().flat_map(join).collect()
+        });
+        self.services.extend(built.into_iter().map(|service| (service.id, Arc::new(service))));
+        Ok(())
+    }
+
+    fn count_backends(&mut self, service: &Service) {
+        service.backends.iter().for_each(|backend| self.count_backend(backend.address, true));
+    }
+
+    /// A service as wanted, without its table.
+    fn checked(&self, wanted: &ServiceAdd, ids: &Arc<Leases>) -> Result<Service, Vec<ModelError>> {
+        let id = wanted.service;
+        if self.services.contains_key(&id) {
+            return Err(vec![ModelError::DuplicateService(id)]);
+        }
+        if self.services.len() >= MAX_SERVICES {
+            return Err(vec![ModelError::TooManyServices]);
+        }
+        let mut errors: Vec<ModelError> = self.check_vip(id).err().into_iter().collect();
+        let hash = flow_hash(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let counter = ids.take_service().ok_or_else(|| vec![ModelError::TooManyServices])?.into();
+        let tracking = tracking(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let idle_ms = idle_timeout(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let decides_by_flow = wanted.scheduler.decides_by_flow();
+        let mut service = Service {
+            id,
+            scheduler: wanted.scheduler,
+            hash,
+            tracking,
+            idle_ms,
+            on_all_down: wanted.on_all_down,
+            backends: Vec::new(),
+            table: self.nobody.clone(),
+            handover: None,
+            outage: None,
+            deadline: None,
+            forced: false,
+            schedule: Schedule::Slot,
+            cursors: (0..if decides_by_flow { ids.workers() } else { 0 }).map(|_| Cursor::default()).collect(),
+            counter,
+        };
+        for (index, backend) in wanted.backends.iter().enumerate() {
+            if let Err(error) = self.insert_backend(&mut service, backend, ids) {
+                errors.push(ModelError::InList { index, error: Box::new(error) });
+            }
+        }
+        if errors.is_empty() { Ok(service) } else { Err(errors) }
+    }
+
+    /// Removes a service with its backends.
+    pub fn remove_service(&mut self, id: &ServiceId) -> Result<(), ModelError> {
+        let service = self.services.remove(id).ok_or(ModelError::NoSuchService(*id))?;
+        service.backends.iter().for_each(|backend| self.count_backend(backend.address, false));
+        Ok(())
+    }
+
+    /// Adds a backend to a service.
+    pub fn add_backend(&mut self, id: &ServiceId, wanted: &BackendSpec, ids: &Arc<Leases>) -> Result<(), ModelError> {
+        let mut service = Service::clone(self.service(id)?);
+        let place = self.insert_backend(&mut service, wanted, ids)?;
+        // To a service that has nobody else, there is nothing to lose.
+        service.backends[place].joined = wanted.mac.is_some() || service.backends.len() == 1;
+        self.count_backend(wanted.address, true);
+        self.put(service);
+        Ok(())
+    }
+
+    /// Changes a backend's weight or MAC address.
+    pub fn edit_backend(&mut self, edit: &BackendEdit) -> Result<(), ModelError> {
+        let mut service = Service::clone(self.service(&edit.service)?);
+        let place = service.place(edit.address)?;
+        let backend = &mut service.backends[place];
+        if edit.weight.is_none() && edit.mac.is_none() {
+            return Err(ModelError::NothingToChange);
+        }
+        if let Some(weight) = edit.weight {
+            backend.weight = checked_weight(weight)?;
+        }
+        match edit.mac {
+            Some(MacChange::Pin(mac)) => {
+                backend.pinned = Some(checked_mac(mac)?);
+                (backend.joined, backend.down) = (true, false);
+            }
+            Some(MacChange::Resolve) => backend.pinned = None,
+            None => {}
+        }
+        self.put(service);
+        Ok(())
+    }
+
+    /// Removes a backend from a service.
+    pub fn remove_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
+        let mut service = Service::clone(self.service(id)?);
+        let place = service.place(address)?;
+        service.backends.remove(place);
+        self.count_backend(address, false);
+        self.put(service);
+        Ok(())
+    }
+
+    /// Has a backend take no new flows. Its old ones stay until they end, or for so long.
+    pub fn drain_backend(
+        &mut self,
+        id: &ServiceId,
+        address: IpAddr,
+        deadline_ms: Option<u64>,
+    ) -> Result<(), ModelError> {
+        let until_ms = deadline_ms.map(|deadline| self.now_ms.saturating_add(deadline));
+        let duty = if deadline_ms == Some(0) { Duty::Drained } else { Duty::Drain { until_ms } };
+        self.set_duty(id, address, duty)
+    }
+
+    /// Has a backend that was drained take new flows again.
+    pub fn enable_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
+        self.set_duty(id, address, Duty::Serve)
+    }
+
+    fn set_duty(&mut self, id: &ServiceId, address: IpAddr, duty: Duty) -> Result<(), ModelError> {
+        let mut service = Service::clone(self.service(id)?);
+        let place = service.place(address)?;
+        service.backends[place].duty = duty;
+        self.put(service);
+        Ok(())
+    }
+
+    /// Lets go of tables that no service has any more; to be called now and then.
+    pub fn forget_tables(&self) {
+        self.tables.forget();
+    }
+
+    /// The table of a service where nobody takes new flows.
+    pub(crate) fn nobody(&self) -> &Arc<[u16]> {
+        &self.nobody
+    }
+
+    /// Puts a new or changed service in its place, with its table and what it hands over.
+    pub(super) fn put(&mut self, service: Service) {
+        let old = self.services.get(&service.id);
+        let service = self.finished(service, old);
+        self.services.insert(service.id, Arc::new(service));
+    }
+
+    /// A new or changed service with its table and what it hands over.
+    fn finished(&self, mut service: Service, old: Option<&Arc<Service>>) -> Service {
+        service.forced = service.is_forced();
+        service.outage = None;
+        let candidates = service.candidates();
+        let same = |old: &&Arc<Service>| old.outage.is_none() && old.candidates() == candidates;
+        (service.table, service.schedule) = match old.filter(same) {
+            Some(old) => (old.table.clone(), old.schedule.clone()),
+            None => (self.table(&candidates), schedule(service.scheduler, &candidates)),
+        };
+        service.handover = old.and_then(|old| hand_over(old, &service, self.now_ms)).map(Arc::new);
+        service.deadline = service.next_deadline();
+        if old.is_none_or(|old| !Arc::ptr_eq(&old.table, &service.table)) {
+            let slots = maglev::slot_counts(&service.table, service.backends.len());
+            for (backend, slots) in service.backends.iter_mut().zip(slots) {
+                backend.slots = slots;
+            }
+        }
+        service
+    }
+
+    fn table(&self, candidates: &[Candidate]) -> Arc<[u16]> {
+        if candidates.iter().all(|candidate| candidate.weight == 0) {
+            return self.nobody.clone();
+        }
+        self.tables.find_or(candidates, || maglev::build(&self.hash_key, self.table_size, candidates).into())
+    }
+
+    fn insert_backend(
+        &self,
+        service: &mut Service,
+        wanted: &BackendSpec,
+        ids: &Arc<Leases>,
+    ) -> Result<usize, ModelError> {
+        let address = wanted.address;
+        self.check_backend_address(service.id, address)?;
+        if let Some(port) = wanted.port.filter(|&port| service.id.port.single() != Some(port)) {
+            return Err(ModelError::BackendPort { backend: port, service: service.id.port });
+        }
+        let place = match service.place(address) {
+            Ok(_) => return Err(ModelError::DuplicateBackend { service: service.id, address }),
+            Err(_) => service.backends.partition_point(|backend| backend.address < address),
+        };
+        if service.backends.len() >= MAX_BACKENDS {
+            return Err(ModelError::TooManyBackends(service.id));
+        }
+        let backend = Backend {
+            address,
+            weight: checked_weight(wanted.weight)?,
+            pinned: wanted.mac.map(checked_mac).transpose()?,
+            network: self.network_towards(address).ok_or_else(|| self.off_link(address))?,
+            target: Arc::new(ids.take().ok_or(ModelError::TooManyTargets)?),
+            slots: 0,
+            joined: true,
+            duty: Duty::Serve,
+            down: false,
+        };
+        service.backends.insert(place, backend);
+        Ok(place)
+    }
+}

@@ -1,0 +1,178 @@
+//! What can be wrong with a request to change the model.
+
+use std::net::IpAddr;
+
+use ctl::answer::Refusal;
+use ctl::{MAX_WEIGHT, Mac, Ports, Scheduler, ServiceId};
+
+use crate::base::limits::{MAX_BACKENDS, MAX_IDLE_MS, MAX_SERVICES, MAX_TARGETS};
+
+/// Why the model cannot be changed that way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// There is no such service.
+    #[error("There is no service {0}: `shuntctl service list` shows those that there are")]
+    NoSuchService(ServiceId),
+    /// There is such a service already.
+    #[error("Service {0} exists already")]
+    DuplicateService(ServiceId),
+    /// The service has no such backend.
+    #[error("Service {service} has no backend {address}")]
+    NoSuchBackend {
+        /// The service.
+        service: ServiceId,
+        /// The address that is not among its backends.
+        address: IpAddr,
+    },
+    /// The service has such a backend already.
+    #[error("Service {service} has a backend {address} already: edit it, or remove it first")]
+    DuplicateBackend {
+        /// The service.
+        service: ServiceId,
+        /// The backend.
+        address: IpAddr,
+    },
+    /// Nobody could say whose a port is.
+    #[error("The ports of {service} overlap with those of {other}, and neither are more specific")]
+    PortsOverlap {
+        /// The service that was to be added.
+        service: Box<ServiceId>,
+        /// The service that has these ports.
+        other: Box<ServiceId>,
+    },
+    /// sh is hashing by the client's address.
+    #[error("Scheduler sh goes by the client's address: leave the hash out, or use scheduler maglev for 5tuple")]
+    HashOfSh,
+    /// There is no hash to go by.
+    #[error(
+        "Scheduler {0} decides flow by flow, not by a hash: use maglev or sh for persistence by the client's address"
+    )]
+    HashWithout(Scheduler),
+    /// What it decided would be forgotten.
+    #[error("Scheduler {0} decides flow by flow, so all flows must be remembered: leave tracking out, or use all")]
+    MustTrack(Scheduler),
+    /// No time at all, or too long.
+    #[error("An idle timeout of {0} s is out of range: use 1 to {max} s", max = MAX_IDLE_MS / 1_000)]
+    IdleTimeout(u32),
+    /// More bits than the address has.
+    #[error("A prefix of {prefix} bits is longer than the client's address: use 1 to {bits}")]
+    HashPrefix {
+        /// The prefix length.
+        prefix: u8,
+        /// Bits of an address of the VIP's family.
+        bits: u8,
+    },
+    /// A weight that LVS does not know either.
+    #[error("Weight {0} is out of range: use 0 to {MAX_WEIGHT}")]
+    Weight(u32),
+    /// Direct routing rewrites the Ethernet header only.
+    #[error(
+        "Backend port {backend} differs from the service's port {service}: direct routing changes no port, leave it out"
+    )]
+    BackendPort {
+        /// The port asked for.
+        backend: u16,
+        /// The service's ports.
+        service: Ports,
+    },
+    /// The backend would get packets of a family that it does not speak there.
+    #[error("Backend {backend} is not of the address family of VIP {vip}: direct routing changes no packet")]
+    Family {
+        /// The VIP.
+        vip: IpAddr,
+        /// The backend.
+        backend: IpAddr,
+    },
+    /// Multicast, loopback, broadcast, unspecified.
+    #[error("{0} is not an address that a single host can have on a network")]
+    NotUnicast(IpAddr),
+    /// IPv4 in IPv6's clothes.
+    #[error("{0} is an IPv4 address written as IPv6: write it as IPv4")]
+    Mapped(IpAddr),
+    /// Valid on one link only, and not without saying which.
+    #[error("{0} is a link-local address: use a global or unique local one")]
+    LinkLocal(IpAddr),
+    /// The VIP is an address of the director.
+    #[error("VIP {0} is the director's own address: give the VIP an address of its own")]
+    VipIsOwn(IpAddr),
+    /// The VIP is the address of a backend.
+    #[error("VIP {0} is the address of a backend: ARP for one would find the other")]
+    VipIsBackend(IpAddr),
+    /// The backend's address is a VIP.
+    #[error("Backend {0} is a VIP: name a backend by the address that it has for itself")]
+    BackendIsVip(IpAddr),
+    /// The backend is the director.
+    #[error("Backend {0} is the director's own address: Shunt serves nothing itself")]
+    BackendIsOwn(IpAddr),
+    /// Direct routing needs the same segment.
+    #[error(
+        "Backend {address} is on none of the director's networks ({}): direct routing needs it on the same segment",
+        networks_of(networks)
+    )]
+    OffLink {
+        /// The backend.
+        address: IpAddr,
+        /// The director's networks, with their ports.
+        networks: Vec<String>,
+    },
+    /// A MAC address that is nobody's.
+    #[error("{0} is not the MAC address of a single station")]
+    MacNotUnicast(Mac),
+    /// An edit without a change.
+    #[error("Nothing to change: give a weight or a MAC address")]
+    NothingToChange,
+    /// More than the tables are made for.
+    #[error("There are {MAX_SERVICES} services, the most that there may be")]
+    TooManyServices,
+    /// More than the tables are made for.
+    #[error("Service {0} has {MAX_BACKENDS} backends, the most that it may have")]
+    TooManyBackends(ServiceId),
+    /// More than the counters are made for.
+    #[error("There are {MAX_TARGETS} backends over all services, the most that there may be")]
+    TooManyTargets,
+    /// Wrong with one backend of a list.
+    #[error("{error}")]
+    InList {
+        /// Its place in the list.
+        index: usize,
+        /// What is wrong with it.
+        error: Box<ModelError>,
+    },
+}
+
+fn networks_of(networks: &[String]) -> String {
+    if networks.is_empty() { "it has none of that address family".into() } else { networks.join(", ") }
+}
+
+impl ModelError {
+    /// The part of a service or backend, as the operator wrote it, that is at fault: `backends[1].weight`.
+    pub fn field(&self) -> String {
+        let field = match self {
+            ModelError::NoSuchService(_) | ModelError::DuplicateService(_) | ModelError::TooManyServices => "service",
+            ModelError::TooManyBackends(_) | ModelError::TooManyTargets => "backends",
+            ModelError::NoSuchBackend { .. }
+            | ModelError::DuplicateBackend { .. }
+            | ModelError::Family { .. }
+            | ModelError::BackendIsVip(_)
+            | ModelError::BackendIsOwn(_)
+            | ModelError::OffLink { .. } => "address",
+            ModelError::VipIsOwn(_) | ModelError::VipIsBackend(_) => "vip",
+            ModelError::NotUnicast(_) | ModelError::Mapped(_) | ModelError::LinkLocal(_) => "address",
+            ModelError::PortsOverlap { .. } | ModelError::BackendPort { .. } => "port",
+            ModelError::Weight(_) => "weight",
+            ModelError::HashOfSh | ModelError::HashPrefix { .. } | ModelError::HashWithout(_) => "hash",
+            ModelError::MustTrack(_) => "tracking",
+            ModelError::IdleTimeout(_) => "idle_timeout",
+            ModelError::MacNotUnicast(_) => "mac",
+            ModelError::NothingToChange => "",
+            ModelError::InList { index, error } => return format!("backends[{index}].{}", error.field()),
+        };
+        field.into()
+    }
+}
+
+impl From<ModelError> for Refusal {
+    fn from(error: ModelError) -> Self {
+        Refusal { field: error.field(), message: error.to_string() }
+    }
+}

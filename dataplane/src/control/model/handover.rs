@@ -1,0 +1,195 @@
+//! Who had a slot before it moved, and until when that matters.
+//!
+//! A change of a service's backends makes a new Maglev table, in which some slots have moved from one backend to
+//! another. The flows of such a slot belong to who had it before, as long as that backend serves. For the service's
+//! idle timeout, the slot keeps it as `before`; by then, workers have met every flow of it that lives, and
+//! remember them ([`crate::forward::exceptions`]).
+//!
+//! A slot that moves again in the meantime keeps its first `before`, and that one's deadline: flows that have begun since
+//! are all remembered already, because a SYN in a hand-over is.
+
+use std::sync::Arc;
+
+use crate::base::ids::NOBODY;
+
+/// What the slots of one service were before. Backends are numbered as in the service.
+#[derive(Debug, Clone)]
+pub struct HandOver {
+    /// By slot; [`NOBODY`] where there is no hand-over.
+    pub before: Arc<[u16]>,
+    /// By slot: which of `deadlines` it has.
+    round: Box<[u8]>,
+    /// When hand-overs end, in ms, in no order.
+    deadlines: Vec<u64>,
+    /// The first deadline of a slot that has somebody before.
+    next: u64,
+    /// How many slots have somebody before.
+    slots: usize,
+}
+
+/// A service's slots at some time.
+#[derive(Debug, Clone, Copy)]
+pub struct Slots<'a> {
+    /// Who has them.
+    pub now: &'a [u16],
+    /// Who had them before.
+    pub handover: Option<&'a HandOver>,
+}
+
+/// The most deadlines of one service; of more, two are made one, the later one.
+const MAX_ROUNDS: usize = 256;
+
+impl HandOver {
+    /// The hand-over from old slots to a new table, which begins at `now_ms` and lasts until `until_ms`. `renumber` says
+    /// which number a backend of the old slots has now; [`NOBODY`] if it is gone, or does not serve. `None` where no
+    /// slot has anybody before.
+    pub fn begin(
+        old: Slots<'_>,
+        table: &[u16],
+        renumber: impl Fn(u16) -> u16,
+        now_ms: u64,
+        until_ms: u64,
+    ) -> Option<HandOver> {
+        let mut deadlines = old.handover.map(|handover| handover.deadlines.clone()).unwrap_or_default();
+        let new_round = round_of(&mut deadlines, now_ms, until_ms);
+        let mut before = vec![NOBODY; table.len()];
+        let mut round = vec![0; table.len()];
+        let mut slots = 0;
+        for (slot, &now) in table.iter().enumerate() {
+            let earlier = old.handover.and_then(|handover| handover.at(slot, now_ms));
+            let kept =
+                earlier.map(|(backend, round)| (renumber(backend), round)).filter(|&(backend, _)| backend != NOBODY);
+            let left = || {
+                old.now.get(slot).map_or(NOBODY, |&backend| if backend == NOBODY { NOBODY } else { renumber(backend) })
+            };
+            let (backend, its_round) = kept.unwrap_or_else(|| (left(), new_round));
+            if backend != NOBODY && backend != now {
+                (before[slot], round[slot]) = (backend, its_round);
+                slots += 1;
+            }
+        }
+        (slots > 0).then(|| {
+            let next = first_deadline(&before, &round, &deadlines);
+            HandOver { before: before.into(), round: round.into(), deadlines, next, slots }
+        })
+    }
+
+    /// Who had a slot before, and which deadline that has, if it has not passed.
+    fn at(&self, slot: usize, now_ms: u64) -> Option<(u16, u8)> {
+        let (backend, round) = (*self.before.get(slot)?, self.round[slot]);
+        let open = backend != NOBODY && self.deadlines[usize::from(round)] > now_ms;
+        open.then_some((backend, round))
+    }
+
+    /// When the first of its deadlines passes.
+    pub fn next_deadline(&self) -> u64 {
+        self.next
+    }
+
+    /// How many slots have somebody before.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+}
+
+fn first_deadline(before: &[u16], round: &[u8], deadlines: &[u64]) -> u64 {
+    let mut used = [false; MAX_ROUNDS];
+    let open = before.iter().zip(round).filter(|(before, _)| **before != NOBODY);
+    open.for_each(|(_, round)| used[usize::from(*round)] = true);
+    deadlines.iter().zip(used).filter(|(_, used)| *used).map(|(deadline, _)| *deadline).min().unwrap_or(u64::MAX)
+}
+
+/// The number of a deadline: of one that has passed, which no slot has any more, or a new one.
+fn round_of(deadlines: &mut Vec<u64>, now_ms: u64, until_ms: u64) -> u8 {
+    let place = match deadlines.iter().position(|&deadline| deadline <= now_ms || deadline == until_ms) {
+        Some(place) => place,
+        None if deadlines.len() < MAX_ROUNDS => {
+            deadlines.push(until_ms);
+            deadlines.len() - 1
+        }
+        // Whose hand-over ends last can wait a little longer.
+        None => (0..deadlines.len()).max_by_key(|&place| deadlines[place]).expect("there are MAX_ROUNDS"),
+    };
+    deadlines[place] = until_ms;
+    u8::try_from(place).expect("below MAX_ROUNDS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: u16 = 0;
+    const B: u16 = 1;
+    const C: u16 = 2;
+    const N: u16 = NOBODY;
+
+    fn same(backend: u16) -> u16 {
+        backend
+    }
+
+    fn but_not(gone: u16) -> impl Fn(u16) -> u16 {
+        move |backend| if backend == gone { N } else { backend }
+    }
+
+    fn begin(old: &[u16], handover: Option<&HandOver>, new: &[u16], now_ms: u64, until_ms: u64) -> Option<HandOver> {
+        HandOver::begin(Slots { now: old, handover }, new, same, now_ms, until_ms)
+    }
+
+    #[test]
+    fn slots_that_moved_know_who_had_them() {
+        let handover = begin(&[A, A, B, N], None, &[A, B, B, A], 0, 100).unwrap();
+        assert_eq!(*handover.before, [N, A, N, N]);
+        assert_eq!((handover.slots(), handover.next_deadline()), (1, 100));
+        assert!(begin(&[A, B], None, &[A, B], 0, 100).is_none(), "nothing has moved");
+    }
+
+    #[test]
+    fn who_is_gone_was_nobody() {
+        let moved = HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), 0, 100).unwrap();
+        assert_eq!(*moved.before, [N, B]);
+    }
+
+    #[test]
+    fn a_second_move_keeps_the_first_owner_and_its_deadline() {
+        let first = begin(&[A, A, A], None, &[B, A, B], 0, 100).unwrap();
+        let second = begin(&[B, A, B], Some(&first), &[C, C, B], 50, 150).unwrap();
+        assert_eq!(*second.before, [A, A, A]);
+        assert_eq!(second.next_deadline(), 100);
+        let third = begin(&[C, C, B], Some(&second), &[C, C, B], 100, 200).unwrap();
+        assert_eq!(*third.before, [N, A, N], "the first two are over, and their slots did not move again");
+        assert_eq!(third.next_deadline(), 150);
+    }
+
+    #[test]
+    fn when_the_first_owner_goes_its_slots_have_nobody_but_whom_they_leave() {
+        let first = begin(&[A, A], None, &[B, B], 0, 100).unwrap();
+        let second =
+            HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), 50, 150).unwrap();
+        assert_eq!(*second.before, [N, B]);
+    }
+
+    #[test]
+    fn back_to_the_first_owner_is_no_hand_over() {
+        let first = begin(&[A], None, &[B], 0, 100).unwrap();
+        assert!(begin(&[B], Some(&first), &[A], 50, 150).is_none());
+    }
+
+    #[test]
+    fn nobody_may_come_after_somebody() {
+        let drained = begin(&[A, A], None, &[N, N], 0, 100).unwrap();
+        assert_eq!(*drained.before, [A, A]);
+        assert!(begin(&[N, N], Some(&drained), &[A, A], 10, 110).is_none());
+    }
+
+    #[test]
+    fn any_number_of_changes_has_room() {
+        let (mut table, mut handover) = (vec![A; 600], None);
+        for change in 0..600u64 {
+            let old = table.clone();
+            table[usize::try_from(change).unwrap()] = B;
+            handover = begin(&old, handover.as_ref(), &table, change, 10_000 + change);
+        }
+        let handover = handover.unwrap();
+        assert_eq!((handover.slots(), handover.next_deadline()), (600, 10_000));
+    }
+}

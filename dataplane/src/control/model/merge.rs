@@ -1,0 +1,53 @@
+//! How changes that were made at the same time come together: service by service.
+
+use std::cmp::Ordering;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::ServiceId;
+
+use crate::control::model::changes::Model;
+use crate::control::model::service::Service;
+
+impl Model {
+    /// The services that are not the same in another model: changed, added or removed.
+    pub fn differences<'a>(&'a self, other: &'a Model) -> impl Iterator<Item = ServiceId> + 'a {
+        let (mut these, mut others) = (self.services.iter().peekable(), other.services.iter().peekable());
+        std::iter::from_fn(move || {
+            loop {
+                let order = match (these.peek(), others.peek()) {
+                    (Some((this, _)), Some((other, _))) => this.cmp(other),
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (None, None) => return None,
+                };
+                let (this, other) = match order {
+                    Ordering::Less => (these.next(), None),
+                    Ordering::Greater => (None, others.next()),
+                    Ordering::Equal => (these.next(), others.next()),
+                };
+                match (this, other) {
+                    (Some((_, this)), Some((_, other))) if Arc::ptr_eq(this, other) => {}
+                    (this, other) => return this.or(other).map(|(id, _)| *id),
+                }
+            }
+        })
+    }
+
+    /// Takes a service over from another model, as it is there, or is not.
+    pub fn take_service(&mut self, id: &ServiceId, from: &Model) {
+        let new = from.services.get(id).cloned();
+        let old = match new.clone() {
+            Some(service) => self.services.insert(*id, service),
+            None => self.services.remove(id),
+        };
+        let addresses = |service: &Option<Arc<Service>>| -> Vec<IpAddr> {
+            service.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect()
+        };
+        let (new, old) = (addresses(&new), addresses(&old));
+        if new != old {
+            new.into_iter().for_each(|address| self.count_backend(address, true));
+            old.into_iter().for_each(|address| self.count_backend(address, false));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What the operator asked for: networks, services, backends.
+//!
+//! A [`Model`] is a value. A change makes a new one from the old ([`Model::clone`] is cheap: services are shared),
+//! checks it, and either all of it is right or a [`ModelError`] says what is not. [`compile`](crate::control::compile::compile) turns a model into
+//! the [`Snapshot`](crate::state::snapshot::Snapshot) that workers forward by.
+
+mod addresses;
+mod backend;
+mod changes;
+mod checks;
+mod error;
+pub mod handover;
+mod merge;
+mod network;
+mod renewal;
+mod service;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backend, Duty, Reachability};
+pub use changes::Model;
+pub use checks::check_unicast;
+pub use error::ModelError;
+pub use network::Network;
+pub use service::Service;

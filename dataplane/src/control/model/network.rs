@@ -1,0 +1,25 @@
+//! A network that the director is in.
+
+use ipnet::IpNet;
+
+use crate::wire::vlan::Tags;
+
+/// A network that the director is in: a port, or a VLAN of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// The port, by its place in the configuration.
+    pub port: usize,
+    /// The port's name in the configuration.
+    pub port_name: String,
+    /// The VLAN tags of its frames.
+    pub tags: Tags,
+    /// The director's own addresses there, each with its network's prefix length.
+    pub addresses: Vec<IpNet>,
+}
+
+impl Network {
+    /// What it is called: as the port, with the VLAN, if there is one: `lan0`, `lan0.100`.
+    pub fn name(&self) -> String {
+        if self.tags.is_none() { self.port_name.clone() } else { format!("{}.{}", self.port_name, self.tags) }
+    }
+}

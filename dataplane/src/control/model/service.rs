@@ -1,0 +1,159 @@
+//! A service and its backends: who serves, who takes new flows, and what a change hands over.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::{FlowHash, OnAllDown, Scheduler, ServiceId, Tracking};
+
+use crate::base::ids::NOBODY;
+use crate::control::model::backend::{Backend, Duty, Reachability};
+use crate::control::model::error::ModelError;
+use crate::control::model::handover::{HandOver, Slots};
+use crate::count::lease::ServiceLease;
+use crate::select::maglev::Candidate;
+use crate::select::schedule::{Cursor, Schedule};
+use crate::state::outage::Outage;
+
+/// How much longer than the idle timeout a hand-over lasts.
+const HAND_OVER_SLACK_MS: u64 = 1_000;
+
+/// So few addresses are looked for in each service's backends, and not the other way round.
+pub(super) const FEW_ADDRESSES: usize = 16;
+
+/// A service and its backends.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// VIP, port, protocol.
+    pub id: ServiceId,
+    /// How backends are chosen.
+    pub scheduler: Scheduler,
+    /// What decides the backend of a flow.
+    pub hash: FlowHash,
+    /// Which flows are remembered.
+    pub tracking: Tracking,
+    /// For how long a flow is remembered that nothing is heard of, and how long a hand-over lasts.
+    pub idle_ms: u64,
+    /// What becomes of packets when all backends are down.
+    pub on_all_down: OnAllDown,
+    /// In ascending order of their addresses.
+    pub backends: Vec<Backend>,
+    /// The Maglev table over `backends`; all [`NOBODY`] where nobody takes new flows.
+    pub table: Arc<[u16]>,
+    /// Who had its slots before.
+    pub handover: Option<Arc<HandOver>>,
+    /// Who has failed since the table was built, and who stands in. Then the service waits to be [renewed](crate::control::model::Model::renew).
+    pub outage: Option<Arc<Outage>>,
+    /// When a hand-over or a drain's deadline passes next, in ms.
+    pub(super) deadline: Option<u64>,
+    /// Whether all backends that should have flows are down, and get them nevertheless.
+    pub(super) forced: bool,
+    /// Who gets a new flow.
+    pub schedule: Schedule,
+    /// By worker: where it is in the schedule.
+    pub cursors: Arc<[Cursor]>,
+    /// Where what is dropped of its packets is counted.
+    pub counter: Arc<ServiceLease>,
+}
+
+impl Service {
+    pub(super) fn is_forced(&self) -> bool {
+        let mut wanted = self.backends.iter().filter(|backend| backend.is_wanted()).peekable();
+        self.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|backend| backend.down)
+    }
+
+    /// Whether a backend may have packets of its old flows.
+    pub fn serves(&self, backend: &Backend) -> bool {
+        backend.duty != Duty::Drained && (!backend.down || self.forced)
+    }
+
+    /// Who takes new flows, by which weight.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let weight = |backend: &Backend| if backend.is_wanted() && self.serves(backend) { backend.weight } else { 0 };
+        self.backends.iter().map(|backend| Candidate { address: backend.address, weight: weight(backend) }).collect()
+    }
+
+    /// The backends that take part when their MAC addresses are known.
+    pub fn waiting(&self) -> impl Iterator<Item = IpAddr> {
+        self.backends.iter().filter(|backend| !backend.joined).map(|backend| backend.address)
+    }
+
+    /// Whether some of its backends have just failed.
+    pub fn fails(&self, down: &HashSet<IpAddr>) -> bool {
+        let fails = |backend: &Backend| !backend.down && backend.is_among(down);
+        if down.len() < FEW_ADDRESSES {
+            return down.iter().any(|&address| self.place(address).is_ok_and(|place| fails(&self.backends[place])));
+        }
+        self.backends.iter().any(fails)
+    }
+
+    /// Whether all who would take new flows are down.
+    pub(super) fn is_deserted(&self) -> bool {
+        !self.backends.iter().any(|backend| backend.is_wanted() && !backend.down)
+    }
+
+    /// Whether some of its backends are up again.
+    pub(super) fn recovers(&self, down: &HashSet<IpAddr>) -> bool {
+        self.backends.iter().any(|backend| backend.down && !backend.is_among(down))
+    }
+
+    /// Whether it is not as the network says, or a deadline has passed.
+    pub fn is_behind(&self, network: &Reachability<'_>, now_ms: u64) -> bool {
+        let is_behind = |backend: &Backend| {
+            backend.down != backend.is_among(network.down) || !backend.joined && (network.resolved)(backend.address)
+        };
+        self.outage.is_some()
+            || self.deadline.is_some_and(|deadline| deadline <= now_ms)
+            || self.backends.iter().any(is_behind)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let drains = self.backends.iter().filter_map(|backend| match backend.duty {
+            Duty::Drain { until_ms } => until_ms,
+            Duty::Serve | Duty::Drained => None,
+        });
+        drains.chain(self.handover.as_ref().map(|handover| handover.next_deadline())).min()
+    }
+
+    /// Where a backend stands in `backends`.
+    pub fn place(&self, address: IpAddr) -> Result<usize, ModelError> {
+        self.backends
+            .binary_search_by_key(&address, |backend| backend.address)
+            .map_err(|_| ModelError::NoSuchBackend { service: self.id, address })
+    }
+}
+
+/// What a changed service hands over: slots that have moved away from backends that serve.
+pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
+    if old.handover.is_none() && old.outage.is_none() && Arc::ptr_eq(&old.table, &new.table) {
+        return None;
+    }
+    // By its counters' place: one that was removed and came back is somebody new. So is one that was down: its flows are gone.
+    let number = |backend: &Backend| {
+        let same = |now: &usize| Arc::ptr_eq(&new.backends[*now].target, &backend.target) && old.serves(backend);
+        let serving = new.place(backend.address).ok().filter(same).filter(|&now| new.serves(&new.backends[now]));
+        serving.map_or(NOBODY, |now| u16::try_from(now).expect("bounded by MAX_BACKENDS"))
+    };
+    let numbers: Vec<u16> = old.backends.iter().map(number).collect();
+    let stood_in: Option<Vec<u16>> = old.outage.as_ref().map(|outage| {
+        // Most slots' owners have not failed.
+        let owner =
+            |(slot, &named): (usize, &u16)| if outage.takes(named) { named } else { outage.now(&old.table, slot) };
+        old.table.iter().enumerate().map(owner).collect()
+    });
+    let slots = Slots { now: stood_in.as_deref().unwrap_or(&old.table), handover: old.handover.as_deref() };
+    // A little longer than a flow may be silent: one that was heard of at the moment of the change has the whole of its time.
+    let until_ms = now_ms + new.idle_ms + HAND_OVER_SLACK_MS;
+    HandOver::begin(slots, &new.table, |backend| numbers[usize::from(backend)], now_ms, until_ms)
+}
+
+pub(super) fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {
+    let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
+    match scheduler {
+        Scheduler::Maglev | Scheduler::Sh => Schedule::Slot,
+        Scheduler::Wrr => Schedule::weighted_round_robin(&weights),
+        Scheduler::Rr => Schedule::round_robin(&weights),
+        Scheduler::Wlc => Schedule::Fewest { weights: weights.into(), weighted: true },
+        Scheduler::Lc => Schedule::Fewest { weights: weights.into(), weighted: false },
+    }
+}

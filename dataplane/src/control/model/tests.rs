@@ -1,0 +1,109 @@
+//! What can be asked of the model, and what it refuses.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ctl::request::{BackendEdit, MacChange};
+
+use super::*;
+use crate::testing::model::{backend, ids, model, network, service};
+
+#[test]
+fn backends_stand_in_the_order_of_their_addresses() {
+    let (mut one, mut other) = (model(), model());
+    one.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 3)]), &ids()).unwrap();
+    other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &ids()).unwrap();
+    let id = service("192.168.0.101:80", &[]).service;
+    other.add_backend(&id, &backend("192.168.0.3", 1), &ids()).unwrap();
+    other.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+    assert_eq!(one.services[&id].table, other.services[&id].table);
+}
+
+#[test]
+fn an_edit_that_leaves_weights_alone_keeps_the_table() {
+    let mut model = model();
+    model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
+    let id = service("192.168.0.101:80", &[]).service;
+    let before = model.services[&id].table.clone();
+    let mac = Some(MacChange::Pin("02:00:00:00:00:03".parse().unwrap()));
+    let address = "192.168.0.3".parse().unwrap();
+    model.edit_backend(&BackendEdit { service: id, address, weight: None, mac }).unwrap();
+    assert!(Arc::ptr_eq(&model.services[&id].table, &before));
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    let add = |vip: &str, backends: &[(&str, u32)]| {
+        let mut model = model();
+        let error = model.add_service(&service(vip, backends), &ids()).unwrap_err();
+        assert!(model.services.is_empty());
+        error.into_iter().map(|error| error.to_string()).collect::<Vec<_>>().join("; ")
+    };
+    for (vip, backends, says) in [
+        ("192.168.0.2:80", &[][..], "own address"),
+        ("224.0.0.1:80", &[], "not an address that a single host"),
+        ("[::ffff:192.0.2.1]:80", &[], "IPv4"),
+        ("[fe80::1]:80", &[], "link-local"),
+        ("192.168.0.101:80", &[("10.9.9.9", 1)], "192.168.0.0/24 (lan0)"),
+        ("192.168.0.101:80", &[("192.168.0.3", 65_536)], "65535"),
+        ("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.3", 2)], "already"),
+        ("192.168.0.101:80", &[("fd00::3", 1)], "family"),
+        ("192.168.0.101:80", &[("192.168.0.101", 1)], "is a VIP"),
+        ("192.168.0.101:80", &[("192.168.0.2", 1)], "own address"),
+        ("192.168.0.101:80", &[("192.168.0.255", 1)], "not an address that a single host"),
+    ] {
+        assert!(add(vip, backends).contains(says), "{vip} {backends:?}: {}", add(vip, backends));
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let wrong = service("192.168.0.2:80", &[("10.9.9.9", 1), ("192.168.0.3", 1), ("192.168.0.4", 99_999)]);
+    assert_eq!(model().add_service(&wrong, &ids()).unwrap_err().len(), 3);
+}
+
+#[test]
+fn a_backends_port_is_the_services() {
+    let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1)]);
+    wanted.backends[0].port = Some(8080);
+    let errors = model().add_service(&wanted, &ids()).unwrap_err();
+    assert!(errors[0].to_string().contains("8080"), "{errors:?}");
+    wanted.backends[0].port = Some(80);
+    assert!(model().add_service(&wanted, &ids()).is_ok());
+}
+
+#[test]
+fn services_of_one_vip_may_overlap_where_one_is_more_specific() {
+    let mut model = model();
+    let mut add = |vip| model.add_service(&service(vip, &[]), &ids());
+    for vip in ["192.168.0.101:80", "192.168.0.101:any", "192.168.0.101:1-100", "192.168.0.102:80"] {
+        assert_eq!(add(vip), Ok(()), "{vip}");
+    }
+    for vip in ["192.168.0.101:80,443", "192.168.0.101:50-149", "192.168.0.101:79,80"] {
+        let errors = add(vip);
+        let overlaps = errors.as_ref().is_err_and(|errors| errors[0].to_string().contains("overlap"));
+        assert_eq!(overlaps, vip != "192.168.0.101:79,80", "{vip}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_vip_is_found_whatever_its_ports() {
+    let mut model = model();
+    model.add_service(&service("192.168.0.101:443", &[]), &ids()).unwrap();
+    assert!(model.is_vip("192.168.0.101".parse().unwrap()));
+    assert!(!model.is_vip("192.168.0.100".parse().unwrap()));
+    assert!(!model.is_vip("192.168.0.102".parse().unwrap()));
+}
+
+#[test]
+fn the_most_specific_network_wins() {
+    let networks = vec![
+        network("wide", 0, "", &["10.0.0.1/8"]),
+        network("narrow", 1, "", &["10.1.0.1/16"]),
+        network("narrow", 1, "7", &["10.1.7.1/24"]),
+    ];
+    let model = Model::new([0; 16], 31, networks);
+    for (address, place) in [("10.1.0.9", Some(1)), ("10.1.7.9", Some(2)), ("10.2.0.9", Some(0)), ("11.0.0.1", None)] {
+        assert_eq!(model.network_towards(address.parse().unwrap()), place, "{address}");
+    }
+}

@@ -1,0 +1,143 @@
+//! Which device to open, and whether it can be.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::dpdk::frame_size::{FRAME_OVERHEAD, MOST_MTU, RING_HEADER, RING_UNIT, ring};
+use crate::dpdk::port_error::PortError;
+
+/// Which device to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// A PCI function, bound to a driver that DPDK can use.
+    Pci(String),
+    /// A virtual device, as DPDK writes it: `net_tap0,iface=tap0`.
+    Vdev(String),
+    /// A Linux network interface of this network namespace.
+    Interface {
+        /// Its name.
+        name: String,
+        /// By what to reach it.
+        driver: Driver,
+    },
+}
+
+/// By what a Linux interface is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// AF_XDP, and AF_PACKET where that does not work.
+    #[default]
+    Auto,
+    /// AF_XDP sockets.
+    AfXdp,
+    /// AF_PACKET sockets with memory-mapped rings.
+    AfPacket,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Pci(address) => f.write_str(address),
+            Device::Vdev(arguments) => f.write_str(arguments),
+            Device::Interface { name, .. } => write!(f, "iface:{name}"),
+        }
+    }
+}
+
+impl Device {
+    /// Whether DPDK could take the device, as far as the kernel knows. To be asked before EAL is initialized, whose own
+    /// messages say less.
+    pub fn check(&self) -> Result<(), PortError> {
+        match self {
+            Device::Pci(address) => check_pci(Path::new("/sys/bus/pci/devices"), address),
+            Device::Interface { name, .. } if nix::net::if_::if_nametoindex(name.as_str()).is_err() => {
+                Err(PortError::NoInterface(name.clone()))
+            }
+            Device::Interface { .. } | Device::Vdev(_) => Ok(()),
+        }
+    }
+}
+
+impl Device {
+    /// The largest L3 packet that a Linux interface takes, after it has been set, if it is to be. `None` for what DPDK has
+    /// for itself: there, `Port::open` sets it.
+    pub fn interface_mtu(&self, wanted: Option<u16>) -> Result<Option<u16>, PortError> {
+        let Device::Interface { name, .. } = self else { return Ok(None) };
+        let file = Path::new("/sys/class/net").join(name).join("mtu");
+        let failed = |source| PortError::InterfaceMtu { name: name.clone(), source };
+        if let Some(mtu) = wanted {
+            std::fs::write(&file, mtu.to_string()).map_err(failed)?;
+        }
+        let read = std::fs::read_to_string(&file).map(|text| text.trim().parse::<u32>().unwrap_or(u32::MAX));
+        match (read, wanted) {
+            // More than the buffers can have is the loopback interface's, 65536.
+            (Ok(mtu), _) => Ok(u16::try_from(mtu.min(MOST_MTU)).ok()),
+            (Err(error), Some(_)) => Err(failed(error)),
+            // Where /sys is another network namespace's: DPDK takes it for the usual 1500.
+            (Err(_), None) => Ok(None),
+        }
+    }
+
+    /// The packet buffer that the device's frames need at an MTU, in one piece.
+    pub fn buffer(&self, mtu: u16) -> usize {
+        match self {
+            // AF_PACKET copies a frame of its ring as a whole.
+            Device::Interface { .. } if ring(Some(mtu)).is_empty() => 0,
+            Device::Interface { .. } => usize::from(mtu) + FRAME_OVERHEAD + RING_HEADER + RING_UNIT,
+            // A NIC spreads a frame over several.
+            Device::Pci(_) | Device::Vdev(_) => 0,
+        }
+    }
+}
+
+fn check_pci(devices: &Path, address: &str) -> Result<(), PortError> {
+    /// Drivers for user space, and those whose devices DPDK shares with the kernel ("bifurcated").
+    const USABLE: [&str; 7] =
+        ["vfio-pci", "uio_pci_generic", "igb_uio", "mlx4_core", "mlx5_core", "mana", "virtio-pci"];
+    let device = devices.join(address);
+    if !device.exists() {
+        return Err(PortError::NoPciDevice(address.into()));
+    }
+    let driver = std::fs::read_link(device.join("driver")).ok();
+    let driver = driver.as_deref().and_then(Path::file_name).map_or("no driver".into(), |name| name.to_string_lossy());
+    if USABLE.contains(&&*driver) {
+        return Ok(());
+    }
+    Err(PortError::WrongDriver { device: address.into(), driver: driver.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_has_room_for_its_interfaces_frames() {
+        assert_eq!(ring(None), "");
+        assert_eq!(ring(Some(1_500)), "");
+        assert_eq!(ring(Some(9_000)), ",framesz=9216,blocksz=36864");
+        let interface = Device::Interface { name: "eth1".into(), driver: Driver::AfPacket };
+        assert_eq!(interface.buffer(1_500), 0);
+        assert!((1_280..=64_000).all(|mtu| interface.buffer(mtu).max(2_048) >= usize::from(mtu) + FRAME_OVERHEAD));
+    }
+
+    #[test]
+    fn a_pci_device_must_be_there_and_bound_for_dpdk() {
+        let folder = tempfile::tempdir().unwrap();
+        for (address, driver) in
+            [("0000:01:00.0", Some("igb")), ("0000:01:00.1", None), ("0000:01:00.2", Some("vfio-pci"))]
+        {
+            let device = folder.path().join(address);
+            std::fs::create_dir(&device).unwrap();
+            if let Some(driver) = driver {
+                std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), device.join("driver"))
+                    .unwrap();
+            }
+        }
+        let check = |address| check_pci(folder.path(), address).map_err(|error| error.to_string());
+        assert_eq!(check("0000:01:00.2"), Ok(()));
+        assert!(check("0000:01:00.0").unwrap_err().contains("bound to igb"));
+        assert!(check("0000:01:00.1").unwrap_err().contains("bound to no driver"));
+        assert!(check("0000:02:00.0").unwrap_err().contains("no PCI device 0000:02:00.0"));
+    }
+}

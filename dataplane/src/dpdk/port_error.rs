@@ -1,0 +1,116 @@
+//! Why a port does not open.
+
+use crate::dpdk::error::DpdkError;
+use crate::dpdk::frame_size::XDP_MTU;
+
+/// Why a port does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// No such interface.
+    #[error("There is no network interface \"{0}\" in this network namespace: see `ip link`")]
+    NoInterface(String),
+    /// Nothing at that address.
+    #[error("There is no PCI device {0}: see `lspci -D`")]
+    NoPciDevice(String),
+    /// The kernel's driver has it.
+    #[error("{device} is bound to {driver}, and DPDK needs vfio-pci: scripts/bind-nic {device}")]
+    WrongDriver {
+        /// Its address.
+        device: String,
+        /// The driver that has it.
+        driver: String,
+    },
+    /// DPDK does not find or take the device.
+    #[error("DPDK cannot take {device}; its own messages stand above")]
+    Probe {
+        /// The device.
+        device: String,
+        /// What DPDK says.
+        source: DpdkError,
+    },
+    /// The driver came up without a port.
+    #[error("The device {0} has no Ethernet port")]
+    NoPort(String),
+    /// A worker would have no queue.
+    #[error(
+        "{device} ({driver}) has {queues} queue pairs, but there are {workers} workers: use fewer workers, or a device with more queues"
+    )]
+    TooFewQueues {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// What it has.
+        queues: u16,
+        /// What is needed.
+        workers: u16,
+    },
+    /// The kernel refuses.
+    #[error(
+        "The MTU of {name} cannot be set or read: see `ip -d link show {name}` for what it takes, or leave the port's mtu out"
+    )]
+    InterfaceMtu {
+        /// The interface.
+        name: String,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// Too large for the device.
+    #[error("{device} ({driver}) takes an MTU of {least} to {most}, not {mtu}: set the port's mtu accordingly")]
+    MtuRange {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// The smallest.
+        least: u16,
+        /// The largest.
+        most: u16,
+        /// What is wanted.
+        mtu: u16,
+    },
+    /// Frames that fit no buffer, and a device that does not spread them over several.
+    #[error(
+        "{device} ({driver}) cannot spread frames over several packet buffers of {room} bytes: set the port's mtu to {most} or less"
+    )]
+    NoScatter {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// A buffer's room.
+        room: u16,
+        /// The largest MTU that fits.
+        most: usize,
+    },
+    /// AF_XDP has one page for a frame.
+    #[error(
+        "AF_XDP takes no frames of {mtu} bytes on {name}: set the port's mtu to {XDP_MTU} or less, or its driver to \"af_packet\""
+    )]
+    XdpMtu {
+        /// The interface.
+        name: String,
+        /// What is wanted.
+        mtu: u16,
+    },
+    /// An offload that the operator asks for.
+    #[error("{device} ({driver}) cannot take out VLAN tags: leave the port's vlan_strip out")]
+    NoVlanStrip {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// A step of the set-up failed.
+    #[error("{device} ({driver}): {step} failed")]
+    Setup {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// What was being done.
+        step: &'static str,
+        /// What DPDK says.
+        source: DpdkError,
+    },
+}

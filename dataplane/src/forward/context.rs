@@ -1,0 +1,44 @@
+//! What the stages of a burst work with.
+
+use rtrb::Producer;
+
+use crate::base::packet::PacketIo;
+use crate::base::token_bucket::TokenBucket;
+use crate::count::counters::WorkerCounters;
+use crate::forward::door::Door;
+use crate::forward::exceptions::Exceptions;
+use crate::forward::fragment::Fragments;
+use crate::forward::port::WorkerPort;
+use crate::forward::rings::Punt;
+use crate::forward::sample::Sample;
+use crate::state::snapshot::Snapshot;
+
+/// What the stages of a burst work with: the worker's own things, and the snapshot of this turn.
+pub(super) struct Context<'w, Io: PacketIo> {
+    pub(super) snapshot: &'w Snapshot,
+    pub(super) ports: &'w mut [WorkerPort<Io>],
+    pub(super) counters: &'w WorkerCounters,
+    pub(super) punts: &'w mut Producer<Punt<Io::Packet>>,
+    pub(super) samples: &'w mut Producer<Sample>,
+    pub(super) fragments: &'w mut Fragments<Io::Packet>,
+    pub(super) exceptions: &'w mut Exceptions,
+    pub(super) echo: &'w mut TokenBucket,
+    pub(super) too_big: &'w mut TokenBucket,
+    /// When the turn began.
+    pub(super) now_ms: u64,
+}
+
+impl<'w, Io: PacketIo> Context<'w, Io> {
+    /// What frames of a port are checked against.
+    #[inline]
+    pub(super) fn door(&self, port: usize) -> Door<'w> {
+        Door { mac: self.ports[port].mac, vlans: &self.snapshot.vlans[port] }
+    }
+
+    /// Sends what waits on the ports.
+    pub(super) fn flush(&mut self) {
+        for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {
+            port.flush(counters);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The rules: what a packet of a flow means for what is remembered, and where it goes.
+
+use crate::base::ids::NOBODY;
+use crate::count::counters::{TargetCounters, WorkerCounters};
+use crate::forward::exceptions::age::{LIVELY, rank};
+use crate::forward::exceptions::books::Books;
+use crate::forward::exceptions::table::{Bucket, Meta, Phase, Position, Table, Wire};
+use crate::state::snapshot::{ServiceEntry, Snapshot};
+use crate::wire::flow::Tuple;
+use crate::wire::headers::Segment;
+
+/// So often, a schedule is asked for another backend in place of one that has failed.
+const MORE_PICKS: usize = 16;
+
+/// What is asked about a packet, besides its flow.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The hash of its 5-tuple, whatever the service hashes by.
+    pub hash: u64,
+    /// What it tells of its flow.
+    pub segment: Segment,
+    /// The service it is for.
+    pub service: &'a ServiceEntry,
+    /// Its slot of the service's table.
+    pub slot: usize,
+}
+
+/// One packet and all that its fate depends on, except the table.
+#[derive(Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub(super) asked: Asked<'a>,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) counters: &'a WorkerCounters,
+    pub(super) worker: usize,
+}
+
+/// An entry whose backend still serves.
+#[derive(Clone, Copy)]
+struct Remembered {
+    position: Position,
+    meta: Meta,
+    backend: u16,
+}
+
+impl Case<'_> {
+    pub(super) fn resolve<B: Bucket>(
+        self,
+        flow: B::Tuple,
+        table: &mut Table<B>,
+        known: Option<(Position, Meta)>,
+        books: &mut Books,
+    ) -> u16 {
+        let (key, protocol) = (B::key(flow), Wire::of(flow.transport().protocol));
+        let remembered = known.and_then(|(position, meta)| {
+            let backend = self.snapshot.serving(meta.place(), self.asked.service)?;
+            Some(Remembered { position, meta, backend })
+        });
+        let mut ledger =
+            Ledger { table, books, key, protocol, position: known.map(|(position, _)| position), case: &self };
+        match (self.asked.segment, remembered) {
+            (Segment::Related, Some(remembered)) => remembered.backend,
+            (Segment::Related, None) => self.unless_told(),
+            (Segment::Open, Some(remembered)) if ledger.is_repetition(remembered.meta) => {
+                if remembered.meta.phase() == Phase::Opening {
+                    ledger.hear(remembered, Phase::Opening);
+                }
+                remembered.backend
+            }
+            (Segment::Open, _) => self.new_flow(&mut ledger, Phase::Opening),
+            (segment, Some(remembered)) => {
+                ledger.hear(remembered, next(remembered.meta.phase(), segment));
+                remembered.backend
+            }
+            (_, None) if protocol == Wire::Udp && self.asked.service.decides_by_flow() => {
+                self.new_flow(&mut ledger, Phase::Heard)
+            }
+            (segment, None) => self.old_flow(&mut ledger, segment),
+        }
+    }
+
+    fn now(&self) -> u16 {
+        self.asked.service.now(self.asked.slot)
+    }
+
+    fn before(&self) -> u16 {
+        self.asked.service.before(self.asked.slot)
+    }
+
+    /// Whether a flow that goes to this backend must be remembered.
+    fn must_remember(&self, backend: u16) -> bool {
+        self.asked.service.tracks || self.before() != NOBODY || backend != self.now()
+    }
+
+    /// Where a packet goes that nothing is known about.
+    fn unless_told(&self) -> u16 {
+        if self.before() != NOBODY { self.before() } else { self.now() }
+    }
+
+    fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> u16 {
+        let service = self.asked.service;
+        let load = |backend: usize| {
+            let counters = self.target_counters(backend);
+            (counters.active.read(), counters.inactive.read())
+        };
+        let pick = || service.schedule.new_flow(self.now(), service.cursors.get(self.worker), load);
+        let mut backend = pick();
+        // In an outage, some of the turns are of backends that have failed.
+        if backend == NOBODY {
+            backend = self.now();
+        } else if !service.takes(backend) {
+            backend = (0..MORE_PICKS).map(|_| pick()).find(|&next| service.takes(next)).unwrap_or_else(|| self.now());
+        }
+        if backend == NOBODY {
+            return NOBODY;
+        }
+        if !self.must_remember(backend) {
+            ledger.forget();
+            return backend;
+        }
+        if ledger.remember(backend, phase) { backend } else { self.unless_told() }
+    }
+
+    fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> u16 {
+        let backend = self.unless_told();
+        if backend == NOBODY || segment == Segment::Rst || !self.must_remember(backend) {
+            ledger.forget();
+        } else {
+            ledger.remember(backend, Phase::Heard);
+        }
+        backend
+    }
+
+    fn target_counters(&self, backend: usize) -> &TargetCounters {
+        let target = &self.snapshot.targets[self.asked.service.first_target + backend];
+        &self.counters.targets[target.counter as usize]
+    }
+}
+
+/// What a further packet makes of a flow. FIN and RST shorten its time; but if the client goes on after a RST, that was
+/// a forgery.
+fn next(phase: Phase, segment: Segment) -> Phase {
+    match (phase, segment) {
+        (_, Segment::Rst) => Phase::Closed,
+        (_, Segment::Fin) | (Phase::Closing, _) => Phase::Closing,
+        _ => Phase::Open,
+    }
+}
+
+/// The place that a flow has or gets.
+struct Ledger<'a, B: Bucket> {
+    table: &'a mut Table<B>,
+    books: &'a mut Books,
+    key: B::Key,
+    protocol: Wire,
+    /// Where its key stands, whether its backend still serves or not: no key stands there twice.
+    position: Option<Position>,
+    case: &'a Case<'a>,
+}
+
+impl<B: Bucket> Ledger<'_, B> {
+    /// Whether a SYN is no new connection: the client has not heard from the backend yet, or the connection is alive.
+    fn is_repetition(&self, meta: Meta) -> bool {
+        match meta.phase() {
+            Phase::Opening => true,
+            Phase::Heard | Phase::Open => meta.age(self.books.tick) <= LIVELY,
+            Phase::Closing | Phase::Closed => false,
+        }
+    }
+
+    /// Notes that there was a packet, or forgets the flow where the slot knows as much.
+    fn hear(&mut self, remembered: Remembered, phase: Phase) {
+        let Remembered { position, meta, backend } = remembered;
+        if !self.case.must_remember(backend) {
+            return self.forget();
+        }
+        let heard = meta.heard(phase, self.books.tick);
+        if heard != meta {
+            self.table.update(position, heard);
+            self.books.settle(meta, Some(heard), &self.case.counters.targets);
+        }
+    }
+
+    /// Remembers the flow's backend. Says whether there was room.
+    fn remember(&mut self, backend: u16, phase: Phase) -> bool {
+        let Case { asked, snapshot, counters, .. } = self.case;
+        let tick = self.books.tick;
+        let rank = |meta: Meta| rank(meta, phase, tick, snapshot);
+        let Some(position) = self.position.or_else(|| self.table.room_for(asked.hash, rank)) else {
+            counters.exceptions_full.add(1);
+            return false;
+        };
+        let place = snapshot.targets[asked.service.first_target + usize::from(backend)].counter;
+        let meta = Meta::new(place, self.protocol, phase, tick);
+        let old = self.table.write(position, self.key, meta);
+        self.books.settle(old, Some(meta), &counters.targets);
+        if !asked.service.tracks {
+            self.books.filter.mark(asked.hash);
+        }
+        true
+    }
+
+    /// Frees the flow's place, if it has one.
+    fn forget(&mut self) {
+        if let Some(position) = self.position.take() {
+            let old = self.table.free(position);
+            self.books.settle(old, None, &self.case.counters.targets);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The sweep: frees what need not be remembered any more, bucket by bucket.
+
+use crate::base::ids::NOBODY;
+use crate::count::counters::WorkerCounters;
+use crate::forward::exceptions::age::is_outlived;
+use crate::forward::exceptions::books::Books;
+use crate::forward::exceptions::table::{Bucket, Meta, Position, Table};
+use crate::state::snapshot::Snapshot;
+use crate::state::vips::LastService;
+use crate::wire::flow::Flow;
+
+/// Frees what need not be remembered, and marks the rest in the filter.
+pub(super) fn sweep_bucket<B: Bucket>(
+    table: &mut Table<B>,
+    bucket: usize,
+    books: &mut Books,
+    snapshot: &Snapshot,
+    counters: &WorkerCounters,
+) {
+    let mut worthless = arrayvec::ArrayVec::<Position, 4>::new();
+    for (position, flow, meta) in table.flows(bucket) {
+        match fate(&flow, meta, books.tick, snapshot) {
+            Fate::Forget => worthless.push(position),
+            Fate::Keep => {}
+            Fate::Mark => books.filter.keep(snapshot.hasher.hash(&flow)),
+        }
+    }
+    for position in worthless {
+        let old = table.free(position);
+        books.settle(old, None, &counters.targets);
+    }
+}
+
+/// What the sweep does with an entry.
+enum Fate {
+    Forget,
+    /// All flows of its service are remembered, and looked for without asking the filter.
+    Keep,
+    /// The filter must know it.
+    Mark,
+}
+
+fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
+    let service = snapshot.service(flow, &mut LastService::default());
+    let Some(service) = service.filter(|_| !is_outlived(meta, tick, snapshot)) else { return Fate::Forget };
+    let Some(backend) = snapshot.serving(meta.place(), service) else { return Fate::Forget };
+    let slot = service.slot(*flow, snapshot.hasher.hash(flow), &snapshot.hasher);
+    if service.tracks {
+        Fate::Keep
+    } else if service.before(slot) != NOBODY || service.now(slot) != backend {
+        Fate::Mark
+    } else {
+        Fate::Forget
+    }
+}

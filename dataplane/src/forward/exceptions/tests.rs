@@ -1,0 +1,280 @@
+//! Which flows are remembered, for how long, and where their packets go.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ctl::request::ServiceAdd;
+use ctl::{Scheduler, ServiceId};
+
+use super::remembered::*;
+use super::rules::*;
+use crate::control::compile::compile;
+use crate::control::model::{Model, Reachability};
+use crate::count::counters::WorkerCounters;
+use crate::count::lease::Leases;
+use crate::state::snapshot::Snapshot;
+use crate::testing::model::{PORT, backend, backend_mac, model, service};
+use crate::wire::flow::Transport;
+use crate::wire::flow::{Tuple, TupleV4};
+use crate::wire::headers::Segment;
+
+const OLD: u16 = 0;
+const NEW: u16 = 1;
+
+/// A table of a few places, and a service of which each slot has just moved from the first backend to the second.
+struct Scene {
+    exceptions: Exceptions,
+    counters: Arc<WorkerCounters>,
+    snapshot: Arc<Snapshot>,
+    model: Model,
+    id: ServiceId,
+}
+
+impl Scene {
+    fn new(room: usize) -> Scene {
+        Scene::with(service("192.168.0.101:80", &[("192.168.0.3", 1)]), room)
+    }
+
+    fn with(wanted: ServiceAdd, room: usize) -> Scene {
+        let counters = Arc::new(WorkerCounters::new(1));
+        let ids = Leases::new(vec![counters.clone()]);
+        let mut model = model();
+        let id = wanted.service;
+        model.add_service(&wanted, &ids).unwrap();
+        model.add_backend(&id, &backend("192.168.0.4", 1), &ids).unwrap();
+        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+        model.drain_backend(&id, "192.168.0.3".parse().unwrap(), None).unwrap();
+        let snapshot = snapshot(&model);
+        let exceptions = Exceptions::new(Room { v4: room, v6: 3 }, 0);
+        Scene { exceptions, counters, snapshot, model, id }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Model)) {
+        change(&mut self.model);
+        self.snapshot = snapshot(&self.model);
+    }
+
+    fn at(&mut self, seconds: u64) -> &mut Scene {
+        self.exceptions.advance(seconds * 1_000, &self.snapshot, &self.counters);
+        self
+    }
+
+    /// Who gets a packet of the flow from this client.
+    fn ask(&mut self, source: u32, segment: Segment) -> u16 {
+        let transport = Transport::new(1_024, 80, 6);
+        let flow = TupleV4 { addresses: u64::from(source) << 32 | 0xc0a8_0065, transport: transport.number() };
+        let service = &self.snapshot.services[0];
+        let hash = flow.hash(&self.snapshot.hasher);
+        let slot = service.slot(flow, hash, &self.snapshot.hasher);
+        if !self.exceptions.may_concern(service, hash) {
+            return service.now(slot);
+        }
+        let asked = Asked { hash, segment, service, slot };
+        self.exceptions.resolve(flow.into(), &asked, &self.snapshot, &self.counters)
+    }
+
+    fn full(&self) -> u64 {
+        self.counters.exceptions_full.read()
+    }
+}
+
+fn snapshot(model: &Model) -> Arc<Snapshot> {
+    compile(Arc::new(model.clone()), |address| Some(backend_mac(address)), &[PORT], 1).snapshot
+}
+
+#[test]
+fn in_a_hand_over_new_flows_and_old_ones_part() {
+    let mut scene = Scene::new(64);
+    assert_eq!(scene.ask(1, Segment::Open), NEW);
+    assert_eq!(scene.ask(1, Segment::Data), NEW);
+    assert_eq!(scene.ask(2, Segment::Data), OLD);
+    assert_eq!(scene.ask(2, Segment::Data), OLD);
+    let (used, targets) = (scene.exceptions.books.used, &scene.counters.targets);
+    assert_eq!((used, targets[0].active.read(), targets[1].active.read()), (2, 1, 1));
+}
+
+#[test]
+fn after_a_hand_over_only_those_that_differ_are_kept() {
+    let mut scene = Scene::new(64);
+    for _ in 0..2 {
+        assert_eq!(
+            [scene.ask(1, Segment::Open), scene.ask(1, Segment::Data), scene.ask(2, Segment::Data)],
+            [NEW, NEW, OLD]
+        );
+    }
+    scene.at(899);
+    scene.ask(1, Segment::Data);
+    scene.ask(2, Segment::Data);
+    scene.change(|model| {
+        model.now_ms = 901_000;
+        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+    });
+    assert!(scene.snapshot.services[0].before.is_none());
+    for seconds in (901..1_000).step_by(4) {
+        assert_eq!((scene.at(seconds).ask(2, Segment::Data), scene.ask(3, Segment::Data)), (OLD, NEW));
+    }
+    assert_eq!(scene.exceptions.books.used, 1, "the flow that its slot knows is forgotten");
+    for seconds in (1_000..2_000).step_by(4) {
+        scene.at(seconds);
+    }
+    assert_eq!(scene.exceptions.books.used, 0, "idle for too long");
+    assert_eq!(scene.ask(2, Segment::Data), NEW);
+}
+
+/// Whatever comes, 8 places hold 8 confirmed flows for as long as these live.
+#[test]
+fn floods_push_out_no_confirmed_flow() {
+    let mut scene = Scene::new(8);
+    for source in 0..8 {
+        assert_eq!((scene.ask(source, Segment::Data), scene.ask(source, Segment::Data)), (OLD, OLD));
+    }
+    assert_eq!(scene.exceptions.books.used, 8, "two buckets hold them all");
+    for second in 0..100u32 {
+        scene.at(u64::from(second));
+        for number in 0..100 {
+            let stranger = 1_000 + second * 100 + number;
+            assert_eq!(scene.ask(stranger, if number % 2 == 0 { Segment::Open } else { Segment::Data }), OLD);
+        }
+    }
+    assert_eq!(scene.full(), 10_000);
+    scene.change(|model| {
+        model
+            .edit_backend(&ctl::request::BackendEdit {
+                service: model.services.keys().next().copied().unwrap(),
+                address: "192.168.0.4".parse().unwrap(),
+                weight: Some(5),
+                mac: None,
+            })
+            .unwrap()
+    });
+    assert!((0..8).all(|source| scene.ask(source, Segment::Data) == OLD));
+}
+
+#[test]
+fn a_syn_takes_no_place_that_is_not_free_and_an_old_flow_the_oldest_on_probation() {
+    let mut scene = Scene::new(8);
+    for source in 0..8 {
+        assert_eq!(scene.at(u64::from(source) / 4).ask(source, Segment::Open), NEW);
+    }
+    assert_eq!(scene.ask(100, Segment::Open), OLD, "without a place, where its next packet will go");
+    assert_eq!(scene.full(), 1);
+    assert_eq!(scene.ask(100, Segment::Data), OLD, "an old flow for all we know: it takes somebody's place");
+    assert_eq!((scene.full(), scene.exceptions.books.used), (1, 8));
+    let left = (0..8).filter(|&source| scene.ask(source, Segment::Related) == NEW).count();
+    assert_eq!(left, 7);
+    // Seconds later, probation is over, and a SYN may have such a place, too.
+    assert_eq!(scene.at(12).ask(200, Segment::Open), NEW);
+    assert_eq!(scene.full(), 1);
+}
+
+#[test]
+fn a_live_connection_is_not_moved_by_a_syn() {
+    let mut scene = Scene::new(64);
+    scene.ask(1, Segment::Data);
+    assert_eq!(scene.ask(1, Segment::Open), OLD, "a forgery, or a late repetition");
+    assert_eq!(scene.at(60).ask(1, Segment::Open), NEW, "the client has forgotten it, and begins anew");
+    assert_eq!(scene.ask(1, Segment::Data), NEW);
+}
+
+#[test]
+fn after_a_fin_or_a_rst_a_syn_begins_anew_at_once() {
+    for end in [Segment::Fin, Segment::Rst] {
+        let mut scene = Scene::new(64);
+        assert_eq!((scene.ask(1, Segment::Data), scene.ask(1, end)), (OLD, OLD));
+        assert_eq!(scene.ask(1, Segment::Open), NEW, "{end:?}");
+    }
+}
+
+#[test]
+fn timeouts_depend_on_what_was_seen() {
+    for (segments, remembered_s, forgotten_s) in [
+        (&[Segment::Open][..], 56, 90),
+        (&[Segment::Data, Segment::Data], 896, 940),
+        (&[Segment::Data, Segment::Fin], 116, 150),
+        (&[Segment::Data, Segment::Rst], 10, 44),
+        (&[Segment::Data, Segment::Rst, Segment::Data], 896, 940),
+    ] {
+        let used = |until: u64| {
+            let mut scene = Scene::new(64);
+            for &segment in segments {
+                scene.ask(1, segment);
+            }
+            for second in 0..=until {
+                scene.at(second);
+            }
+            scene.exceptions.books.used
+        };
+        assert_eq!((used(remembered_s), used(forgotten_s)), (1, 0), "{segments:?}");
+    }
+}
+
+#[test]
+fn what_anybody_can_forge_is_not_remembered() {
+    let mut scene = Scene::new(64);
+    assert_eq!(scene.ask(1, Segment::Related), OLD);
+    assert_eq!(scene.ask(2, Segment::Rst), OLD);
+    assert_eq!(scene.exceptions.books.used, 0);
+}
+
+#[test]
+fn a_backend_that_serves_no_more_is_forgotten_at_once() {
+    let mut scene = Scene::new(64);
+    assert_eq!((scene.ask(1, Segment::Data), scene.ask(1, Segment::Data)), (OLD, OLD));
+    let id = scene.id;
+    scene.change(|model| model.remove_backend(&id, "192.168.0.3".parse().unwrap()).unwrap());
+    // The other one is the first now.
+    assert_eq!(scene.ask(1, Segment::Data), 0);
+    assert_eq!(scene.exceptions.books.used, 0);
+    assert_eq!(scene.counters.targets[0].active.read(), 0);
+}
+
+#[test]
+fn a_scheduler_that_decides_by_flow_is_asked_once_for_each() {
+    let wanted = ServiceAdd { scheduler: Scheduler::Rr, ..service("192.168.0.101:80", &[("192.168.0.3", 1)]) };
+    let mut scene = Scene::with(wanted, 4_096);
+    let id = scene.id;
+    scene.change(|model| model.enable_backend(&id, "192.168.0.3".parse().unwrap()).unwrap());
+    let first: Vec<u16> = (0..100).map(|source| scene.ask(source, Segment::Open)).collect();
+    assert!(first.chunks(2).all(|pair| pair == [0, 1]), "{first:?}");
+    let again: Vec<u16> = (0..100).map(|source| scene.ask(source, Segment::Open)).collect();
+    let data: Vec<u16> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
+    assert_eq!((&again, &data), (&first, &first));
+    assert_eq!(scene.counters.targets[0].active.read(), 50);
+}
+
+/// The worker stands still for a while, in the middle of a sweep; what it remembers, it still does.
+#[test]
+fn a_pause_forgets_nothing() {
+    let mut scene = Scene::new(4_096);
+    for source in 0..500 {
+        assert_eq!((scene.ask(source, Segment::Data), scene.ask(source, Segment::Data)), (OLD, OLD));
+    }
+    scene.change(|model| {
+        model.now_ms = 901_000;
+        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+    });
+    for (pause_ms, steps) in [(1_000, 5), (20_000, 9), (50_000, 40), (33_333, 17), (16_001, 60)] {
+        let mut now_ms = scene.exceptions.swept * SWEEP_MS / (scene.exceptions.v4.buckets() + 2) as u64 + pause_ms;
+        for _ in 0..steps {
+            now_ms += 700;
+            scene.exceptions.advance(now_ms, &scene.snapshot, &scene.counters);
+            assert!((0..500).all(|source| scene.ask(source, Segment::Data) == OLD), "after {pause_ms} ms");
+        }
+    }
+}
+
+/// The steady state costs nothing: without hand-over and without exceptions the table is not asked.
+#[test]
+fn nothing_is_asked_where_nothing_can_be_known() {
+    let mut scene = Scene::new(64);
+    scene.change(|model| {
+        model.now_ms = 901_000;
+        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+    });
+    let asked = |scene: &Scene| scene.exceptions.may_concern(&scene.snapshot.services[0], 7);
+    assert!(!asked(&scene));
+    scene.exceptions.books.used = 1;
+    assert!(!asked(&scene), "others are remembered, this flow is not");
+    scene.exceptions.books.filter.mark(7);
+    assert!(asked(&scene));
+}

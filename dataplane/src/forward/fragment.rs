@@ -1,0 +1,350 @@
+//! Fragments: the later ones of a packet follow its first.
+//!
+//! Only the first fragment has the ports. It leaves them in a small table under (source, destination, protocol,
+//! identification), and the later ones are forwarded as if they had these ports: through the same service, slot and
+//! backend, by the same code. A later fragment that comes before its first is held for a moment.
+//!
+//! Everything is bounded, and nobody's flood costs others their place: a pair of addresses has one bucket of the table,
+//! chosen by a keyed hash, and a few of the held frames. Of a full bucket, the oldest entry goes.
+//!
+//! RSS sees no ports in fragments, and NICs differ in what they do then. So each packet's fragments have one worker
+//! (their *owner*, by a hash of what they share), and whoever receives one of another owner's passes it on.
+
+use arrayvec::ArrayVec;
+use rtrb::{Consumer, Producer};
+
+use crate::base::exit::DropReason;
+use crate::base::packet::{BURST, Burst};
+use crate::wire::flow::{Flow, FlowHasher};
+use crate::wire::headers::{Fragment, Headers, Payload};
+
+/// Sets of entries; a power of two.
+const BUCKETS: usize = 1_024;
+/// Entries of a set.
+const WAYS: usize = 4;
+/// How long an entry is good for: as long as Linux waits for the rest of a packet.
+const LIFETIME_MS: u64 = 30_000;
+/// Frames held at a time.
+const MAX_HELD: usize = 128;
+/// Of these, from one source to one destination.
+const MAX_HELD_BY_PAIR: usize = 16;
+/// How long a frame is held: fragments of one packet leave their sender back to back.
+const HOLD_MS: u64 = 100;
+
+/// What all fragments of a packet share: the flow's addresses and protocol, and the identification in place of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key(Flow);
+
+impl Key {
+    fn new(flow: &Flow, identification: u32) -> Self {
+        Key(flow.with_ports(identification))
+    }
+
+    fn same_pair(&self, other: &Key) -> bool {
+        self.0.with_ports(0) == other.0.with_ports(0)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    key: Key,
+    /// Both ports, as in [`Transport`].
+    ports: u32,
+    /// When the first fragment came, in ms.
+    since_ms: u64,
+}
+
+/// What to do with a fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It belongs to a flow with these ports.
+    Ports(u32),
+    /// Its first fragment is not known yet: hold it.
+    Hold,
+    /// Another worker's.
+    Worker(usize),
+}
+
+struct Held<P> {
+    key: Key,
+    port: usize,
+    packet: P,
+    until_ms: u64,
+}
+
+/// A frame on its way to the worker that owns its packet.
+#[derive(Debug)]
+pub struct Passed<P> {
+    /// The port that it came in by.
+    pub port: usize,
+    /// The frame.
+    pub packet: P,
+}
+
+/// One worker's fragments, and its rings to and from the other workers.
+pub struct Fragments<P> {
+    worker: usize,
+    buckets: Box<[[Option<Entry>; WAYS]]>,
+    held: ArrayVec<Held<P>, MAX_HELD>,
+    /// By worker; none to itself.
+    to: Vec<Option<Producer<Passed<P>>>>,
+    from: Vec<Consumer<Passed<P>>>,
+    /// Whether a first fragment has come since the held frames were last looked at.
+    news: bool,
+}
+
+impl<P> Fragments<P> {
+    /// For a worker, with rings to the others (by their numbers, `None` at its own) and from them.
+    pub fn new(worker: usize, to: Vec<Option<Producer<Passed<P>>>>, from: Vec<Consumer<Passed<P>>>) -> Self {
+        let buckets = vec![[None; WAYS]; BUCKETS].into();
+        Fragments { worker, buckets, held: ArrayVec::new(), to, from, news: false }
+    }
+
+    /// For the only worker.
+    pub fn alone() -> Self {
+        Self::new(0, vec![None], vec![])
+    }
+
+    /// What to do with a fragment of a flow; a first one is remembered.
+    pub fn verdict(&mut self, flow: &Flow, fragment: Fragment, hasher: &FlowHasher, now_ms: u64) -> Verdict {
+        let key = Key::new(flow, fragment.identification);
+        let owner = owner(hasher.hash(&key.0), self.to.len());
+        if owner != self.worker {
+            return Verdict::Worker(owner);
+        }
+        let bucket = &mut self.buckets[bucket(hasher.hash(&key.0.with_ports(0)))];
+        if fragment.first {
+            let ports = flow.transport().ports;
+            remember(bucket, Entry { key, ports, since_ms: now_ms }, now_ms);
+            self.news = true;
+            return Verdict::Ports(ports);
+        }
+        let known = bucket.iter().flatten().find(|entry| entry.key == key && !expired(entry, now_ms));
+        known.map_or(Verdict::Hold, |entry| Verdict::Ports(entry.ports))
+    }
+
+    /// Keeps a frame until its first fragment comes.
+    pub fn hold(&mut self, headers: &Headers, port: usize, packet: P, now_ms: u64) -> Result<(), DropReason> {
+        let Payload::Fragment(fragment) = headers.payload else { return Err(DropReason::FragmentHoldFull) };
+        let key = Key::new(&headers.flow, fragment.identification);
+        let by_pair = self.held.iter().filter(|held| held.key.same_pair(&key)).count();
+        if by_pair >= MAX_HELD_BY_PAIR || self.held.is_full() {
+            return Err(DropReason::FragmentHoldFull);
+        }
+        self.held.push(Held { key, port, packet, until_ms: now_ms + HOLD_MS });
+        // Its first may have come in the same burst, behind it.
+        self.news = true;
+        Ok(())
+    }
+
+    /// Passes a frame on to the worker that owns it.
+    pub fn pass(&mut self, worker: usize, port: usize, packet: P) -> Result<(), DropReason> {
+        let ring = self.to.get_mut(worker).and_then(Option::as_mut).ok_or(DropReason::FragmentPassFull)?;
+        ring.push(Passed { port, packet }).map_err(|_| DropReason::FragmentPassFull)
+    }
+
+    /// Frames that are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether there may be something for [`Fragments::ready`] or [`Fragments::overdue`] to return.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.from.iter().all(Consumer::is_empty)
+    }
+
+    /// Frames of one port that can be looked at: held ones whose first fragment has come, and those of other workers.
+    pub fn ready(&mut self, hasher: &FlowHasher, now_ms: u64, burst: &mut Burst<P>) -> Option<usize> {
+        let mut port = None;
+        if self.news {
+            let mut index = 0;
+            while index < self.held.len() && !burst.is_full() {
+                let held = &self.held[index];
+                if port.is_none_or(|port| port == held.port) && self.is_known(&held.key, hasher, now_ms) {
+                    let held = self.held.remove(index);
+                    port = Some(held.port);
+                    burst.push(held.packet);
+                } else {
+                    index += 1;
+                }
+            }
+            self.news = !burst.is_empty();
+        }
+        for ring in &mut self.from {
+            while !burst.is_full() && ring.peek().is_ok_and(|passed| port.is_none_or(|port| port == passed.port)) {
+                let Ok(passed) = ring.pop() else { break };
+                port = Some(passed.port);
+                burst.push(passed.packet);
+            }
+        }
+        port
+    }
+
+    /// A frame that has been held for long enough, and its port.
+    pub fn overdue(&mut self, now_ms: u64) -> Option<(usize, P)> {
+        // The first is the one that has been held longest.
+        if self.held.first()?.until_ms > now_ms {
+            return None;
+        }
+        let held = self.held.remove(0);
+        Some((held.port, held.packet))
+    }
+
+    fn is_known(&self, key: &Key, hasher: &FlowHasher, now_ms: u64) -> bool {
+        let bucket = &self.buckets[bucket(hasher.hash(&key.0.with_ports(0)))];
+        bucket.iter().flatten().any(|entry| entry.key == *key && !expired(entry, now_ms))
+    }
+}
+
+/// Into the place of its own key, else a free or expired one, else of the oldest.
+fn remember(bucket: &mut [Option<Entry>; WAYS], entry: Entry, now_ms: u64) {
+    let rank = |place: &Option<Entry>| match place {
+        Some(known) if known.key == entry.key => 0,
+        Some(known) if !expired(known, now_ms) => 2 + known.since_ms,
+        _ => 1,
+    };
+    if let Some(place) = bucket.iter_mut().min_by_key(|place| rank(place)) {
+        *place = Some(entry);
+    }
+}
+
+fn expired(entry: &Entry, now_ms: u64) -> bool {
+    now_ms.saturating_sub(entry.since_ms) > LIFETIME_MS
+}
+
+fn owner(hash: u64, workers: usize) -> usize {
+    crate::select::maglev::slot(hash, workers)
+}
+
+fn bucket(hash: u64) -> usize {
+    crate::select::maglev::slot(hash, BUCKETS)
+}
+
+/// Rings from each of `workers` workers to each other: for each worker, its ends.
+pub fn mesh<P>(workers: usize) -> Vec<Fragments<P>> {
+    let mut to: Vec<Vec<Option<Producer<Passed<P>>>>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut from: Vec<Vec<Consumer<Passed<P>>>> = (0..workers).map(|_| Vec::new()).collect();
+    for (source, producers) in to.iter_mut().enumerate() {
+        for (target, consumers) in from.iter_mut().enumerate() {
+            if source == target {
+                producers.push(None);
+                continue;
+            }
+            let (producer, consumer) = rtrb::RingBuffer::new(4 * BURST);
+            producers.push(Some(producer));
+            consumers.push(consumer);
+        }
+    }
+    to.into_iter().zip(from).enumerate().map(|(worker, (to, from))| Fragments::new(worker, to, from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::flow::Transport;
+    use crate::wire::headers::Segment;
+
+    fn flow(source: u32, ports: u32) -> Flow {
+        Flow::V4 { source, destination: 0xc0a8_0065, transport: Transport { ports, protocol: 17 } }
+    }
+
+    fn fragment(identification: u32, first: bool) -> Fragment {
+        Fragment { identification, first, segment: Segment::Data }
+    }
+
+    fn hasher() -> FlowHasher {
+        FlowHasher::new(&[1; 16])
+    }
+
+    #[test]
+    fn later_fragments_get_the_ports_of_their_first() {
+        let mut fragments = Fragments::<u32>::alone();
+        let mut verdict = |source, ports, id, first, now| {
+            fragments.verdict(&flow(source, ports), fragment(id, first), &hasher(), now)
+        };
+        assert_eq!(verdict(1, 0, 7, false, 0), Verdict::Hold);
+        assert_eq!(verdict(1, 99, 7, true, 0), Verdict::Ports(99));
+        assert_eq!(verdict(1, 0, 7, false, 1), Verdict::Ports(99));
+        assert_eq!(verdict(1, 0, 8, false, 1), Verdict::Hold, "another packet");
+        assert_eq!(verdict(2, 0, 7, false, 1), Verdict::Hold, "another source");
+        assert_eq!(verdict(1, 55, 7, true, 2), Verdict::Ports(55), "the identification is used again");
+        assert_eq!(verdict(1, 0, 7, false, 3), Verdict::Ports(55));
+        assert_eq!(verdict(1, 0, 7, false, 40_000), Verdict::Hold, "long ago");
+    }
+
+    #[test]
+    fn a_flood_from_one_source_leaves_others_their_entries() {
+        let mut fragments = Fragments::<u32>::alone();
+        let hasher = hasher();
+        let others: Vec<u32> = (2..200).collect();
+        for &source in &others {
+            fragments.verdict(&flow(source, source), fragment(1, true), &hasher, 0);
+        }
+        for id in 0..100_000 {
+            fragments.verdict(&flow(1, 1), fragment(id, true), &hasher, 1);
+        }
+        let same_bucket = |source: u32| bucket(hasher.hash(&flow(source, 0))) == bucket(hasher.hash(&flow(1, 0)));
+        for source in others.into_iter().filter(|&source| !same_bucket(source)) {
+            let verdict = fragments.verdict(&flow(source, 0), fragment(1, false), &hasher, 2);
+            assert_eq!(verdict, Verdict::Ports(source));
+        }
+    }
+
+    #[test]
+    fn held_frames_are_released_bounded_and_given_up() {
+        let mut fragments = Fragments::<u32>::alone();
+        let hasher = hasher();
+        let headers = |source, id| Headers { flow: flow(source, 0), payload: Payload::Fragment(fragment(id, false)) };
+        for packet in 0..16 {
+            assert_eq!(fragments.hold(&headers(1, packet % 2), 0, packet, 0), Ok(()));
+        }
+        assert_eq!(
+            fragments.hold(&headers(1, 0), 0, 99, 0),
+            Err(DropReason::FragmentHoldFull),
+            "its pair has its share"
+        );
+        assert_eq!(fragments.hold(&headers(2, 0), 0, 100, 0), Ok(()));
+        fragments.verdict(&flow(1, 5), fragment(1, true), &hasher, 10);
+        let mut burst = Burst::new();
+        assert_eq!(fragments.ready(&hasher, 10, &mut burst), Some(0));
+        assert_eq!(burst.as_slice(), [1, 3, 5, 7, 9, 11, 13, 15], "in the order in which they came");
+        assert_eq!(fragments.overdue(99), None);
+        let overdue: Vec<u32> = std::iter::from_fn(|| fragments.overdue(100)).map(|(_, packet)| packet).collect();
+        assert_eq!(overdue, [0, 2, 4, 6, 8, 10, 12, 14, 100]);
+        assert!(fragments.is_idle());
+    }
+
+    #[test]
+    fn all_fragments_of_a_packet_have_one_owner_and_reach_it() {
+        let mut workers = mesh::<u32>(4);
+        let hasher = hasher();
+        let mut owners = [0; 4];
+        for id in 0..400 {
+            let verdicts: Vec<Verdict> =
+                workers.iter_mut().map(|w| w.verdict(&flow(1, 0), fragment(id, false), &hasher, 0)).collect();
+            let owner = verdicts.iter().position(|verdict| *verdict == Verdict::Hold).unwrap();
+            owners[owner] += 1;
+            for (worker, verdict) in verdicts.into_iter().enumerate().filter(|(worker, _)| *worker != owner) {
+                assert_eq!(verdict, Verdict::Worker(owner));
+                workers[worker].pass(owner, 0, id).unwrap();
+            }
+            let mut burst = Burst::new();
+            assert!(!workers[owner].is_idle());
+            assert_eq!(workers[owner].ready(&hasher, 0, &mut burst), Some(0));
+            assert_eq!(burst.as_slice(), [id; 3]);
+        }
+        assert!(owners.iter().all(|&count| count > 50), "{owners:?}");
+    }
+
+    #[test]
+    fn a_worker_that_does_not_keep_up_is_passed_no_more() {
+        let mut workers = mesh::<u32>(2);
+        let passed = (0..1_000).map(|packet| workers[0].pass(1, 0, packet)).filter(|passed| passed.is_ok()).count();
+        assert!((32..1_000).contains(&passed), "{passed}");
+        assert_eq!(workers[0].pass(1, 0, 7), Err(DropReason::FragmentPassFull));
+        let mut burst = Burst::new();
+        workers[1].ready(&hasher(), 0, &mut burst);
+        assert_eq!(workers[0].pass(1, 0, 7), Ok(()), "there is room again");
+    }
+}

@@ -1,0 +1,63 @@
+//! What does not go to a backend: dropped, given to the slow path, held, or passed on to another worker.
+
+use crate::base::exit::{DropReason, Exit, PuntReason};
+use crate::base::packet::{Packet, PacketIo};
+use crate::forward::context::Context;
+use crate::forward::door::parse_stage;
+use crate::forward::rings::{Punt, crowded};
+use crate::forward::sample::Sample;
+use crate::wire::vlan;
+
+/// What does not go to a backend, and is counted under its reason when it is gone for good.
+#[cold]
+pub(super) fn leave<'w, Io: PacketIo>(context: &mut Context<'w, Io>, exit: Exit, packet: Io::Packet, port: usize) {
+    let counters = &context.counters.ports[port];
+    if let Exit::Drop(reason) | Exit::DropOf(reason, _) = exit
+        && Sample::wanted(reason)
+    {
+        show(context, reason, &packet, port);
+    }
+    let left = match exit {
+        Exit::Drop(reason) => Err(reason),
+        Exit::DropOf(reason, service) => {
+            context.counters.services[service as usize].drops[reason.index()].add(1);
+            Err(reason)
+        }
+        // Before the ring, so that a flood of pings does not reach the slow path.
+        Exit::Punt(PuntReason::Echo) if !context.echo.take(context.now_ms) => Err(DropReason::EchoLimited),
+        // Nor may what is left of it keep ARP out: the upper half of the ring is for what keeps the director alive.
+        Exit::Punt(PuntReason::Echo | PuntReason::OwnAddress) if crowded(context.punts) => Err(DropReason::PuntFull),
+        Exit::Punt(reason) => punt(context, Punt { port, reason, mtu: 0, packet }),
+        Exit::TooBig(_) if crowded(context.punts) || !context.too_big.take(context.now_ms) => {
+            Err(DropReason::TooBigUnanswered)
+        }
+        Exit::TooBig(mtu) => punt(context, Punt { port, reason: PuntReason::TooBig, mtu, packet }),
+        Exit::Hold => match parse_stage(&packet, context.door(port)) {
+            Ok(headers) => context.fragments.hold(&headers, port, packet, context.now_ms),
+            Err(_) => Err(DropReason::FragmentOrphan),
+        },
+        Exit::Pass(worker) => context.fragments.pass(worker, port, packet),
+    };
+    if let Err(reason) = left {
+        counters.drops[reason.index()].add(1);
+    }
+}
+
+/// Gives a frame to the slow path, as it was on the wire.
+fn punt<'w, Io: PacketIo>(context: &mut Context<'w, Io>, mut punt: Punt<Io::Packet>) -> Result<(), DropReason> {
+    vlan::restore(&mut punt.packet)?;
+    let count = &context.counters.ports[punt.port].punts[punt.reason.index()];
+    context.punts.push(punt).map_err(|_| DropReason::PuntFull)?;
+    count.add(1);
+    Ok(())
+}
+
+/// Shows the slow path what was dropped, if it has room for an example.
+fn show<'w, Io: PacketIo>(context: &mut Context<'w, Io>, reason: DropReason, packet: &Io::Packet, port: usize) {
+    if !context.samples.is_full()
+        && let Ok(headers) = parse_stage(packet, context.door(port))
+        && let Some(sample) = Sample::new(reason, port, packet.data(), &headers.flow)
+    {
+        let _ = context.samples.push(sample);
+    }
+}

@@ -1,0 +1,25 @@
+//! The fast path: a burst's way from a receive queue to a transmit queue. Nothing here allocates, locks, logs or makes a system call.
+//!
+//! - In: bursts of frames, a snapshot.
+//! - Out: frames to backends; frames and samples for the slow path; counters.
+//! - Uses: `base`, `wire`, `select`, `count`, `state`; of `dpdk` the clock and the prefetch.
+
+mod answer;
+mod choose;
+mod context;
+mod door;
+pub mod exceptions;
+pub mod fragment;
+mod lane;
+pub mod latency;
+mod leave;
+pub mod port;
+mod readdress;
+pub mod rings;
+pub mod sample;
+mod target;
+mod way;
+pub mod worker;
+
+#[cfg(test)]
+mod tests;

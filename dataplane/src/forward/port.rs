@@ -1,0 +1,77 @@
+//! A worker's share of a port: its queue pair, and what waits to be sent.
+
+use ctl::Mac;
+
+use crate::base::exit::DropReason;
+use crate::base::packet::{Burst, Packet, PacketIo};
+use crate::count::counters::PortCounters;
+use crate::wire::ethernet::MacNumber;
+
+/// A worker's share of a port.
+pub struct WorkerPort<Io: PacketIo> {
+    pub(super) io: Io,
+    pub(super) mac: MacNumber,
+    /// What is to be sent at the end of the burst.
+    tx: Burst<Io::Packet>,
+    /// How many bytes that is.
+    tx_bytes: u64,
+    /// Whether that is the slow path's, and not forwarded.
+    pub(super) of_slow_path: bool,
+}
+
+impl<Io: PacketIo> WorkerPort<Io> {
+    /// With a queue pair of the port and the port's MAC address.
+    pub fn new(io: Io, mac: Mac) -> Self {
+        WorkerPort { io, mac: mac.into(), tx: Burst::new(), tx_bytes: 0, of_slow_path: false }
+    }
+
+    /// Queues a frame of so many bytes; what was queued before goes out first where there is no room.
+    #[inline(always)]
+    pub(super) fn send(&mut self, packet: Io::Packet, bytes: u64, counters: &PortCounters) {
+        if self.tx.is_full() {
+            self.flush(counters);
+        }
+        self.tx.push(packet);
+        self.tx_bytes += bytes;
+    }
+
+    /// Sends what is queued.
+    #[inline]
+    pub(super) fn flush(&mut self, counters: &PortCounters) {
+        if !self.tx.is_empty() {
+            let bytes = std::mem::take(&mut self.tx_bytes);
+            let sent = transmit(&mut self.io, &mut self.tx, bytes, counters);
+            if !self.of_slow_path {
+                counters.forwarded.add(sent);
+            }
+        }
+    }
+
+    /// Sends forwarded frames of so many bytes, after what is queued.
+    #[inline]
+    pub(super) fn send_all(&mut self, burst: &mut Burst<Io::Packet>, bytes: u64, counters: &PortCounters) {
+        self.flush(counters);
+        counters.forwarded.add(transmit(&mut self.io, burst, bytes, counters));
+    }
+}
+
+/// Sends a burst of so many bytes. What the device has no room for is freed and counted. Returns how many were sent.
+#[inline]
+fn transmit<Io: PacketIo>(io: &mut Io, burst: &mut Burst<Io::Packet>, bytes: u64, counters: &PortCounters) -> u64 {
+    let queued = burst.len();
+    io.tx_burst(burst);
+    let sent = (queued - burst.len()) as u64;
+    counters.tx_packets.add(sent);
+    counters.tx_bytes.add(bytes);
+    if !burst.is_empty() {
+        drop_unsent(burst, counters);
+    }
+    sent
+}
+
+#[cold]
+fn drop_unsent<P: Packet>(burst: &mut Burst<P>, counters: &PortCounters) {
+    counters.tx_bytes.sub(burst.iter().map(|packet| packet.wire_len() as u64).sum());
+    counters.drops[DropReason::TxFull.index()].add(burst.len() as u64);
+    burst.clear();
+}

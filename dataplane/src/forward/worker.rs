@@ -1,0 +1,167 @@
+//! One lcore's loop: the fast path on one screen.
+//!
+//! A [`Worker`] owns one queue pair of each port, its counters and its ends of the rings to and from the slow path;
+//! it shares nothing that it writes. A burst goes through the stages together, so that what packet 31 needs from
+//! memory is on its way while packet 0 is worked on. Nothing here allocates, locks, logs or makes a system call.
+
+use std::sync::Arc;
+
+use rtrb::{Consumer, Producer};
+
+use crate::base::clock::Clock;
+use crate::base::packet::{BURST, Burst, Packet, PacketIo};
+use crate::base::token_bucket::TokenBucket;
+use crate::count::counters::WorkerCounters;
+use crate::dpdk::tsc;
+use crate::forward::context::Context;
+use crate::forward::exceptions::Exceptions;
+use crate::forward::fragment::Fragments;
+use crate::forward::lane;
+use crate::forward::latency::Sampler;
+use crate::forward::port::WorkerPort;
+use crate::forward::rings::{Outgoing, Punt, Rings};
+use crate::forward::sample::Sample;
+use crate::state::publication::SnapshotReader;
+use crate::state::snapshot::Snapshot;
+
+/// A forwarding thread's state.
+pub struct Worker<Io: PacketIo> {
+    ports: Vec<WorkerPort<Io>>,
+    snapshots: SnapshotReader,
+    counters: Arc<WorkerCounters>,
+    pub(super) punts: Producer<Punt<Io::Packet>>,
+    outgoing: Consumer<Outgoing<Io::Packet>>,
+    samples: Producer<Sample>,
+    pub(super) fragments: Fragments<Io::Packet>,
+    exceptions: Exceptions,
+    pub(super) echo: TokenBucket,
+    too_big: TokenBucket,
+    clock: Clock,
+    latency: Sampler,
+    /// TSC at the end of the last turn.
+    last_turn: u64,
+}
+
+/// What a worker remembers of packets that have passed.
+pub struct Memory<P> {
+    /// The ports of fragmented packets.
+    pub fragments: Fragments<P>,
+    /// Flows.
+    pub exceptions: Exceptions,
+    /// How many pings it may still give to the slow path.
+    pub echo: TokenBucket,
+    /// How many senders may still be told that their packets are too big.
+    pub too_big: TokenBucket,
+}
+
+impl<Io: PacketIo> Worker<Io> {
+    /// A worker on these ports. The counters must be its own. `echo` bounds the pings that it gives to the slow path.
+    pub fn new(
+        ports: Vec<WorkerPort<Io>>,
+        snapshots: SnapshotReader,
+        counters: Arc<WorkerCounters>,
+        Rings { punts, outgoing, samples }: Rings<Io::Packet>,
+        Memory { fragments, exceptions, echo, too_big }: Memory<Io::Packet>,
+        clock: Clock,
+    ) -> Self {
+        let last_turn = tsc();
+        Worker {
+            ports,
+            snapshots,
+            counters,
+            punts,
+            outgoing,
+            samples,
+            fragments,
+            exceptions,
+            echo,
+            too_big,
+            clock,
+            latency: Sampler::new(last_turn),
+            last_turn,
+        }
+    }
+
+    /// Goes by another clock from now on: for tests.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// Frames that are held until their first fragment comes.
+    pub fn held(&self) -> usize {
+        self.fragments.held()
+    }
+
+    /// One turn: a burst from each port, and what the slow path wants sent.
+    #[inline]
+    pub fn turn(&mut self) {
+        let snapshot: &Snapshot = self.snapshots.load();
+        let generation = snapshot.generation;
+        let mut busy = false;
+        let (counters, now_ms) = (&*self.counters, self.clock.ms(self.last_turn));
+        self.exceptions.advance(now_ms, snapshot, counters);
+        let mut context = Context {
+            snapshot,
+            ports: &mut self.ports,
+            counters,
+            punts: &mut self.punts,
+            samples: &mut self.samples,
+            fragments: &mut self.fragments,
+            exceptions: &mut self.exceptions,
+            echo: &mut self.echo,
+            too_big: &mut self.too_big,
+            now_ms,
+        };
+        let mut burst = Burst::new();
+        for port in 0..context.ports.len() {
+            self.latency.receive(counters);
+            context.ports[port].io.rx_burst(&mut burst);
+            if burst.is_empty() {
+                continue;
+            }
+            busy = true;
+            let received = &counters.ports[port];
+            received.rx_packets.add(burst.len() as u64);
+            received.rx_bytes.add(lane::forward(&mut context, port, &mut burst));
+            context.flush();
+            self.latency.sent(self.clock, counters);
+        }
+        if !context.fragments.is_idle() {
+            busy |= lane::waiting_fragments(&mut context);
+        }
+        if !self.outgoing.is_empty() {
+            busy = true;
+            self.send_for_slow_path();
+        }
+        self.account(busy, generation);
+    }
+
+    #[cold]
+    fn send_for_slow_path(&mut self) {
+        // The bursts of forwarded frames have been sent.
+        self.ports.iter_mut().for_each(|port| port.of_slow_path = true);
+        for _ in 0..BURST {
+            let Ok(Outgoing { port, packet }) = self.outgoing.pop() else { break };
+            let bytes = packet.wire_len() as u64;
+            self.ports[port].send(packet, bytes, &self.counters.ports[port]);
+        }
+        for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {
+            port.flush(counters);
+            port.of_slow_path = false;
+        }
+    }
+
+    #[inline]
+    fn account(&mut self, busy: bool, generation: u64) {
+        let now = tsc();
+        let cycles = now.wrapping_sub(self.last_turn);
+        self.last_turn = now;
+        self.counters.turns.add(1);
+        self.counters.cycles.add(cycles);
+        self.counters.generation.set(generation);
+        if busy {
+            self.counters.busy_turns.add(1);
+            self.counters.busy_cycles.add(cycles);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! How a backend is selected: Maglev tables, weighted turns, schedules. Pure functions.
+//!
+//! - In: addresses and weights.
+//! - Out: tables and turns.
+//! - Uses: `base`.
+
+pub mod maglev;
+pub mod schedule;
+pub mod wrr;

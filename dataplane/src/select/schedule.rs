@@ -1,0 +1,162 @@
+//! Who gets a new flow, for services that decide that flow by flow.
+//!
+//! With Maglev, the slot decides, and nothing needs to be remembered. LVS's other schedulers (`wrr`, `rr`, `wlc`, `lc`)
+//! decide anew for each flow; such services remember all their flows. Each worker decides for itself, from what it
+//! has handed out itself: workers share nothing they write, and RSS gives each a fair sample of the flows.
+
+use std::sync::Arc;
+
+use crate::base::counter::Counter;
+use crate::base::ids::NOBODY;
+use crate::select::wrr;
+
+/// The most turns that are written down; where the weights' period is longer, shares are right to one in so many.
+const MAX_TURNS: usize = 65_537;
+
+/// How the backend of a new flow is found. Backends are numbered as in the service.
+#[derive(Debug, Clone)]
+pub enum Schedule {
+    /// The flow's slot of the Maglev table has it.
+    Slot,
+    /// One after the other.
+    Turns(Arc<[u16]>),
+    /// Whoever has the fewest connections, an active one counting as 256 others, as in LVS.
+    Fewest {
+        /// Weights; who has 0 takes no flows.
+        weights: Arc<[u32]>,
+        /// Whether connections are divided by the weight (`wlc`), or not (`lc`).
+        weighted: bool,
+    },
+}
+
+/// Whose turn it is next, or where to look first: one for each worker and service.
+#[derive(Debug, Default)]
+#[repr(align(128))] // no two workers write to one line
+pub struct Cursor(Counter);
+
+impl Cursor {
+    fn advance(&self) -> u64 {
+        let now = self.0.read();
+        self.0.add(1);
+        now
+    }
+}
+
+impl Schedule {
+    /// One turn each for who has a weight.
+    pub fn round_robin(weights: &[u32]) -> Schedule {
+        let equal: Vec<u32> = weights.iter().map(|&weight| weight.min(1)).collect();
+        Schedule::weighted_round_robin(&equal)
+    }
+
+    /// Turns by smooth weighted round-robin: one whole period, if it is not too long.
+    pub fn weighted_round_robin(weights: &[u32]) -> Schedule {
+        Schedule::Turns(wrr::period(weights, MAX_TURNS).into())
+    }
+
+    /// The backend of a new flow, or [`NOBODY`]. `of_slot` is what its slot says, `load` is how many active and
+    /// inactive flows the worker remembers of a backend, by its number.
+    pub fn new_flow(&self, of_slot: u16, cursor: Option<&Cursor>, load: impl Fn(usize) -> (u64, u64)) -> u16 {
+        let turn = || cursor.map_or(0, Cursor::advance);
+        match self {
+            Schedule::Slot => of_slot,
+            Schedule::Turns(turns) if turns.is_empty() => NOBODY,
+            #[expect(clippy::cast_possible_truncation, reason = "the remainder is an index")]
+            Schedule::Turns(turns) => turns[(turn() % turns.len() as u64) as usize],
+            Schedule::Fewest { weights, weighted } => {
+                let weighed = |number: usize| {
+                    let (active, inactive) = load(number);
+                    active * 256 + inactive
+                };
+                fewest(weights, *weighted, turn(), weighed)
+            }
+        }
+    }
+}
+
+/// Who has the least load, relative to its weight where that counts. Of equals, the first from a start that moves on, so
+/// that the first backend is not everybody's first choice.
+#[expect(clippy::cast_possible_truncation, reason = "numbers of backends are below MAX_BACKENDS")]
+fn fewest(weights: &[u32], weighted: bool, start: u64, load: impl Fn(usize) -> u64) -> u16 {
+    let start = (start % weights.len().max(1) as u64) as usize;
+    let mut best: Option<(u64, u64, usize)> = None;
+    for number in (start..weights.len()).chain(0..start).filter(|&number| weights[number] > 0) {
+        let weight = if weighted { u64::from(weights[number]) } else { 1 };
+        let load = load(number);
+        // load / weight < best load / best weight, without a division.
+        if best.is_none_or(|(best_load, best_weight, _)| load * best_weight < best_load * weight) {
+            best = Some((load, weight, number));
+        }
+    }
+    best.map_or(NOBODY, |(_, _, number)| number as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Active and inactive flows.
+    type Load = std::cell::Cell<(u64, u64)>;
+
+    fn picks(schedule: &Schedule, loads: &[Load], count: usize) -> Vec<u16> {
+        let cursor = Cursor::default();
+        (0..count)
+            .map(|_| {
+                let pick = schedule.new_flow(NOBODY, Some(&cursor), |number| loads[number].get());
+                if pick != NOBODY {
+                    let load = &loads[usize::from(pick)];
+                    load.set((load.get().0 + 1, load.get().1));
+                }
+                pick
+            })
+            .collect()
+    }
+
+    fn idle(count: usize) -> Vec<Load> {
+        vec![Load::default(); count]
+    }
+
+    #[test]
+    fn turns_follow_the_weights_in_their_smallest_period() {
+        let schedule = Schedule::weighted_round_robin(&[30, 0, 10, 10]);
+        assert!(matches!(&schedule, Schedule::Turns(turns) if turns.len() == 5));
+        assert_eq!(picks(&schedule, &idle(4), 7), [0, 2, 0, 3, 0, 0, 2]);
+        assert_eq!(picks(&Schedule::round_robin(&[30, 0, 10, 1]), &idle(4), 5), [0, 2, 3, 0, 2]);
+    }
+
+    #[test]
+    fn long_periods_are_cut() {
+        let Schedule::Turns(turns) = Schedule::weighted_round_robin(&[65_535, 65_534, 1]) else { panic!("no turns") };
+        assert_eq!(turns.len(), MAX_TURNS);
+        let first = turns.iter().filter(|&&turn| turn == 0).count() as f64 / turns.len() as f64;
+        assert!((first - 0.5).abs() < 0.001);
+    }
+
+    #[test]
+    fn the_fewest_connections_get_the_next() {
+        let lc = Schedule::Fewest { weights: [1, 0, 9].into(), weighted: false };
+        let loaded = idle(3);
+        loaded[0].set((3, 0));
+        assert_eq!(picks(&lc, &loaded, 3), [2, 2, 2]);
+        let wlc = Schedule::Fewest { weights: [1, 0, 3].into(), weighted: true };
+        let all = idle(3);
+        picks(&wlc, &all, 400);
+        assert_eq!(all.iter().map(|load| load.get().0).collect::<Vec<_>>(), [100, 0, 300]);
+        let idle = idle(3);
+        idle[2].set((0, 255));
+        idle[0].set((1, 0));
+        assert_eq!(picks(&lc, &idle, 1), [2], "an active one weighs as much as 256 others");
+    }
+
+    #[test]
+    fn nobody_with_a_weight_is_nobody() {
+        for schedule in [
+            Schedule::weighted_round_robin(&[0, 0]),
+            Schedule::round_robin(&[]),
+            Schedule::Fewest { weights: [0].into(), weighted: true },
+            Schedule::Slot,
+        ] {
+            assert_eq!(picks(&schedule, &idle(2), 2), [NOBODY; 2]);
+        }
+    }
+}

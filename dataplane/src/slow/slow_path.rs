@@ -1,0 +1,358 @@
+//! The turn of the slow path's thread.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ctl::Mac;
+use rtrb::{Consumer, Producer};
+
+use crate::base::exit::PuntReason;
+use crate::base::packet::{FrameSource, Packet};
+use crate::control::compile::Compiled;
+use crate::control::director::Director;
+use crate::forward::rings::{Outgoing, Punt};
+use crate::slow::announce::{self, Announcer};
+use crate::slow::neighbor::Neighbors;
+use crate::slow::report::Reporter;
+use crate::slow::view::{Frame, Outcome, View};
+use crate::slow::{arp, echo, ndp, too_big};
+use crate::state::networks::LocalNetwork;
+use crate::state::publication::SnapshotReader;
+use crate::wire::vlan;
+
+/// Frames taken from one worker before the next has its turn.
+const FRAMES_PER_TURN: usize = 64;
+
+/// How often links are looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// What the slow path needs of the ports besides their queues.
+pub trait PortControl: Send {
+    /// Which ports' links are up.
+    fn links(&mut self) -> Vec<bool>;
+
+    /// Has a port receive these multicast addresses.
+    fn listen(&mut self, port: usize, groups: &[Mac]);
+}
+
+/// The state of the slow path's thread.
+pub struct SlowPath<S: FrameSource> {
+    director: Arc<Director>,
+    snapshots: SnapshotReader,
+    neighbors: Arc<Mutex<Neighbors>>,
+    announcer: Announcer,
+    reporter: Reporter,
+    source: S,
+    punts: Vec<Consumer<Punt<S::Packet>>>,
+    outgoing: Producer<Outgoing<S::Packet>>,
+    ports: Box<dyn PortControl>,
+    /// The multicast addresses that each port receives.
+    groups: Vec<Vec<Mac>>,
+    current: Compiled,
+    next_housekeeping: Option<Instant>,
+}
+
+impl<S: FrameSource> SlowPath<S> {
+    /// With the other ends of the workers' rings. `neighbors` is shared with whoever lists them.
+    pub fn new(
+        director: Arc<Director>,
+        neighbors: Arc<Mutex<Neighbors>>,
+        source: S,
+        punts: Vec<Consumer<Punt<S::Packet>>>,
+        outgoing: Producer<Outgoing<S::Packet>>,
+        ports: Box<dyn PortControl>,
+        reporter: Reporter,
+    ) -> Self {
+        let (snapshots, current) = (director.reader(), director.current());
+        SlowPath {
+            director,
+            snapshots,
+            neighbors,
+            announcer: Announcer::default(),
+            reporter,
+            source,
+            punts,
+            outgoing,
+            ports,
+            groups: Vec::new(),
+            current,
+            next_housekeeping: None,
+        }
+    }
+
+    /// One turn. Says whether there was something to do.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        let is_new = self.snapshots.load().generation != self.current.generation;
+        if is_new {
+            self.current = self.director.current();
+        }
+        let snapshot = self.current.clone();
+        if is_new || self.next_housekeeping.is_none() {
+            self.neighbors().sync(&snapshot, now);
+            self.listen(&snapshot);
+            self.announcer.sync(&snapshot, now);
+        }
+        let mut busy = self.take_frames(&snapshot, now);
+        let mut frames = self.neighbors().poll(&snapshot, now);
+        frames.extend(self.announcer.poll(&snapshot, now));
+        busy |= !frames.is_empty();
+        self.send(&snapshot, frames);
+        self.publish_macs(&snapshot, now);
+        if self.next_housekeeping.is_none_or(|next| next <= now) {
+            self.next_housekeeping = Some(now + HOUSEKEEPING);
+            self.report(&snapshot, now);
+        }
+        busy
+    }
+
+    /// Has the ports receive solicitations for their IPv6 addresses.
+    fn listen(&mut self, snapshot: &Compiled) {
+        self.groups.resize(snapshot.vlans.len(), Vec::new());
+        for (port, groups) in self.groups.iter_mut().enumerate() {
+            let on_port = |&(network, _): &(usize, IpAddr)| snapshot.networks[network].port == port;
+            let wanted = ndp::groups(announce::addresses(snapshot).filter(on_port).map(|(_, address)| address));
+            if *groups != wanted {
+                self.ports.listen(port, &wanted);
+                *groups = wanted;
+            }
+        }
+    }
+
+    /// Processes what the workers have punted.
+    fn take_frames(&mut self, snapshot: &Compiled, now: Instant) -> bool {
+        let mut frames = Vec::new();
+        let mut busy = false;
+        for worker in 0..self.punts.len() {
+            for _ in 0..FRAMES_PER_TURN {
+                let Ok(punt) = self.punts[worker].pop() else { break };
+                busy = true;
+                let Some((tags, frame)) = vlan::untagged(punt.packet.data()) else { continue };
+                // The worker may have had another snapshot.
+                let Some(network) = snapshot.vlans[punt.port].network(tags) else { continue };
+                let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { snapshot, network });
+                // Strangers get what room is left by what keeps the director alive.
+                if !matches!(punt.reason, PuntReason::Echo | PuntReason::TooBig)
+                    || self.outgoing.slots() > self.outgoing.buffer().capacity() / 2 + frames.len()
+                {
+                    frames.extend(reply);
+                }
+                if let Some(learned) = learned {
+                    self.neighbors().learn(learned, network, now);
+                }
+            }
+        }
+        self.send(snapshot, frames);
+        busy
+    }
+
+    fn send(&mut self, snapshot: &Compiled, frames: Vec<Frame>) {
+        for Frame { network, bytes } in frames {
+            let LocalNetwork { port, tags, .. } = snapshot.networks[network];
+            let Some(packet) = self.source.packet(&vlan::tagged(bytes, tags)) else {
+                tracing::debug!("no packet buffer for a frame of the slow path");
+                continue;
+            };
+            if self.outgoing.push(Outgoing { port, packet }).is_err() {
+                // Probes and announcements come again, and so do whoever's requests.
+                tracing::debug!("the ring to the worker is full: a frame of the slow path is lost");
+            }
+        }
+    }
+
+    /// Looks at links and losses, and at what the workers have shown.
+    fn report(&mut self, snapshot: &Compiled, now: Instant) {
+        let links = self.ports.links();
+        self.reporter.links(&links, snapshot, now);
+        self.neighbors().set_links(&links);
+        self.announcer.links(snapshot, links, now);
+        self.reporter.losses(self.director.workers(), snapshot, now);
+        let neighbors = self.neighbors.lock().expect("nobody panics while holding the neighbors");
+        self.reporter.samples(&neighbors, snapshot, now);
+    }
+
+    fn publish_macs(&self, snapshot: &Compiled, now: Instant) {
+        let (changed, news) = {
+            let mut neighbors = self.neighbors();
+            (neighbors.take_changed_macs().map(|macs| (macs, neighbors.down())), neighbors.take_news())
+        };
+        self.reporter.news(news, snapshot, now);
+        if let Some((macs, down)) = changed {
+            self.director.hear(&macs, &down);
+        }
+    }
+
+    fn neighbors(&self) -> std::sync::MutexGuard<'_, Neighbors> {
+        self.neighbors.lock().expect("nobody panics while holding the neighbors")
+    }
+}
+
+/// What comes of a frame without VLAN tags. `mtu` is that of the port towards the backend, where it does not fit.
+pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Outcome {
+    let Some(&[a, b, c, d, e, f]) = frame.get(6..).and_then(<[u8]>::first_chunk) else { return Outcome::default() };
+    if !view.is_station(Mac([a, b, c, d, e, f])) {
+        return Outcome::default();
+    }
+    match reason {
+        PuntReason::Arp => arp::process(frame, view),
+        PuntReason::Ndp => ndp::process(frame, view),
+        PuntReason::Echo => Outcome { reply: echo::process(frame, view), learned: None },
+        PuntReason::TooBig => Outcome { reply: too_big::process(frame, mtu, view), learned: None },
+        PuntReason::OwnAddress => Outcome::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::model::Model;
+    use crate::slow::mld;
+    use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
+    use crate::testing::memory::{MemoryPacket, MemorySource};
+    use crate::testing::model::{PORT, PORT_MAC, ids, network, service};
+
+    /// A port whose link is up.
+    struct Up;
+
+    impl PortControl for Up {
+        fn links(&mut self) -> Vec<bool> {
+            vec![true]
+        }
+
+        fn listen(&mut self, _port: usize, _groups: &[Mac]) {}
+    }
+
+    /// A slow path with an untagged network and VLAN 100 on one port, and the ends of its rings.
+    struct Rig {
+        slow_path: SlowPath<MemorySource>,
+        punts: Producer<Punt<MemoryPacket>>,
+        outgoing: Consumer<Outgoing<MemoryPacket>>,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let networks = vec![
+                network("lan0", 0, "", &["192.168.0.2/24"]),
+                network("lan0", 0, "100", &["10.1.0.2/24", "fd01::2/64"]),
+            ];
+            let mut model = Model::new([1; 16], 31, networks);
+            for (vip, backend) in
+                [("192.168.0.101:80", "10.1.0.3"), ("10.1.0.101:80", "192.168.0.3"), ("[fd01::101]:80", "fd01::3")]
+            {
+                model.add_service(&service(vip, &[(backend, 1)]), &ids()).unwrap();
+            }
+            let director = Arc::new(Director::new(model, ids(), vec![], vec![PORT]));
+            let (punts, punted) = rtrb::RingBuffer::new(64);
+            let (to_worker, outgoing) = rtrb::RingBuffer::new(64);
+            let reporter = Reporter::new(Arc::default(), Vec::new());
+            let slow_path =
+                SlowPath::new(director, Arc::default(), MemorySource, vec![punted], to_worker, Box::new(Up), reporter);
+            Rig { slow_path, punts, outgoing, now: Instant::now() }
+        }
+
+        /// What is sent in one turn.
+        fn turn(&mut self) -> Vec<Vec<u8>> {
+            self.slow_path.turn(self.now);
+            std::iter::from_fn(|| self.outgoing.pop().ok()).map(|outgoing| outgoing.packet.bytes).collect()
+        }
+
+        fn answers(&mut self, reason: PuntReason, frame: Vec<u8>) -> Vec<Vec<u8>> {
+            self.punts.push(Punt { port: 0, reason, mtu: 1_400, packet: frame.into() }).unwrap();
+            self.turn()
+        }
+    }
+
+    fn in_vlan(frame: &[u8]) -> Vec<u8> {
+        vlan::tagged(frame.to_vec(), "100".parse().unwrap())
+    }
+
+    #[test]
+    fn groups_and_we_ourselves_are_answered_nothing() {
+        let mut rig = Rig::new();
+        rig.turn();
+        for (station, answers) in [(CLIENT_MAC, 1), (Mac([0xff; 6]), 0), (Mac([1, 0, 0x5e, 0, 0, 1]), 0), (PORT_MAC, 0)]
+        {
+            let ip = || eth().from(station).ipv4("10.0.0.1", "192.168.0.101");
+            assert_eq!(rig.answers(PuntReason::Echo, ip().echo(b"x")).len(), answers, "{station}");
+            assert_eq!(rig.answers(PuntReason::TooBig, ip().tcp(1, 80).ack()).len(), answers, "{station}");
+            let mut solicitation = in_vlan(&ndp::request(
+                CLIENT_MAC,
+                "fd01::10".parse().unwrap(),
+                "fd01::101".parse().unwrap(),
+                Some(PORT_MAC),
+            ));
+            solicitation[6..12].copy_from_slice(&station.0);
+            assert_eq!(rig.answers(PuntReason::Ndp, solicitation).len(), answers, "{station}");
+        }
+    }
+
+    #[test]
+    fn probes_and_announcements_have_the_tags_of_their_network() {
+        let sent = Rig::new().turn();
+        let (untagged, tagged) = (["192.168.0.2", "192.168.0.101"], ["10.1.0.2", "10.1.0.101"]);
+        for address in untagged {
+            assert!(sent.contains(&arp::announcement(PORT_MAC, address.parse().unwrap())), "{address}");
+        }
+        for address in tagged {
+            assert!(sent.contains(&in_vlan(&arp::announcement(PORT_MAC, address.parse().unwrap()))), "{address}");
+        }
+        assert!(sent.contains(&in_vlan(&ndp::announcement(PORT_MAC, "fd01::101".parse().unwrap()))));
+        let asks =
+            |own: &str, target: &str| arp::request(PORT_MAC, own.parse().unwrap(), target.parse().unwrap(), None);
+        assert!(sent.contains(&asks("192.168.0.2", "192.168.0.3")));
+        assert!(sent.contains(&in_vlan(&asks("10.1.0.2", "10.1.0.3"))));
+        let solicits = ndp::request(PORT_MAC, "fd01::2".parse().unwrap(), "fd01::3".parse().unwrap(), None);
+        assert!(sent.contains(&in_vlan(&solicits)));
+        let groups = ["fe80::ff:fe00:2", "fd01::2", "fd01::101"].map(|address| address.parse().unwrap());
+        assert!(sent.contains(&in_vlan(&mld::reports(PORT_MAC, groups)[0])));
+    }
+
+    #[test]
+    fn answers_have_the_tags_of_the_request_and_a_vip_is_in_its_network_alone() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let who_has =
+            |target: &str| arp::request(CLIENT_MAC, "10.1.0.9".parse().unwrap(), target.parse().unwrap(), None);
+        let answers = |frames: Vec<Vec<u8>>| frames.into_iter().filter(|frame| frame[..6] == CLIENT_MAC.0).collect();
+        let answered: Vec<Vec<u8>> = answers(rig.answers(PuntReason::Arp, in_vlan(&who_has("10.1.0.101"))));
+        assert_eq!(answered.len(), 1);
+        assert_eq!(answered[0][12..18], [0x81, 0, 0, 100, 8, 6]);
+        for frame in [who_has("10.1.0.101"), in_vlan(&who_has("192.168.0.101")), in_vlan(&who_has("192.168.0.2"))] {
+            assert_eq!(answers(rig.answers(PuntReason::Arp, frame)), [] as [Vec<u8>; 0]);
+        }
+        // A ping may come from any network.
+        let back = || eth().from(PORT_MAC).to(CLIENT_MAC);
+        let reply = |eth: Ethernet| eth.ipv4("192.168.0.101", "10.1.0.9").icmp(1, 0, 0, &[0x12, 0x34, 0, 1, 7]);
+        let ping = eth().tag(0x8100, 0xa064).ipv4("10.1.0.9", "192.168.0.101").echo(&[7]);
+        assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back().tag(0x8100, 100))]);
+        let ping = eth().tag(0x8100, 0xa000).ipv4("10.1.0.9", "192.168.0.101").echo(&[7]);
+        assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back())]);
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_is_answered_in_its_vlan() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let sent = eth().tag(0x8100, 100).ipv4("10.1.0.9", "192.168.0.101").tcp(1, 80).data(&[7; 1_460]);
+        let answers = rig.answers(PuntReason::TooBig, sent.clone());
+        let rest = [&[0, 0, 5, 120], &sent[18..18 + 548]].concat();
+        let back = eth().from(PORT_MAC).to(CLIENT_MAC).tag(0x8100, 100).ipv4("10.1.0.2", "10.1.0.9");
+        assert_eq!(answers, [back.dont_fragment().icmp(1, 3, 4, &rest)]);
+    }
+
+    #[test]
+    fn a_backend_is_learned_in_its_own_network_alone() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let mac = Mac([2, 0, 0, 0, 0, 3]);
+        let here = arp::announcement(mac, "10.1.0.3".parse().unwrap());
+        let known = |rig: &Rig| rig.slow_path.neighbors().get("10.1.0.3".parse().unwrap()).unwrap().mac;
+        rig.answers(PuntReason::Arp, here.clone());
+        assert_eq!(known(&rig), None);
+        rig.answers(PuntReason::Arp, in_vlan(&here));
+        assert_eq!(known(&rig), Some(mac));
+        let targets = &rig.slow_path.director.current().targets;
+        assert!(targets.iter().any(|target| target.known && !target.tags.is_none()));
+    }
+}

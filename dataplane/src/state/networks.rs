@@ -1,0 +1,58 @@
+//! The networks that the director is in, and which VLANs a port has.
+
+use ctl::Mac;
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use crate::wire::vlan::Tags;
+
+/// What a device tells of its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortLink {
+    /// The MAC address.
+    pub mac: Mac,
+    /// The largest L3 packet.
+    pub mtu: u16,
+}
+
+/// A network as the slow path sees it.
+#[derive(Debug)]
+pub struct LocalNetwork {
+    /// The port that it is on.
+    pub port: usize,
+    /// The VLAN tags that its frames have there.
+    pub tags: Tags,
+    /// The port's MAC address and MTU.
+    pub link: PortLink,
+    /// Our own addresses, the link-local one among them.
+    pub addresses: Box<[IpNet]>,
+}
+
+/// A port's networks by their VLAN tags, as numbers in `Snapshot::networks`.
+#[derive(Debug, Default)]
+pub struct PortVlans {
+    untagged: Option<usize>,
+    tagged: HashMap<Tags, usize>,
+}
+
+impl PortVlans {
+    /// Adds a network.
+    pub fn insert(&mut self, tags: Tags, network: usize) {
+        if tags.is_none() {
+            self.untagged = Some(network);
+        } else {
+            self.tagged.insert(tags, network);
+        }
+    }
+
+    /// Whether frames without tags are for one of them.
+    #[inline]
+    pub fn has_untagged(&self) -> bool {
+        self.untagged.is_some()
+    }
+
+    /// The network whose frames have these tags.
+    pub fn network(&self, tags: Tags) -> Option<usize> {
+        if tags.is_none() { self.untagged } else { self.tagged.get(&tags).copied() }
+    }
+}

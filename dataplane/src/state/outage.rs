@@ -1,0 +1,145 @@
+//! Whom a service's table still names, and who cannot be reached any more.
+//!
+//! A server that fails may back a thousand services. To build a thousand tables takes a second; to say which backends
+//! nothing may go to any more takes some milliseconds. So that is published first, with the old tables, and until a service has
+//! its new one, others stand in for the backends that have failed.
+//!
+//! Who stands in for whom is a pure function of the old table and of those who still take flows, so that the control side
+//! knows it, too: when the new table comes, the flows that have begun meanwhile are handed over like all others
+//! ([`crate::control::model::handover`]). For each slot there is one order in which backends are asked to stand in, and the first
+//! that takes flows does. Whoever else fails, everybody who stands in and does not fail goes on doing so: no flow moves for
+//! the failure of another backend.
+
+use crate::base::ids::NOBODY;
+
+/// So many other slots are looked at for somebody to stand in, before the backends are asked one by one.
+const SLOTS_ASKED: usize = 64;
+
+/// Who of a service's backends can be reached, where its table does not take that into account. By the backends' numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// Who has packets of old flows.
+    serves: Box<[bool]>,
+    /// Who takes new flows. Whoever does was in the table when that was built, unless nobody of those is left.
+    takes: Box<[bool]>,
+}
+
+impl Outage {
+    /// Of backends that serve, and that take new flows.
+    pub fn new(backends: impl Iterator<Item = (bool, bool)>) -> Self {
+        let (serves, takes): (Vec<bool>, Vec<bool>) = backends.unzip();
+        Outage { serves: serves.into(), takes: takes.into() }
+    }
+
+    /// Whether a backend takes new flows.
+    pub fn takes(&self, backend: u16) -> bool {
+        self.takes.get(usize::from(backend)).copied().unwrap_or(false)
+    }
+
+    /// Who has a slot: whom the table names, or who stands in; [`NOBODY`] where nobody takes new flows.
+    pub fn now(&self, table: &[u16], slot: usize) -> u16 {
+        let Some(&named) = table.get(slot) else { return NOBODY };
+        if self.takes(named) { named } else { self.stand_in(table, slot) }
+    }
+
+    /// Who had a slot before, if that one still serves.
+    pub fn before(&self, backend: u16) -> u16 {
+        if self.serves.get(usize::from(backend)).copied().unwrap_or(false) { backend } else { NOBODY }
+    }
+
+    /// The owners of other slots have their weights' shares of a failed backend's flows. Where hardly anybody is left, one
+    /// after the other is asked, from a start of the slot's own.
+    #[cold]
+    fn stand_in(&self, table: &[u16], slot: usize) -> u16 {
+        // An odd step, about M / φ, and always the same number of slots on: spread over the table, whatever its size.
+        let step = (table.len() * 5 / 8) | 1;
+        let others = (1..=SLOTS_ASKED).map(|i| table[(slot + i * step) % table.len()]);
+        if let Some(owner) = others.into_iter().find(|&owner| self.takes(owner)) {
+            return owner;
+        }
+        let all = self.takes.len();
+        let one_by_one = (0..all).map(|i| (slot + i) % all);
+        let found = one_by_one.into_iter().find(|&number| self.takes[number]);
+        found.map_or(NOBODY, |number| u16::try_from(number).expect("bounded by MAX_BACKENDS"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::select::maglev::{Candidate, build, slot_counts};
+
+    const SIZE: usize = 1_021;
+
+    fn table(weights: &[u32]) -> Box<[u16]> {
+        let address = |i: u32| Ipv4Addr::from_bits(0xc0a8_0003 + i).into();
+        let candidates: Vec<Candidate> =
+            (0..).zip(weights).map(|(i, &weight)| Candidate { address: address(i), weight }).collect();
+        build(&[1; 16], 1_021, &candidates)
+    }
+
+    fn without(failed: &[usize], of: usize) -> Outage {
+        Outage::new((0..of).map(|number| (!failed.contains(&number), !failed.contains(&number))))
+    }
+
+    fn owners(outage: &Outage, table: &[u16]) -> Vec<u16> {
+        (0..table.len()).map(|slot| outage.now(table, slot)).collect()
+    }
+
+    #[test]
+    fn only_the_slots_of_who_fails_move() {
+        let table = table(&[1, 1, 1, 1]);
+        let owners = owners(&without(&[2], 4), &table);
+        for (&named, &owner) in table.iter().zip(&owners) {
+            assert!(owner == named || named == 2 && owner != 2);
+        }
+    }
+
+    #[test]
+    fn those_who_stand_in_share_by_their_weights() {
+        let table = table(&[3, 1, 4, 1]);
+        let counts = slot_counts(&owners(&without(&[2], 4), &table), 4);
+        for (count, share) in counts.into_iter().zip([0.6, 0.2, 0.0, 0.2]) {
+            assert!((f64::from(count) / SIZE as f64 - share).abs() < 0.05, "{count} of {SIZE} for {share}");
+        }
+    }
+
+    #[test]
+    fn the_last_one_stands_in_for_all_and_then_nobody() {
+        let table = table(&[1; 200]);
+        let but_one: Vec<usize> = (0..200).filter(|&number| number != 77).collect();
+        assert!(owners(&without(&but_one, 200), &table).iter().all(|&owner| owner == 77));
+        let all: Vec<usize> = (0..200).collect();
+        assert!(owners(&without(&all, 200), &table).iter().all(|&owner| owner == NOBODY));
+        assert_eq!(without(&[], 0).now(&[NOBODY; 31], 3), NOBODY);
+        assert_eq!(without(&[], 0).now(&[], 3), NOBODY);
+    }
+
+    #[test]
+    fn who_is_drained_keeps_old_flows_and_gets_no_new_ones() {
+        let outage = Outage::new([(false, false), (true, false), (true, true)].into_iter());
+        assert_eq!([0, 1, 2, NOBODY].map(|backend| outage.before(backend)), [NOBODY, 1, 2, NOBODY]);
+        assert_eq!([0, 1, 2, NOBODY].map(|backend| outage.takes(backend)), [false, false, true, false]);
+    }
+
+    proptest! {
+        /// Whoever has a slot keeps it until it fails itself.
+        #[test]
+        fn the_failure_of_others_moves_nobody(order in Just((0..12).collect::<Vec<usize>>()).prop_shuffle()) {
+            let table = table(&[1, 2, 3, 1, 1, 1, 9, 1, 1, 1, 1, 1]);
+            let mut before = table.to_vec();
+            for failed in 1..=12 {
+                let now = owners(&without(&order[..failed], 12), &table);
+                let just_failed = order[failed - 1];
+                for (&before, &now) in before.iter().zip(&now) {
+                    prop_assert!(now == before || usize::from(before) == just_failed);
+                }
+                before = now;
+            }
+        }
+    }
+}

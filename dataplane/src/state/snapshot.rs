@@ -1,0 +1,212 @@
+//! The state that workers forward by: immutable, replaced as a whole.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use ctl::Mac;
+
+use crate::base::ids::NOBODY;
+use crate::select::maglev;
+use crate::select::schedule::{Cursor, Schedule};
+use crate::state::networks::{LocalNetwork, PortVlans};
+use crate::state::outage::Outage;
+use crate::state::vips::{LastService, VipMap};
+use crate::wire::ethernet::ETHERNET_HEADER;
+use crate::wire::flow::{Flow, FlowHasher};
+use crate::wire::vlan::Tags;
+
+/// All that a worker needs to know.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the snapshots; each change makes a new one.
+    pub generation: u64,
+    /// Hashes flows.
+    pub hasher: FlowHasher,
+    /// What the destination address and port of a packet mean.
+    pub vips: VipMap,
+    /// By the numbers that `vips` gives.
+    pub services: Box<[ServiceEntry]>,
+    /// The backends of all services, those of one service in a row.
+    pub targets: Box<[Target]>,
+    /// By place ([`crate::count::lease::TargetLease`]): where in `targets` the backend is that remembered flows know by it.
+    pub places: Box<[Place]>,
+    /// The networks, in the order of the model's, for the slow path.
+    pub networks: Box<[LocalNetwork]>,
+    /// By port: which VLANs there are.
+    pub vlans: Box<[PortVlans]>,
+    /// Keeps what the snapshot was made from, and with it the leases of its counters, as long as a worker may use it.
+    pub source: Arc<dyn Any + Send + Sync>,
+}
+
+/// A service on the fast path. Its backends are numbered from 0, [`NOBODY`] is none of them. What is asked for each packet comes
+/// first, so that it is one cache line.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub struct ServiceEntry {
+    /// Slots of the Maglev table: who gets a new flow. All are [`NOBODY`] where nobody takes new flows.
+    pub table: Arc<[u16]>,
+    /// During a hand-over: who had the slot before, and still serves. In an outage, there is one, too, so that flows are
+    /// looked at closely.
+    pub before: Option<Arc<[u16]>>,
+    /// Which of the backends in `table` and `before` have failed, until there are new ones.
+    pub outage: Option<Arc<Outage>>,
+    /// Where the service's backends begin in [`Snapshot::targets`].
+    pub first_target: usize,
+    /// Where what is dropped of its packets is counted ([`crate::count::lease::ServiceLease`]).
+    pub counter: u32,
+    /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
+    pub source_bits: Option<u8>,
+    /// Whether all flows are remembered.
+    pub tracks: bool,
+    /// Whether the hash of a flow's 5-tuple and the table tell all that is to be known, as long as nothing is remembered.
+    pub simple: bool,
+    /// Who gets a new flow.
+    pub schedule: Schedule,
+    /// By worker; none where the schedule needs none.
+    pub cursors: Arc<[Cursor]>,
+    /// How many backends there are.
+    pub backends: usize,
+}
+
+const _: () = assert!(std::mem::offset_of!(ServiceEntry, schedule) <= 64);
+
+impl ServiceEntry {
+    /// The slot that a flow belongs to, which has this hash of its 5-tuple.
+    #[inline(always)]
+    pub fn slot(&self, flow: impl Into<Flow>, hash: u64, hasher: &FlowHasher) -> usize {
+        let hash = self.source_bits.map_or(hash, |bits| hasher.hash(&flow.into().source_only(bits)));
+        maglev::slot(hash, self.table.len())
+    }
+
+    /// Who has a slot.
+    #[inline]
+    pub fn now(&self, slot: usize) -> u16 {
+        match &self.outage {
+            None => self.table.get(slot).copied().unwrap_or(NOBODY),
+            Some(outage) => outage.now(&self.table, slot),
+        }
+    }
+
+    /// Who had a slot before.
+    #[inline]
+    pub fn before(&self, slot: usize) -> u16 {
+        let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(NOBODY);
+        self.outage.as_ref().map_or(before, |outage| outage.before(before))
+    }
+
+    /// Whether a backend may have a new flow: in an outage, whether it has not failed.
+    pub fn takes(&self, backend: u16) -> bool {
+        self.outage.as_ref().is_none_or(|outage| outage.takes(backend))
+    }
+
+    /// Whether a slot's `now` may not be all that counts.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.tracks || self.before.is_some()
+    }
+
+    /// Whether the scheduler, and not the slot, decides where a new flow goes.
+    pub fn decides_by_flow(&self) -> bool {
+        !matches!(self.schedule, Schedule::Slot)
+    }
+}
+
+/// What a place stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// A backend that serves its old flows, in [`Snapshot::targets`].
+    pub target: u32,
+    /// The service's idle timeout.
+    pub idle_ticks: u16,
+}
+
+impl Place {
+    /// Stands for no backend, or for one that serves nobody.
+    pub const EMPTY: Place = Place { target: u32::MAX, idle_ticks: 0 };
+}
+
+impl Snapshot {
+    /// What a place stands for, if its backend serves.
+    #[inline]
+    pub fn place(&self, place: u32) -> Option<&Place> {
+        self.places.get(place as usize).filter(|place| **place != Place::EMPTY)
+    }
+
+    /// The number of the backend with this place, if it is one of the service's and serves.
+    #[inline]
+    pub fn serving(&self, place: u32, service: &ServiceEntry) -> Option<u16> {
+        // The number that EMPTY makes is larger than any.
+        let number = (self.places.get(place as usize)?.target as usize).wrapping_sub(service.first_target);
+        if number < service.backends { u16::try_from(number).ok() } else { None }
+    }
+}
+
+/// A backend on the fast path: how a frame gets there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(32))] // never across two cache lines
+pub struct Target {
+    /// The new first 12 bytes of the frame: the backend's MAC address and that of the port it leaves by.
+    pub macs: [u8; 12],
+    /// The port it leaves by.
+    pub port: u16,
+    /// Whether the backend's MAC address is known.
+    pub known: bool,
+    /// Where the frame is counted ([`crate::count::lease::TargetLease`]).
+    pub counter: u32,
+    /// Where it is counted for the service if it is dropped ([`crate::count::lease::ServiceLease`]).
+    pub service: u32,
+    /// The VLAN tags of the network that it is in.
+    pub tags: Tags,
+    /// The largest L3 packet that the port takes.
+    pub mtu: u16,
+    /// How long a frame without tags may be on the wire to get there by new MAC addresses alone; 0: none can.
+    pub plain_len: u16,
+}
+
+const _: () = assert!(size_of::<Target>() == 32, "two targets are a cache line");
+
+impl Target {
+    /// Nowhere: of frames that have no backend.
+    pub const NOWHERE: Target = Target {
+        macs: [0; 12],
+        port: u16::MAX,
+        known: false,
+        counter: 0,
+        service: 0,
+        tags: Tags::NONE,
+        mtu: 0,
+        plain_len: 0,
+    };
+
+    /// A backend in a network that has `mac`, if it is known.
+    pub fn new(mac: Option<Mac>, network: &LocalNetwork, counter: u32) -> Self {
+        let LocalNetwork { port, tags, link, .. } = *network;
+        let mut macs = [0; 12];
+        macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
+        macs[6..].copy_from_slice(&link.mac.0);
+        let port = u16::try_from(port).expect("DPDK numbers ports with 16 bits");
+        let plain = mac.is_some() && tags.is_none();
+        let longest = usize::from(link.mtu) + ETHERNET_HEADER;
+        let plain_len = if plain { u16::try_from(longest).unwrap_or(u16::MAX) } else { 0 };
+        Target { macs, port, known: mac.is_some(), counter, service: 0, tags, mtu: link.mtu, plain_len }
+    }
+
+    /// Whether it is no backend.
+    #[inline]
+    pub fn is_nowhere(&self) -> bool {
+        self.port == u16::MAX
+    }
+
+    /// The backend's MAC address, zeros where it is not known.
+    #[inline]
+    pub fn mac(&self) -> &[u8] {
+        &self.macs[..6]
+    }
+}
+
+impl Snapshot {
+    /// The service that a flow belongs to.
+    pub fn service(&self, flow: &Flow, last: &mut LastService) -> Option<&ServiceEntry> {
+        self.vips.service(flow, last).map(|number| &self.services[number as usize])
+    }
+}

@@ -1,0 +1,347 @@
+//! From destination address, port and protocol to a service, and what an address is to us at all.
+//!
+//! The second step of a packet's way. Nearly all services are found by a multiplication and one comparison, in a table whose place
+//! for the key is theirs; the maps behind it know the rest: those whose place was another's, ranges of ports, and what is
+//! no service. The table is written where the map is made, never by a packet, so nothing that clients send makes it worse.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ctl::{PortRange, ServiceId};
+use hashbrown::HashMap;
+
+use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
+
+/// What a destination address is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// The VIP of one or more services.
+    Vip,
+    /// An address of the director itself.
+    Own,
+}
+
+/// The services' numbers and all local addresses. Of several services that a port could belong to, the most specific
+/// has it: a single port before a range, a narrow range before a wide one.
+#[derive(Debug, Default, Clone)]
+pub struct VipMap {
+    // Two of each, so that the IPv4 keys are one machine word.
+    v4: Single<V4Key>,
+    v6: Single<V6Key>,
+    v4_ranges: HashMap<V4Key, Ranges>,
+    v6_ranges: HashMap<V6Key, Ranges>,
+    locals: HashMap<IpAddr, Local>,
+}
+
+/// The address in the upper half; port and protocol.
+type V4Key = u64;
+/// The address; port and protocol.
+type V6Key = (u128, u32);
+
+/// Ranges of ports and their services, the narrowest first.
+type Ranges = Vec<(PortRange, u32)>;
+
+/// A flow whose service can be looked for in the tables.
+pub trait Near: Tuple {
+    /// The service that it belongs to, if it is found at once: what is not, may have one all the same ([`VipMap::service`]).
+    fn service(self, vips: &VipMap) -> Option<u32>;
+}
+
+impl Near for TupleV4 {
+    #[inline(always)]
+    fn service(self, vips: &VipMap) -> Option<u32> {
+        vips.v4.near(self.addresses << 32 | self.transport & 0xff_ffff)
+    }
+}
+
+impl Near for TupleV6 {
+    #[inline(always)]
+    fn service(self, vips: &VipMap) -> Option<u32> {
+        vips.v6.near(v6_key(self.destination, self.transport.into()))
+    }
+}
+
+/// The last look-up: often the next one, too, among those that the tables do not answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LastService {
+    destination: Option<(IpAddr, u32)>,
+    service: Option<u32>,
+}
+
+impl VipMap {
+    /// Adds a service under its number.
+    pub fn insert_service(&mut self, id: ServiceId, number: u32) {
+        for &range in id.port.ranges() {
+            if range.first == range.last {
+                let transport = Transport::new(0, range.first, id.protocol.number());
+                match id.vip {
+                    IpAddr::V4(vip) => self.v4.insert(v4_key(vip.to_bits(), transport), number),
+                    IpAddr::V6(vip) => self.v6.insert(v6_key(vip.to_bits(), transport), number),
+                }
+            } else {
+                let any = Transport::new(0, 0, id.protocol.number());
+                let ranges = match id.vip {
+                    IpAddr::V4(vip) => self.v4_ranges.entry(v4_key(vip.to_bits(), any)).or_default(),
+                    IpAddr::V6(vip) => self.v6_ranges.entry(v6_key(vip.to_bits(), any)).or_default(),
+                };
+                let place = ranges.partition_point(|(other, _)| other.width() <= range.width());
+                ranges.insert(place, (range, number));
+            }
+        }
+        self.locals.insert(id.vip, Local::Vip);
+    }
+
+    /// Adds an address of the director.
+    pub fn insert_own(&mut self, address: IpAddr) {
+        self.locals.insert(address, Local::Own);
+    }
+
+    /// The service that a flow belongs to.
+    pub fn service(&self, flow: &Flow, last: &mut LastService) -> Option<u32> {
+        let destination = Some((flow.destination(), port_and_protocol(flow.transport())));
+        if last.destination != destination {
+            let single = match *flow {
+                Flow::V4 { destination, transport, .. } => self.v4.all.get(&v4_key(destination, transport)),
+                Flow::V6 { destination, transport, .. } => self.v6.all.get(&v6_key(destination, transport)),
+            };
+            *last = LastService { destination, service: single.or_else(|| self.in_range(flow)).copied() };
+        }
+        last.service
+    }
+
+    /// The service whose range a flow's port is in.
+    #[cold]
+    fn in_range(&self, flow: &Flow) -> Option<&u32> {
+        let (ranges, transport) = match *flow {
+            Flow::V4 { destination, transport, .. } => {
+                (self.v4_ranges.get(&v4_key(destination, Transport { ports: 0, ..transport }))?, transport)
+            }
+            Flow::V6 { destination, transport, .. } => {
+                (self.v6_ranges.get(&v6_key(destination, Transport { ports: 0, ..transport }))?, transport)
+            }
+        };
+        let port = transport.destination();
+        ranges.iter().find(|(range, _)| range.contains(port)).map(|(_, number)| number)
+    }
+
+    /// What an address is to us.
+    pub fn local(&self, address: IpAddr) -> Option<Local> {
+        self.locals.get(&address).copied()
+    }
+}
+
+#[inline]
+fn v4_key(destination: u32, transport: Transport) -> V4Key {
+    u64::from(destination) << 32 | u64::from(port_and_protocol(transport))
+}
+
+#[inline]
+fn v6_key(destination: u128, transport: Transport) -> V6Key {
+    (destination, port_and_protocol(transport))
+}
+
+#[inline]
+fn port_and_protocol(transport: Transport) -> u32 {
+    (transport.ports & 0xffff) << 8 | u32::from(transport.protocol)
+}
+
+/// Places of a table: several for each service of a director that has a thousand of them. As an exponent of 2.
+const PLACES_BITS: u32 = 12;
+const PLACES: usize = 1 << PLACES_BITS;
+
+/// The services on one port.
+#[derive(Debug, Clone)]
+struct Single<K> {
+    /// Those whose place was free. Shared, so that a map is soon copied.
+    near: Arc<[(K, u32); PLACES]>,
+    all: HashMap<K, u32>,
+}
+
+impl<K: Key> Default for Single<K> {
+    fn default() -> Self {
+        Single { near: Arc::new([(K::NOBODYS, 0); PLACES]), all: HashMap::new() }
+    }
+}
+
+impl<K: Key> Single<K> {
+    fn insert(&mut self, key: K, number: u32) {
+        let place = &mut Arc::make_mut(&mut self.near)[key.place()];
+        if place.0 == K::NOBODYS || place.0 == key {
+            *place = (key, number);
+        }
+        self.all.insert(key, number);
+    }
+
+    #[inline(always)]
+    fn near(&self, key: K) -> Option<u32> {
+        let (service, number) = self.near[key.place()];
+        (service == key).then_some(number)
+    }
+}
+
+trait Key: Copy + Eq + std::hash::Hash {
+    /// That of no service.
+    const NOBODYS: Self;
+
+    /// Below [`PLACES`].
+    fn place(self) -> usize;
+}
+
+impl Key for V4Key {
+    const NOBODYS: Self = u64::MAX;
+
+    #[inline(always)]
+    fn place(self) -> usize {
+        spread(self)
+    }
+}
+
+impl Key for V6Key {
+    const NOBODYS: Self = (u128::MAX, u32::MAX);
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
+    fn place(self) -> usize {
+        let (network, host) = ((self.0 >> 64) as u64, self.0 as u64);
+        spread(network ^ host.rotate_left(32) ^ u64::from(self.1))
+    }
+}
+
+/// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): addresses and ports in a row lie far apart.
+#[inline(always)]
+fn spread(key: u64) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - PLACES_BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use ctl::Protocol;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::model::{ids, model, service, snapshot};
+
+    #[test]
+    fn services_are_told_apart_by_address_port_and_protocol() {
+        let mut model = model();
+        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:81", &[]), &ids()).unwrap();
+        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
+        let snapshot = snapshot(model);
+        let v4 = |destination: &str, port, protocol| {
+            let destination = destination.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
+            let flow = Flow::V4 { source: 1, destination, transport: Transport::new(9, port, protocol) };
+            snapshot.vips.service(&flow, &mut LastService::default())
+        };
+        assert_eq!(v4("192.168.0.101", 80, 6), Some(0));
+        assert_eq!(v4("192.168.0.101", 81, 6), Some(1));
+        assert_eq!(v4("192.168.0.101", 80, 17), None);
+        assert_eq!(v4("192.168.0.102", 80, 6), None);
+        let destination = "fd00::101".parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+        let flow = Flow::V6 { source: 1, destination, transport: Transport::new(9, 80, 6) };
+        assert_eq!(snapshot.vips.service(&flow, &mut LastService::default()), Some(2));
+        assert_eq!(snapshot.vips.local("fd00::101".parse().unwrap()), Some(Local::Vip));
+        assert_eq!(snapshot.vips.local("192.168.0.2".parse().unwrap()), Some(Local::Own));
+        assert_eq!(snapshot.vips.local("192.168.0.3".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn the_most_specific_service_has_a_port() {
+        let mut model = model();
+        for (vip, protocol) in [
+            ("192.168.0.101:80", Protocol::Tcp),
+            ("192.168.0.101:any", Protocol::Tcp),
+            ("192.168.0.101:50-100", Protocol::Tcp),
+            ("192.168.0.101:443,60-70", Protocol::Tcp),
+            ("192.168.0.101:5000-6000", Protocol::Udp),
+            ("[fd00::101]:1-1024", Protocol::Tcp),
+        ] {
+            let mut wanted = service(vip, &[]);
+            wanted.service.protocol = protocol;
+            model.add_service(&wanted, &ids()).unwrap();
+        }
+        let names: Vec<String> = model.services.keys().map(ToString::to_string).collect();
+        let snapshot = snapshot(model);
+        let found = |destination: &str, port, protocol| {
+            let transport = Transport::new(9, port, protocol);
+            let flow = match destination.parse().unwrap() {
+                IpAddr::V4(to) => Flow::V4 { source: 1, destination: to.to_bits(), transport },
+                IpAddr::V6(to) => Flow::V6 { source: 1, destination: to.to_bits(), transport },
+            };
+            snapshot.vips.service(&flow, &mut LastService::default()).map(|number| names[number as usize].as_str())
+        };
+        for (port, name) in [
+            (80, "192.168.0.101:80/tcp"),
+            (81, "192.168.0.101:50-100/tcp"),
+            (65, "192.168.0.101:60-70,443/tcp"),
+            (443, "192.168.0.101:60-70,443/tcp"),
+            (9, "192.168.0.101:any/tcp"),
+            (65_535, "192.168.0.101:any/tcp"),
+        ] {
+            assert_eq!(found("192.168.0.101", port, 6), Some(name), "port {port}");
+        }
+        assert_eq!(found("192.168.0.101", 5_500, 17), Some("192.168.0.101:5000-6000/udp"));
+        assert_eq!(found("192.168.0.101", 80, 17), None);
+        assert_eq!(found("192.168.0.102", 80, 6), None);
+        assert_eq!(found("fd00::101", 22, 6), Some("[fd00::101]:1-1024/tcp"));
+        assert_eq!(found("fd00::101", 1_025, 6), None);
+    }
+
+    fn tuple_v4(source: u32, destination: u32, transport: Transport) -> TupleV4 {
+        TupleV4 { addresses: u64::from(source) << 32 | u64::from(destination), transport: transport.number() }
+    }
+
+    /// A port whose place in the table is that of this VIP's port 80, too.
+    fn rival(vip: u32) -> u16 {
+        let place = |port| v4_key(vip, Transport::new(0, port, 6)).place();
+        (81..=u16::MAX).find(|&port| place(port) == place(80)).expect("there are more ports than places")
+    }
+
+    #[test]
+    fn a_service_whose_place_is_anothers_is_found_all_the_same() {
+        let vip = 0xc0a8_0065;
+        let ports = [80, rival(vip)];
+        let mut vips = VipMap::default();
+        for (number, port) in (0..).zip(ports) {
+            vips.insert_service(format!("192.168.0.101:{port}").parse().unwrap(), number);
+        }
+        let tuples = ports.map(|port| tuple_v4(1, vip, Transport::new(9, port, 6)));
+        assert_eq!(tuples.map(|tuple| tuple.service(&vips)), [Some(0), None]);
+        let mut last = LastService::default();
+        assert_eq!(tuples.map(|tuple| vips.service(&tuple.into(), &mut last)), [Some(0), Some(1)]);
+    }
+
+    proptest! {
+        /// Few ports and addresses, so that services meet, and tables with more services than places.
+        #[test]
+        fn the_tables_say_what_the_maps_say(
+            services in prop::collection::btree_map((any::<bool>(), 0u32..20, 1u16..400, any::<bool>()), any::<u32>(), 0..6_000),
+            asked in prop::collection::vec((any::<bool>(), 0u32..20, 1u16..400, any::<bool>()), 100),
+        ) {
+            let mut vips = VipMap::default();
+            let protocol = |udp| if udp { Protocol::Udp } else { Protocol::Tcp };
+            for (&(v6, host, port, udp), &number) in &services {
+                let vip = if v6 { format!("[fd00::{host}]:{port}") } else { format!("10.0.0.{host}:{port}") };
+                let mut id: ServiceId = vip.parse().unwrap();
+                id.protocol = protocol(udp);
+                vips.insert_service(id, number);
+            }
+            let mut last = LastService::default();
+            let known: Vec<_> = services.keys().copied().collect();
+            for (v6, host, port, udp) in asked.into_iter().chain(known) {
+                let transport = Transport::new(9, port, protocol(udp).number());
+                let (near, flow): (_, Flow) = if v6 {
+                    let host = format!("fd00::{host}").parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+                    let tuple = TupleV6 { source: 1, destination: host, transport: transport.number() };
+                    (tuple.service(&vips), tuple.into())
+                } else {
+                    let tuple = tuple_v4(1, 0x0a00_0000 + host, transport);
+                    (tuple.service(&vips), tuple.into())
+                };
+                let expected = services.get(&(v6, host, port, udp)).copied();
+                prop_assert_eq!(vips.service(&flow, &mut last), expected);
+                prop_assert!(near.is_none() || near == expected);
+            }
+        }
+    }
+}

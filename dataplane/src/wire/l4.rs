@@ -1,0 +1,98 @@
+//! Transport headers: ports, and what a packet tells of its flow's life.
+
+use crate::base::exit::{DropReason, Exit};
+use crate::wire::flow::Transport;
+use crate::wire::headers::{Fragment, Payload, Segment, short};
+
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+/// IP protocol number of SCTP.
+pub const SCTP: u8 = 132;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+
+/// A fragment's flow, as far as it tells: the first has ports, the later ones do not.
+#[cold]
+pub(super) fn fragmented(
+    protocol: u8,
+    identification: u32,
+    first: Option<&[u8]>,
+    len: usize,
+) -> Result<(Transport, Payload), Exit> {
+    let (transport, segment) = match first.map(|l4| transport(protocol, l4, len)) {
+        // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past somebody.
+        Some(Err(exit)) if exit == DropReason::HeadersSplit.into() => return Err(exit),
+        Some(Err(_)) => return Err(DropReason::FragmentTiny.into()),
+        Some(Ok((transport, Payload::Ports(segment)))) => (transport, segment),
+        Some(Ok((transport, _))) => (transport, Segment::Data),
+        None => (Transport::new(0, 0, protocol), Segment::Related),
+    };
+    Ok((transport, Payload::Fragment(Fragment { identification, first: first.is_some(), segment })))
+}
+
+/// Whether a protocol's header begins with two ports, and services may be of that protocol.
+#[inline]
+pub fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | SCTP)
+}
+
+/// Reads as much of the L4 header as tells the flow. `len` is the length that the IP header gives it.
+#[inline]
+pub(super) fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload), Exit> {
+    const ECHO_REQUEST: u8 = 8;
+    const V6_ECHO_REQUEST: u8 = 128;
+    const NDP: std::ops::RangeInclusive<u8> = 133..=137;
+
+    let ports_len = match protocol {
+        TCP => 20,
+        UDP => 8,
+        SCTP => 12, // the common header, RFC 9260 §3.1
+        ICMP | ICMPV6 => {
+            let &[kind, ..] = l4 else { return Err(short(1, len, DropReason::Truncated)) };
+            let payload = match (protocol, kind) {
+                (ICMP, ECHO_REQUEST) | (ICMPV6, V6_ECHO_REQUEST) => Payload::Echo,
+                (ICMPV6, kind) if NDP.contains(&kind) => Payload::Ndp,
+                _ => Payload::Icmp,
+            };
+            return Ok((Transport::new(0, 0, protocol), payload));
+        }
+        _ => return Ok((Transport::new(0, 0, protocol), Payload::Other)),
+    };
+    match l4 {
+        [a, b, c, d, ..] if l4.len().min(len) >= ports_len => {
+            let ports = u32::from_be_bytes([*a, *b, *c, *d]);
+            Ok((Transport { ports, protocol }, Payload::Ports(segment(protocol, l4))))
+        }
+        _ => Err(short(ports_len, len, DropReason::Truncated)),
+    }
+}
+
+/// What a whole packet's L4 header tells of its flow. RFC 9293 §3.1 for TCP's flags, RFC 9260 §3.2 for the type of SCTP's first chunk.
+#[inline]
+pub fn segment(protocol: u8, l4: &[u8]) -> Segment {
+    const TCP_FLAGS: usize = 13;
+    const SCTP_CHUNK: usize = 12;
+    const FIN: u8 = 0x01;
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+    match protocol {
+        TCP => match l4.get(TCP_FLAGS) {
+            Some(flags) if flags & RST != 0 => Segment::Rst,
+            Some(flags) if flags & FIN != 0 => Segment::Fin,
+            Some(flags) if flags & (SYN | ACK) == SYN => Segment::Open,
+            _ => Segment::Data,
+        },
+        SCTP => match l4.get(SCTP_CHUNK) {
+            Some(1) => Segment::Open,     // INIT
+            Some(7 | 8) => Segment::Fin,  // SHUTDOWN, SHUTDOWN ACK
+            Some(6 | 14) => Segment::Rst, // ABORT, SHUTDOWN COMPLETE
+            _ => Segment::Data,
+        },
+        _ => Segment::Data,
+    }
+}

@@ -1,0 +1,16 @@
+//! What is on the wire: bytes to headers and flows, and back to tags.
+//!
+//! - In: a frame.
+//! - Out: [`headers::Headers`], a flow, or an early [`Exit`](crate::base::exit::Exit).
+//! - Uses: `base`.
+
+pub mod ethernet;
+pub mod flow;
+pub mod headers;
+pub mod icmp;
+pub mod ipv6;
+pub mod l4;
+pub mod mtu;
+pub mod parse;
+pub mod plain;
+pub mod vlan;

@@ -1,0 +1,127 @@
+//! Bytes to headers: the first stage of a burst.
+//!
+//! Goes no deeper than is needed to know the flow. IPv4 options and IPv6 extension headers are legal and walked
+//! over; what contradicts itself leaves with its own reason. Nothing here looks at our tables: whether an address
+//! is ours is the next stage's question.
+
+use crate::base::exit::{DropReason, Exit, PuntReason};
+use crate::wire::ethernet::{
+    ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, MacNumber,
+    destination_mac, split,
+};
+use crate::wire::flow::Flow;
+use crate::wire::headers::{Headers, Payload, short};
+use crate::wire::icmp::{is_v4_error, is_v6_error, quoted_v4, quoted_v6};
+use crate::wire::ipv6::{Chain, IPV6_HEADER, address_at, skip_extensions};
+use crate::wire::l4::{fragmented, has_ports, transport};
+
+/// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may end before `wire_len` (a packet
+/// of several segments), but must hold the headers. `tags` bytes of [VLAN tags](crate::wire::vlan) are skipped.
+#[inline]
+pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> Result<Headers, Exit> {
+    let Some((ethernet, packet)) = split(frame, tags) else {
+        return Err(short(ETHERNET_HEADER + tags, wire_len, DropReason::Runt));
+    };
+    let ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
+    if ethernet.first_chunk().map(destination_mac) != Some(ours) {
+        return Err(to_another_mac(&ethernet, ethertype, packet));
+    }
+    let packet_len = wire_len - ETHERNET_HEADER - tags;
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(packet, packet_len),
+        ETHERTYPE_IPV6 => ipv6(packet, packet_len),
+        ETHERTYPE_ARP => Err(PuntReason::Arp.into()),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(DropReason::UnknownVlan.into()),
+        _ => Err(DropReason::NotIp.into()),
+    }
+}
+
+/// Broadcast and multicast carry ARP and neighbor discovery; the rest of it is not for us.
+#[cold]
+fn to_another_mac(ethernet: &[u8; ETHERNET_HEADER], ethertype: u16, packet: &[u8]) -> Exit {
+    if ethernet[0] & 1 == 0 {
+        return DropReason::NotOurMac.into();
+    }
+    match ethertype {
+        ETHERTYPE_ARP => PuntReason::Arp.into(),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => DropReason::UnknownVlan.into(),
+        ETHERTYPE_IPV6 => match ipv6(packet, packet.len()) {
+            Ok(Headers { payload: Payload::Ndp, .. }) => PuntReason::Ndp.into(),
+            _ => DropReason::Multicast.into(),
+        },
+        _ => DropReason::Multicast.into(),
+    }
+}
+
+/// RFC 791 §3.1.
+#[inline]
+fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
+    let Some(header) = packet.first_chunk::<20>() else {
+        return Err(short(20, packet_len, DropReason::Truncated));
+    };
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if header[0] >> 4 != 4 || header_len < 20 || total_len < header_len {
+        return Err(DropReason::BadIpHeader.into());
+    }
+    if total_len > packet_len {
+        return Err(DropReason::Truncated.into());
+    }
+    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
+    let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+    let protocol = header[9];
+    let flow = |transport| Flow::V4 { source, destination, transport };
+    // What lies behind the packet is padding.
+    let l4 = packet.get(header_len..total_len.min(packet.len())).unwrap_or_default();
+    // More fragments follow, or an offset: not a whole packet.
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
+    if fragment != 0 {
+        let identification = u32::from(u16::from_be_bytes([header[4], header[5]]));
+        let first = (fragment & 0x1fff == 0).then_some(l4);
+        let (transport, payload) = fragmented(protocol, identification, first, total_len - header_len)?;
+        return Ok(Headers { flow: flow(transport), payload });
+    }
+    let (transport, payload) = transport(protocol, l4, total_len - header_len)?;
+    if payload == Payload::Icmp && is_v4_error(l4) {
+        return quoted_v4(destination, l4);
+    }
+    Ok(Headers { flow: flow(transport), payload })
+}
+
+/// RFC 8200 §3 and §4.
+#[inline]
+fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
+    let Some((header, payload)) = packet.split_first_chunk::<IPV6_HEADER>() else {
+        return Err(short(IPV6_HEADER, packet_len, DropReason::Truncated));
+    };
+    if header[0] >> 4 != 6 {
+        return Err(DropReason::BadIpHeader.into());
+    }
+    let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if IPV6_HEADER + payload_len > packet_len {
+        return Err(DropReason::Truncated.into());
+    }
+    // What lies behind the packet is padding.
+    let payload = payload.get(..payload_len).unwrap_or(payload);
+    let [source, destination] = [address_at(header, 8), address_at(header, 24)];
+    let flow = |transport| Flow::V6 { source, destination, transport };
+    let mut protocol = header[6];
+    let mut offset = 0;
+    if !has_ports(protocol) {
+        match skip_extensions(protocol, payload, payload_len)? {
+            Chain::Ends { protocol: last, offset: at } => (protocol, offset) = (last, at),
+            Chain::Fragment { protocol, identification, first } => {
+                let l4 = first.map(|offset| payload.get(offset..).unwrap_or_default());
+                let len = payload_len - first.unwrap_or(payload_len);
+                let (transport, payload) = fragmented(protocol, identification, l4, len)?;
+                return Ok(Headers { flow: flow(transport), payload });
+            }
+        }
+    }
+    let l4 = payload.get(offset..).unwrap_or_default();
+    let (transport, payload) = transport(protocol, l4, payload_len - offset)?;
+    if payload == Payload::Icmp && is_v6_error(l4) {
+        return quoted_v6(destination, l4);
+    }
+    Ok(Headers { flow: flow(transport), payload })
+}
