@@ -16,6 +16,7 @@ use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use ctl::request::{BackendEdit, BackendSpec, ServiceAdd};
 use ctl::{Mac, ServiceId, Tracking};
+use dataplane::base::ids::WorkerNo;
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
 use dataplane::base::packet::{Burst, Packet, PacketIo};
 use dataplane::base::token_bucket::TokenBucket;
@@ -329,7 +330,7 @@ fn hand_over(arguments: &Arguments, director: &Director) -> Result<(), ModelErro
 fn worker(queue: QueuePair, port: &Port, director: &Director, number: usize) -> Forward {
     let memory = Memory {
         fragments: Fragments::alone(),
-        exceptions: Exceptions::new(EXCEPTIONS, number),
+        exceptions: Exceptions::new(EXCEPTIONS, WorkerNo::new(number)),
         echo: TokenBucket::new(1_000, 1),
         too_big: TokenBucket::new(100, 1),
     };

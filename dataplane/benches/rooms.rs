@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use ctl::Tracking;
+use dataplane::base::ids::{BackendNo, WorkerNo};
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
 use dataplane::control::compile::{Compiled, compile};
 use dataplane::control::model::Model;
@@ -133,7 +134,7 @@ fn slots(criterion: &mut Criterion) {
         let snapshot = snapshot(vips, Tracking::Exceptions);
         // What a burst knows before: the service and the hash.
         let mut last = LastService::default();
-        let asked: Vec<(&[u16], u64)> = (0..64 * FEW)
+        let asked: Vec<(&[BackendNo], u64)> = (0..64 * FEW)
             .map(|number| flow(number, vips))
             .map(|flow| {
                 let service = snapshot.service(&flow, &mut last).expect("all have a service");
@@ -150,7 +151,7 @@ fn exceptions(criterion: &mut Criterion) {
     let counters = WorkerCounters::new(1);
     let mut last = LastService::default();
     let service = snapshot.service(&flow(0, 1), &mut last).expect("there is one");
-    let mut table = Exceptions::new(ROOM, 0);
+    let mut table = Exceptions::new(ROOM, WorkerNo::new(0));
     table.advance(0, &snapshot, &counters);
     let ask = |table: &mut Exceptions, flow: Flow, segment| {
         let hash = snapshot.hasher.hash(&flow);
@@ -161,7 +162,7 @@ fn exceptions(criterion: &mut Criterion) {
     let known: Vec<Flow> = (0..REMEMBERED).map(|number| flow(number, 1)).collect();
     let unknown: Vec<Flow> = (REMEMBERED..2 * REMEMBERED).map(|number| flow(number, 1)).collect();
     for segment in [Segment::Open, Segment::Data] {
-        known.iter().for_each(|&flow| assert!(ask(&mut table, flow, segment) < 16));
+        known.iter().for_each(|&flow| assert!(ask(&mut table, flow, segment).index() < 16));
     }
     let mut group = criterion.benchmark_group("exceptions");
     each(&mut group, "hit, few flows", &known[..FEW], |flow| ask(&mut table, flow, Segment::Data));
@@ -170,7 +171,7 @@ fn exceptions(criterion: &mut Criterion) {
     each(&mut group, "miss", &unknown, |flow| ask(&mut table, flow, Segment::Related));
     // New flows only: when a number comes again, its flow has been swept out. Those of the round before have been on probation
     // for too long.
-    let (mut table, mut round) = (Exceptions::new(ROOM, 0), 0);
+    let (mut table, mut round) = (Exceptions::new(ROOM, WorkerNo::new(0)), 0);
     group.bench_function("insert", |bencher| {
         bencher.iter_custom(|rounds| {
             let mut taken = Duration::ZERO;

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dataplane::base::ids::WorkerNo;
 use dataplane::base::limits;
 use dataplane::base::packet::{BURST, Burst, Packet, PacketIo};
 use dataplane::base::token_bucket::TokenBucket;
@@ -111,7 +112,7 @@ fn worker(model: Model, frames: Vec<Vec<u8>>) -> (Worker<Circle>, Publisher) {
         outgoing: rtrb::RingBuffer::new(64).1,
         samples: rtrb::RingBuffer::new(64).0,
     };
-    let exceptions = Exceptions::new(Room { v4: 1 << 21, v6: 1 << 19 }, 0);
+    let exceptions = Exceptions::new(Room { v4: 1 << 21, v6: 1 << 19 }, WorkerNo::new(0));
     let memory = Memory {
         fragments: Fragments::alone(),
         exceptions,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ctl::{Mac, Protocol};
 use dataplane::base::exit::{DropReason, PuntReason};
+use dataplane::base::ids::WorkerNo;
 use dataplane::base::token_bucket::TokenBucket;
 use dataplane::control::compile::compile;
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
@@ -109,7 +110,7 @@ impl Net {
 const OWN: u8 = 2;
 const VIP: u8 = 101;
 const ALL_PORTS: u8 = 102;
-const NOBODY: u8 = 7;
+const ANOTHER_HOST: u8 = 7;
 
 struct Rig {
     worker: Worker<MemoryIo>,
@@ -152,7 +153,7 @@ impl Rig {
         let (outgoing, samples) = (rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(64).0);
         let memory = Memory {
             fragments: Fragments::alone(),
-            exceptions: Exceptions::new(Room { v4: 64, v6: 64 }, 0),
+            exceptions: Exceptions::new(Room { v4: 64, v6: 64 }, WorkerNo::new(0)),
             echo: TokenBucket::new(1_000, 1),
             too_big: TokenBucket::new(100, 1),
         };
@@ -302,8 +303,8 @@ fn addresses(net: Net) -> Vec<Row> {
             net.fragment(net.to(OWN), 9, false).protocol(17, &[0; 64]),
             Punted(PuntReason::OwnAddress),
         ),
-        row("to another host", net.to(NOBODY).tcp(1, 80).syn(), Drop(NotForUs)),
-        row("a datagram to another host", net.to(NOBODY).udp(1, 53, b"?"), Drop(NotForUs)),
+        row("to another host", net.to(ANOTHER_HOST).tcp(1, 80).syn(), Drop(NotForUs)),
+        row("a datagram to another host", net.to(ANOTHER_HOST).udp(1, 53, b"?"), Drop(NotForUs)),
         row("to a backend's own address", net.to(3).tcp(1, 80).syn(), Drop(NotForUs)),
         row("a reply from a VIP", net.reply().tcp(80, 1234).ack(), Drop(ReturnViaDirector)),
         row("a SYN-ACK from a VIP", net.reply().tcp(443, 1234).ack(), Drop(ReturnViaDirector)),
@@ -346,7 +347,7 @@ fn icmp(net: Net) -> Vec<Row> {
         row("a ping".into(), net.vip().echo(b"ping"), Punted(PuntReason::Echo)),
         row("a large ping".into(), net.vip().echo(&[0; 1_400]), Punted(PuntReason::Echo)),
         row("a ping to the director".into(), net.to(OWN).echo(b"ping"), Punted(PuntReason::Echo)),
-        row("a ping to another".into(), net.to(NOBODY).echo(b"ping"), Drop(NotForUs)),
+        row("a ping to another".into(), net.to(ANOTHER_HOST).echo(b"ping"), Drop(NotForUs)),
         row("no ICMP header at all".into(), net.vip().protocol(net.icmp(), &[]), Drop(Truncated)),
         row("none, with padding".into(), padded(net.vip().protocol(net.icmp(), &[]), 46), Drop(Truncated)),
         row("a quoted datagram".into(), quoted(&net.reply().udp(53, 1234, b"!")), To(5)),
@@ -372,7 +373,7 @@ fn icmp(net: Net) -> Vec<Row> {
         row("what the VIP has received".into(), quoted(&net.vip().tcp(1234, 80).ack()), quote),
         row(
             "what another has sent".into(),
-            quoted(&net.packet(eth(), &net.host(NOBODY), net.client()).tcp(80, 1).ack()),
+            quoted(&net.packet(eth(), &net.host(ANOTHER_HOST), net.client()).tcp(80, 1).ack()),
             quote,
         ),
         row(
@@ -422,14 +423,14 @@ fn fragments(net: Net) -> Vec<Row> {
         row("the first one again", part(0, true).udp(1234, 53, &[0; 64]), To(5)),
         row("of no service", part(0, true).tcp(1234, 79).data(&[0; 64]), Drop(NoService)),
         row("of a service without backends", part(0, true).tcp(1234, 81).data(&[0; 64]), Drop(NoBackend)),
-        row("to another host", net.fragment(net.to(NOBODY), 0, true).udp(1, 53, &[0; 64]), Drop(NotForUs)),
+        row("to another host", net.fragment(net.to(ANOTHER_HOST), 0, true).udp(1, 53, &[0; 64]), Drop(NotForUs)),
         row("too short for ports", part(0, true).protocol(17, &[0; 3]), Drop(FragmentTiny)),
         row("too short for a TCP header", part(0, true).protocol(6, &[0; 16]), Drop(FragmentTiny)),
         row("of a protocol without ports", part(0, true).protocol(47, &[0; 64]), Drop(FragmentNoPorts)),
         row("a later one of such", part(9, false).protocol(50, &[0; 64]), Drop(FragmentNoPorts)),
         row(
             "a later one whose first one never comes",
-            net.fragment(net.packet(eth(), &net.host(NOBODY), &net.host(VIP)), 9, false).protocol(17, &[0; 64]),
+            net.fragment(net.packet(eth(), &net.host(ANOTHER_HOST), &net.host(VIP)), 9, false).protocol(17, &[0; 64]),
             Drop(FragmentOrphan),
         ),
     ]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ctl::request::{BackendEdit, ServiceAdd};
 use ctl::{OnAllDown, Protocol, Scheduler, Tracking};
+use dataplane::base::ids::WorkerNo;
 use dataplane::base::token_bucket::TokenBucket;
 use dataplane::control::compile::compile;
 use dataplane::control::model::{Model, Reachability};
@@ -139,7 +140,7 @@ impl World {
         let (punts, outgoing, samples) =
             (rtrb::RingBuffer::new(4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
         let rings = Rings { punts, outgoing, samples };
-        let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, 0);
+        let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, WorkerNo::new(0));
         let memory = Memory {
             fragments: Fragments::alone(),
             exceptions,

@@ -16,7 +16,7 @@ use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::control::director::Director;
 use dataplane::wire::flow::{Flow, Transport};
 use dataplane::control::model::{Duty, Model, Service};
-use dataplane::base::ids::NOBODY;
+use dataplane::base::ids::BackendNo;
 use dataplane::control::compile::Compiled;
 use dataplane::testing::choices::Choices;
 use dataplane::testing::facts::facts as facts_of;
@@ -109,8 +109,8 @@ fn check_table(service: &Service) {
     let table = &service.table;
     assert_eq!(table.len(), 61);
     let mut slots = vec![0; service.backends.len()];
-    let held = table.iter().filter(|&&number| number != NOBODY);
-    held.for_each(|&number| slots[usize::from(number)] += 1);
+    let held = table.iter().filter(|&&number| number != BackendNo::NONE);
+    held.for_each(|&number| slots[number.index()] += 1);
     for (backend, slots) in service.backends.iter().zip(&slots) {
         assert_eq!(backend.slots, *slots, "{} of {}", backend.address, service.id);
         let wanted = backend.joined && backend.weight > 0 && backend.duty == Duty::Serve;
@@ -120,7 +120,7 @@ fn check_table(service: &Service) {
     let held = slots.iter().sum::<u32>();
     assert!(held == 61 || held == 0 && !somebody, "{held} slots of {} are held", service.id);
     if let Some(handover) = &service.handover {
-        let legal = |&number: &u16| number == NOBODY || usize::from(number) < service.backends.len();
+        let legal = |&number: &BackendNo| number == BackendNo::NONE || number.index() < service.backends.len();
         assert!(handover.before.len() == table.len() && handover.before.iter().all(legal));
     }
 }

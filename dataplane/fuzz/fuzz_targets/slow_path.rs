@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use ctl::Mac;
+use dataplane::base::ids::PortNo;
 use dataplane::count::lease::Leases;
 use dataplane::control::director::Director;
 use dataplane::control::events::EventLog;
@@ -37,7 +38,7 @@ impl PortControl for Ports {
         vec![true]
     }
 
-    fn listen(&mut self, _port: usize, groups: &[Mac]) {
+    fn listen(&mut self, _port: PortNo, groups: &[Mac]) {
         assert!(groups.iter().all(|group| group.0[0] & 1 == 1), "{groups:?}");
     }
 }
@@ -72,7 +73,7 @@ fuzz_target!(|bytes: &[u8]| {
                 let frame = TRAFFIC.frame(&mut choices);
                 // The workers let nothing else through.
                 if let Some(reason) = reason(&frame) {
-                    let _ = punts.push(Punt { port: 0, reason, mtu: 1_280, packet: frame.into() });
+                    let _ = punts.push(Punt { port: PortNo::new(0), reason, mtu: 1_280, packet: frame.into() });
                 }
             }
         }
@@ -104,7 +105,7 @@ fn listen(said: &mut Consumer<Outgoing<MemoryPacket>>, snapshot: &Snapshot) {
     }
     while let Ok(Outgoing { port, packet }) = said.pop() {
         let frame = &packet.bytes;
-        assert!(port == 0 && frame[6..12] == PORT_MAC.0 && frame[..6] != PORT_MAC.0, "{frame:02x?}");
+        assert!(port == PortNo::new(0) && frame[6..12] == PORT_MAC.0 && frame[..6] != PORT_MAC.0, "{frame:02x?}");
         match frame[12..14] {
             [0x08, 0x06] => {
                 let address =

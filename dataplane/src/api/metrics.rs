@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use crate::api::facts::Facts;
 use crate::api::{network, services};
 use crate::base::exit::{DropReason, PuntReason};
+use crate::base::ids::NetworkNo;
 use crate::count::counters::{PortCounters, WorkerCounters};
 use crate::count::histogram::Histogram;
 use crate::dpdk::tsc_hz;
@@ -247,7 +248,7 @@ fn in_seconds(histogram: &Histogram) -> (f64, u64, Vec<(f64, u64)>) {
 fn dark(facts: &Facts) -> HashSet<IpAddr> {
     let up: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
     let model = facts.director.current().model.clone();
-    let is_dark = |network: usize| !up.get(model.networks[network].port).copied().unwrap_or(false);
+    let is_dark = |network: NetworkNo| !up.get(model.network(network).port.index()).copied().unwrap_or(false);
     let neighbors = facts.neighbors();
     neighbors.iter().filter(|(_, neighbor)| is_dark(neighbor.network)).map(|(&address, _)| address).collect()
 }

@@ -14,7 +14,7 @@ pub(super) fn ports(facts: &Facts) -> Vec<answer::Port> {
 }
 
 fn one_port(facts: &Facts, model: &Model, number: usize, port: &PortFacts) -> answer::Port {
-    let networks = || model.networks.iter().filter(|network| network.port == number);
+    let networks = || model.networks.iter().filter(|network| network.port.index() == number);
     let addresses = |network: &Network| network.addresses.iter().map(ToString::to_string).collect();
     let (untagged, tagged): (Vec<&Network>, Vec<&Network>) = networks().partition(|network| network.tags.is_none());
     let live = (port.live)();
@@ -54,7 +54,7 @@ pub(super) fn neighbors(facts: &Facts) -> Vec<answer::Neighbor> {
         .iter()
         .map(|(&address, neighbor)| answer::Neighbor {
             address,
-            port: model.networks[neighbor.network].name(),
+            port: model.network(neighbor.network).name(),
             mac: neighbor.mac,
             state: neighbor.state,
             confirmed_s: neighbor.confirmed.map(|then| now.saturating_duration_since(then).as_secs()),

@@ -3,13 +3,15 @@
 //! Each frame that is not forwarded has exactly one [`Exit`], and each exit has one counter of the same name
 //! (`docs/metrics.md`). The sentences for operators stand here too, so that a reason cannot be added without them.
 
+use crate::base::ids::{ServiceCounterNo, WorkerNo};
+
 /// What becomes of a frame that is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// It is freed.
     Drop(DropReason),
-    /// It is freed, and counted for the service, too, whose place for that ([`crate::count::lease::ServiceLease`]) this is.
-    DropOf(DropReason, u32),
+    /// It is freed, and counted for the service that has these counters, too.
+    DropOf(DropReason, ServiceCounterNo),
     /// It is given to the slow path.
     Punt(PuntReason),
     /// It is larger than this MTU of the port towards its backend, and its sender may be told so.
@@ -17,7 +19,7 @@ pub enum Exit {
     /// It is held until the first fragment of its packet comes.
     Hold,
     /// It is passed on to the worker that has its packet's fragments.
-    Pass(usize),
+    Pass(WorkerNo),
 }
 
 impl From<DropReason> for Exit {
@@ -166,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reasons_index_is_its_place() {
-        for (place, reason) in DropReason::ALL.iter().enumerate() {
-            assert_eq!(reason.index(), place);
+    fn a_reasons_index_is_its_position_in_the_list() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
         }
     }
 }

@@ -8,6 +8,7 @@ use ctl::request::{BackendSpec, ServiceAdd};
 use ctl::{FlowHash, Mac, Ports, Protocol, Scheduler, ServiceId, Tracking};
 use ipnet::IpNet;
 
+use crate::base::ids::PortNo;
 use crate::base::limits::{DEFAULT_TABLE_SIZE, MAX_TABLE_SIZE, MTUS};
 use crate::config::file::{
     BackendSection, DirectorSection, File, Hugepages, PortNumber, PortSection, ServiceSection, VlanNumber, VlanSection,
@@ -103,7 +104,7 @@ impl Port {
     /// Its networks. One with VLANs and no addresses of its own has no other network.
     fn networks(&self, number: usize) -> impl Iterator<Item = model::Network> {
         let network = move |tags, addresses: &[IpNet]| model::Network {
-            port: number,
+            port: PortNo::new(number),
             port_name: self.name.clone(),
             tags,
             addresses: addresses.to_vec(),

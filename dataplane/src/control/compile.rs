@@ -8,11 +8,12 @@ use ctl::{FlowHash, Mac, Tracking};
 use ipnet::{IpNet, Ipv6Net};
 
 use crate::base::clock::idle_ticks;
+use crate::base::ids::{NetworkNo, ServiceNo};
 use crate::control::model::{Model, Network, Service};
 use crate::state::vips::VipMap;
 use crate::state::{
     networks::{LocalNetwork, PortLink, PortVlans},
-    snapshot::{Place, ServiceEntry, Snapshot, Target},
+    snapshot::{Owner, ServiceEntry, Snapshot, Target},
 };
 use crate::wire::flow::FlowHasher;
 use crate::wire::ipv6::link_local;
@@ -77,8 +78,8 @@ fn compile_from(
 ) -> Compiled {
     let networks: Box<[LocalNetwork]> = model.networks.iter().map(|network| local_network(network, ports)).collect();
     let mut vlans: Box<[PortVlans]> = ports.iter().map(|_| PortVlans::default()).collect();
-    for (place, network) in networks.iter().enumerate() {
-        vlans[network.port].insert(network.tags, place);
+    for (number, network) in networks.iter().enumerate() {
+        vlans[network.port.index()].insert(network.tags, NetworkNo::new(number));
     }
 
     let mut parts = Parts::new(&model, &networks, previous.map(|previous| previous.snapshot));
@@ -101,7 +102,7 @@ fn compile_from(
         }
     }
     old.for_each(|(gone, _)| parts.forget(gone));
-    let Parts { services, targets, places, .. } = parts;
+    let Parts { services, targets, owners, .. } = parts;
 
     let snapshot = Snapshot {
         generation,
@@ -109,7 +110,7 @@ fn compile_from(
         vips: vip_map(&model, &networks, previous.map(|previous| previous.snapshot)),
         services: services.into(),
         targets: targets.into(),
-        places: places.into(),
+        owners: owners.into(),
         networks,
         vlans,
         source: model.clone(),
@@ -138,8 +139,8 @@ fn vip_map(model: &Model, networks: &[LocalNetwork], previous: Option<&Compiled>
         return previous.vips.clone();
     }
     let mut vips = VipMap::default();
-    for (number, id) in (0..).zip(model.services.keys()) {
-        vips.insert_service(*id, number);
+    for (number, id) in model.services.keys().enumerate() {
+        vips.insert_service(*id, ServiceNo::new(number));
     }
     for network in networks {
         for address in &network.addresses {
@@ -155,7 +156,7 @@ struct Parts<'a> {
     networks: &'a [LocalNetwork],
     services: Vec<ServiceEntry>,
     targets: Vec<Target>,
-    places: Vec<Place>,
+    owners: Vec<Owner>,
 }
 
 impl<'a> Parts<'a> {
@@ -166,7 +167,7 @@ impl<'a> Parts<'a> {
             services: Vec::with_capacity(model.services.len()),
             // Some more than there were.
             targets: Vec::with_capacity(previous.map_or(0, |previous| previous.targets.len() + 64)),
-            places: previous.map_or_else(Vec::new, |previous| previous.places.to_vec()),
+            owners: previous.map_or_else(Vec::new, |previous| previous.owners.to_vec()),
         }
     }
 
@@ -184,12 +185,13 @@ impl<'a> Parts<'a> {
         self.targets.extend_from_slice(&previous.snapshot.targets[entry.first_target..end]);
         self.services.push(ServiceEntry { first_target, ..entry.clone() });
         for &address in previous.moved {
-            if let Ok(number) = service.place(address) {
+            if let Ok(number) = service.number_of(address) {
+                let number = number.index();
                 self.targets[first_target + number] = self.target(service, number, resolve);
             }
         }
         if moved_by {
-            self.set_places(service, first_target);
+            self.set_owners(service, first_target);
         }
     }
 
@@ -202,14 +204,14 @@ impl<'a> Parts<'a> {
     ) {
         let first_target = self.targets.len();
         let handover = service.handover.as_ref().map(|handover| &handover.before);
-        let before = handover.or(service.outage.as_ref().map(|_| self.model.nobody()));
+        let before = handover.or(service.outage.as_ref().map(|_| self.model.no_backends()));
         let (source_bits, tracks) = (source_bits(service), service.tracking == Tracking::All);
         self.services.push(ServiceEntry {
             table: service.table.clone(),
             before: before.cloned(),
             first_target,
             backends: service.backends.len(),
-            counter: service.counter.place(),
+            counter: service.counter.number(),
             source_bits,
             tracks,
             simple: before.is_none() && !tracks && source_bits.is_none(),
@@ -221,33 +223,33 @@ impl<'a> Parts<'a> {
             let target = known(number).unwrap_or_else(|| self.target(service, number, resolve));
             self.targets.push(target);
         }
-        self.set_places(service, first_target);
+        self.set_owners(service, first_target);
     }
 
     fn target(&self, service: &Service, number: usize, resolve: &impl Fn(IpAddr) -> Option<Mac>) -> Target {
         let backend = &service.backends[number];
         let mac = backend.pinned.or_else(|| resolve(backend.address));
-        let target = Target::new(mac, &self.networks[backend.network], backend.target.publish());
-        Target { service: service.counter.place(), ..target }
+        let network = &self.networks[backend.network.index()];
+        Target::new(mac, network, backend.target.publish(), service.counter.number())
     }
 
-    fn set_places(&mut self, service: &Service, first_target: usize) {
+    fn set_owners(&mut self, service: &Service, first_target: usize) {
         let idle_ticks = idle_ticks(service.idle_ms);
         for number in (0..service.backends.len()).filter(|&number| service.serves(&service.backends[number])) {
-            let place = self.targets[first_target + number].counter as usize;
-            if self.places.len() <= place {
-                self.places.resize(place + 1, Place::EMPTY);
+            let counter = self.targets[first_target + number].counter.index();
+            if self.owners.len() <= counter {
+                self.owners.resize(counter + 1, Owner::NONE);
             }
             let target = u32::try_from(first_target + number).expect("below MAX_TARGETS");
-            self.places[place] = Place { target, idle_ticks };
+            self.owners[counter] = Owner { target, idle_ticks };
         }
     }
 
-    /// A service that was there, or was another one. Nobody else has the places of its backends: the old snapshot holds them.
+    /// A service that is gone, or that has changed. No other backend has the counters of its backends yet: the old snapshot holds them.
     fn forget(&mut self, service: &Service) {
         for backend in &service.backends {
-            if let Some(place) = self.places.get_mut(backend.target.place() as usize) {
-                *place = Place::EMPTY;
+            if let Some(owner) = self.owners.get_mut(backend.target.number().index()) {
+                *owner = Owner::NONE;
             }
         }
     }
@@ -263,7 +265,7 @@ fn source_bits(service: &Service) -> Option<u8> {
 
 /// The configured addresses, and the link-local one that every IPv6 interface has (RFC 4291 §2.1).
 fn local_network(network: &Network, ports: &[PortLink]) -> LocalNetwork {
-    let link = ports[network.port];
+    let link = ports[network.port.index()];
     let link_local = Ipv6Net::new(link_local(link.mac), 64).expect("64 is a prefix length");
     let mut addresses = network.addresses.clone();
     addresses.push(IpNet::V6(link_local));

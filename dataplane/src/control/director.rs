@@ -37,7 +37,7 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// The control side's state.
 #[derive(Debug)]
 pub struct Director {
-    ids: Arc<Leases>,
+    leases: Arc<Leases>,
     workers: Vec<Arc<WorkerCounters>>,
     ports: Vec<PortLink>,
     /// The operators who change the model: one at a time, and without holding up those who only look, or the network.
@@ -67,7 +67,7 @@ struct State {
 
 impl Director {
     /// With a first model. `ports` are those that the model's networks are on.
-    pub fn new(model: Model, ids: Arc<Leases>, workers: Vec<Arc<WorkerCounters>>, ports: Vec<PortLink>) -> Self {
+    pub fn new(model: Model, leases: Arc<Leases>, workers: Vec<Arc<WorkerCounters>>, ports: Vec<PortLink>) -> Self {
         let model = Arc::new(model);
         let first = compile(model.clone(), |_| None, &ports, 1);
         let state = State {
@@ -81,7 +81,7 @@ impl Director {
             generation: 1,
         };
         Director {
-            ids,
+            leases,
             workers,
             ports,
             changing: Mutex::new(()),
@@ -102,7 +102,7 @@ impl Director {
             let mut model = Model::clone(&base);
             model.now_ms = self.now_ms();
             // Tables are built here.
-            change(&mut model, &self.ids)?;
+            change(&mut model, &self.leases)?;
             let mut state = self.state();
             let Merged { model, outdated } = state.merged(&base, model);
             if outdated.is_empty() {
@@ -315,7 +315,7 @@ mod tests {
     use ctl::request::BackendEdit;
 
     use super::*;
-    use crate::base::ids::NOBODY;
+    use crate::base::ids::{BackendNo, CounterNo};
     use crate::testing::model::{PORT, backend, ids, model, service};
 
     fn director() -> Director {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     /// Who would get new flows of a service, by slot.
-    fn owners(director: &Director, service: usize) -> Vec<u16> {
+    fn owners(director: &Director, service: usize) -> Vec<BackendNo> {
         let snapshot = director.current();
         let entry = &snapshot.services[service];
         (0..entry.table.len()).map(|slot| entry.now(slot)).collect()
@@ -406,19 +406,24 @@ mod tests {
         hear(&director, &[], &[4], &[4]);
         for service in [0, 1] {
             let owners = owners(&director, service);
-            assert!(!owners.contains(&1) && !owners.contains(&NOBODY));
+            assert!(!owners.contains(&BackendNo::new(1)) && !owners.contains(&BackendNo::NONE));
             let moved = before.iter().zip(&owners).filter(|(before, now)| before != now);
-            assert!(moved.into_iter().all(|(&before, _)| before == 1), "nobody else moves");
+            assert!(moved.into_iter().all(|(&before, _)| before == BackendNo::new(1)), "nobody else moves");
         }
         let stood_in = owners(&director, 0);
         assert_eq!(slots(&director, "192.168.0.101:80")[1], 340, "there are no new tables yet");
         // One that comes meanwhile has the failure, too; one that goes is not brought back.
         director.change(|model, ids| model.add_service(&service("192.168.0.103:80", &backends), ids)).unwrap();
         director.change(|model, _| model.remove_service(&"192.168.0.102:80".parse().unwrap())).unwrap();
-        assert!(!owners(&director, 1).contains(&1));
+        assert!(!owners(&director, 1).contains(&BackendNo::new(1)));
         while director.catch_up() {}
         let snapshot = director.current();
-        assert!(snapshot.services.iter().all(|service| service.outage.is_none() && !service.table.contains(&1)));
+        assert!(
+            snapshot
+                .services
+                .iter()
+                .all(|service| service.outage.is_none() && !service.table.contains(&BackendNo::new(1)))
+        );
         assert_eq!(snapshot.services.len(), 2);
         // Flows that have begun at those who stood in are handed over.
         let entry = &snapshot.services[0];
@@ -436,12 +441,13 @@ mod tests {
         hear(&director, &[3, 4], &[], &[]);
         hear(&director, &[], &[], &[4]);
         hear(&director, &[], &[], &[]);
-        assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "until there is a table");
+        assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "until there is a table");
         while director.catch_up() {}
         assert_eq!(owners(&director, 0), before);
         let snapshot = director.current();
-        let handed_over = (0..before.len()).filter(|&slot| snapshot.services[0].before(slot) == 0).count();
-        assert_eq!(handed_over, before.iter().filter(|&&owner| owner == 1).count());
+        let handed_over =
+            (0..before.len()).filter(|&slot| snapshot.services[0].before(slot) == BackendNo::new(0)).count();
+        assert_eq!(handed_over, before.iter().filter(|&&owner| owner == BackendNo::new(1)).count());
     }
 
     #[test]
@@ -457,9 +463,9 @@ mod tests {
             // It has no table since it is back.
             hear(&director, &[], &[], &[]);
             hear(&director, &[], &[], &[4]);
-            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "{on_all_down:?}");
+            assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "{on_all_down:?}");
             while director.catch_up() {}
-            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "{on_all_down:?}");
+            assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "{on_all_down:?}");
         }
     }
 
@@ -472,9 +478,9 @@ mod tests {
         for renewed in [false, true] {
             hear(&director, &[], &[], &[3, 4]);
             while renewed && director.catch_up() {}
-            assert!(owners(&director, 0).iter().all(|&owner| owner == NOBODY), "renewed: {renewed}");
+            assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::NONE), "renewed: {renewed}");
             hear(&director, &[], &[], &[4]);
-            assert!(owners(&director, 0).iter().all(|&owner| owner == 0), "renewed: {renewed}");
+            assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "renewed: {renewed}");
         }
     }
 
@@ -535,9 +541,12 @@ mod tests {
                 in_order &= snapshot.generation >= generation;
                 generation = snapshot.generation;
                 for entry in &snapshot.services {
-                    let owners = (0..entry.table.len()).map(|slot| entry.now(slot)).filter(|&owner| owner != NOBODY);
-                    to_dead +=
-                        owners.into_iter().filter(|&owner| down.iter().any(|d| u16::from(*d) == owner + 3)).count();
+                    let owners =
+                        (0..entry.table.len()).map(|slot| entry.now(slot)).filter(|&owner| owner != BackendNo::NONE);
+                    to_dead += owners
+                        .into_iter()
+                        .filter(|&owner| down.iter().any(|d| usize::from(*d) == owner.index() + 3))
+                        .count();
                 }
             }
             let operator = operator.join();
@@ -569,10 +578,10 @@ mod tests {
             let macs = director.state().macs.clone();
             let anew = compile(snapshot.model.clone(), |address| macs.get(&address).copied(), &[PORT], 0);
             assert_eq!(snapshot.targets, anew.targets, "{what}");
-            let places = |snapshot: &Compiled| -> Vec<_> {
-                (0..200).filter_map(|place| Some((place, *snapshot.place(place)?))).collect()
+            let owners = |snapshot: &Compiled| -> Vec<_> {
+                (0..200).map(CounterNo::new).filter_map(|counter| Some((counter, *snapshot.owner(counter)?))).collect()
             };
-            assert_eq!(places(&snapshot), places(&anew), "{what}");
+            assert_eq!(owners(&snapshot), owners(&anew), "{what}");
             assert_eq!(format!("{:?}", snapshot.services), format!("{:?}", anew.services), "{what}");
         };
         for id in [ids[1], ids[2], ids[0]] {

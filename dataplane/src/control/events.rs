@@ -280,7 +280,7 @@ mod tests {
         let write = |kind, number, now| log.write(kind, backend(number), now, || "It happened.".into());
         let written = (0..100_000).filter(|&number| write(Kind::Loop, number, begin)).count();
         assert_eq!(written, MAX_SUBJECTS + 1, "one for all that are not told apart");
-        assert!(write(Kind::ReturnViaDirector, 1, begin), "another kind has a place of its own");
+        assert!(write(Kind::ReturnViaDirector, 1, begin), "another kind has a window of its own");
         assert!(log.log().windows.len() <= MAX_SUBJECTS + Kind::ALL.len());
         let later = begin + WINDOW;
         assert!(write(Kind::Loop, 1_000_000, later) && log.log().windows.len() == 1, "the old ones are forgotten");

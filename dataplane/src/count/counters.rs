@@ -92,7 +92,7 @@ impl WorkerCounters {
         Self::with_room(ports, MAX_TARGETS, MAX_SERVICE_COUNTERS)
     }
 
-    /// With fewer places for the counters of backends and services: for tests that make many of these, and few of those.
+    /// With fewer counters of backends and services: for tests that have many workers and few backends.
     pub fn with_room(ports: usize, targets: usize, services: usize) -> Self {
         WorkerCounters {
             turns: Counter::default(),

@@ -1,4 +1,7 @@
-//! Leases of counters.
+//! Leases of counters: which backend and which service count where.
+//!
+//! A backend of a service, and a service, each lease a set of counters from all workers. Counters never go back to zero, so that
+//! workers need no word: a lease knows what they were when it began, and says what has come since.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -6,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use crate::base::exit::DropReason;
+use crate::base::ids::{CounterNo, ServiceCounterNo};
 use crate::base::limits::{MAX_SERVICE_COUNTERS, MAX_TARGETS};
 use crate::count::counters::WorkerCounters;
 
@@ -18,7 +22,7 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// Hands out the places of [`WorkerCounters::targets`] and of [`WorkerCounters::services`].
+/// Lends the counters of [`WorkerCounters::targets`] and of [`WorkerCounters::services`].
 #[derive(Debug)]
 pub struct Leases {
     workers: Vec<Arc<WorkerCounters>>,
@@ -26,67 +30,68 @@ pub struct Leases {
     services: Mutex<Free>,
 }
 
-/// The places of one kind that nobody uses.
+/// The counters of one kind that are not lent.
 #[derive(Debug, Default)]
 struct Free {
-    /// The first was given back first.
-    returned: VecDeque<(Instant, u32)>,
+    /// By index, with the time of their return, the oldest first.
+    returned: VecDeque<(Instant, usize)>,
     /// Given back before any worker could know of them: those of refused changes.
-    unknown: Vec<u32>,
-    never_used: u32,
+    unknown: Vec<usize>,
+    /// From this index on, none has been lent yet.
+    never_used: usize,
 }
 
-/// For so long, a place that was given back is nobody's: remembered flows name their backend by its place, and must not
-/// find somebody else there. Longer than a sweep through the tables of remembered flows takes.
+/// For so long, counters that were given back are not lent again: remembered flows name their backend by the number of its
+/// counters, and must not find another backend there. Longer than a sweep through the tables of remembered flows takes.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
 impl Free {
-    fn take(&mut self, most: usize, rest: Duration, now: Instant) -> Option<u32> {
-        if let Some(place) = self.unknown.pop() {
-            return Some(place);
+    fn take(&mut self, most: usize, rest: Duration, now: Instant) -> Option<usize> {
+        if let Some(index) = self.unknown.pop() {
+            return Some(index);
         }
-        let rested = |(since, _): &&(Instant, u32)| now.saturating_duration_since(*since) >= rest;
-        if let Some((_, place)) = self.returned.front().filter(rested).copied() {
+        let rested = |(since, _): &&(Instant, usize)| now.saturating_duration_since(*since) >= rest;
+        if let Some((_, index)) = self.returned.front().filter(rested).copied() {
             self.returned.pop_front();
-            return Some(place);
+            return Some(index);
         }
-        if (self.never_used as usize) < most {
+        if self.never_used < most {
             self.never_used += 1;
             return Some(self.never_used - 1);
         }
-        // Better a place that somebody may remember than none: a remembered flow is looked up among the backends of its own
-        // service, so the worst is that one whose backend is gone goes to another one of these.
-        self.returned.pop_front().map(|(_, place)| place)
+        // Better counters that a remembered flow may still name than none: such a flow is looked up among the backends of its own
+        // service, so the worst is that a flow whose backend is gone goes to another backend of these.
+        self.returned.pop_front().map(|(_, index)| index)
     }
 
-    fn give_back(&mut self, place: u32, known: bool) {
+    fn give_back(&mut self, index: usize, known: bool) {
         if known {
-            self.returned.push_back((Instant::now(), place));
+            self.returned.push_back((Instant::now(), index));
         } else {
-            self.unknown.push(place);
+            self.unknown.push(index);
         }
     }
 }
 
-/// The place where the workers count what they send to one backend of one service. It is given back when the last
-/// holder lets go of it: the model, and each snapshot that workers may still use.
+/// The counters of what the workers send to one backend of one service. They are given back when the last holder of the lease
+/// lets go of it: the model, and each snapshot that workers may still use.
 #[derive(Debug)]
 pub struct TargetLease {
-    place: u32,
-    /// What stood there when the place was handed out: counters never go back, so that workers need no word.
+    number: CounterNo,
+    /// What they were when the lease began.
     before: Traffic,
     /// Whether workers may know of it.
     known: AtomicBool,
-    ids: Weak<Leases>,
+    leases: Weak<Leases>,
 }
 
-/// The place where the workers count what they drop of one service's packets; given back as a [`TargetLease`] is.
+/// The counters of what the workers drop of one service's packets; given back as those of a [`TargetLease`] are.
 #[derive(Debug)]
 pub struct ServiceLease {
-    place: u32,
-    /// What stood there when the place was handed out.
+    number: ServiceCounterNo,
+    /// What they were when the lease began.
     before: ServiceDrops,
-    ids: Weak<Leases>,
+    leases: Weak<Leases>,
 }
 
 /// Frames dropped, by [`DropReason`].
@@ -98,20 +103,27 @@ impl Leases {
         Arc::new(Leases { workers, targets: Mutex::default(), services: Mutex::default() })
     }
 
-    /// A place that nobody uses, and if possible, that nobody used a minute ago; `None` where all [`MAX_TARGETS`] are in use.
-    pub fn take(self: &Arc<Self>) -> Option<TargetLease> {
-        self.take_at(Instant::now())
+    /// Counters for a backend of a service, if possible such that were not in use a minute ago; `None` where all [`MAX_TARGETS`]
+    /// are lent.
+    pub fn take_target(self: &Arc<Self>) -> Option<TargetLease> {
+        self.take_target_at(Instant::now())
     }
 
-    fn take_at(self: &Arc<Self>, now: Instant) -> Option<TargetLease> {
-        let place = lock(&self.targets).take(MAX_TARGETS, QUARANTINE, now)?;
-        Some(TargetLease { place, before: self.sum(place), known: AtomicBool::new(false), ids: Arc::downgrade(self) })
+    fn take_target_at(self: &Arc<Self>, now: Instant) -> Option<TargetLease> {
+        let number = CounterNo::new(lock(&self.targets).take(MAX_TARGETS, QUARANTINE, now)?);
+        Some(TargetLease {
+            number,
+            before: self.sum(number),
+            known: AtomicBool::new(false),
+            leases: Arc::downgrade(self),
+        })
     }
 
-    /// A place for a service; `None` where all [`MAX_SERVICE_COUNTERS`] are in use.
+    /// Counters for a service; `None` where all [`MAX_SERVICE_COUNTERS`] are lent.
     pub fn take_service(self: &Arc<Self>) -> Option<ServiceLease> {
-        let place = lock(&self.services).take(MAX_SERVICE_COUNTERS, Duration::ZERO, Instant::now())?;
-        Some(ServiceLease { place, before: self.drops(place), ids: Arc::downgrade(self) })
+        let index = lock(&self.services).take(MAX_SERVICE_COUNTERS, Duration::ZERO, Instant::now())?;
+        let number = ServiceCounterNo::new(index);
+        Some(ServiceLease { number, before: self.drops(number), leases: Arc::downgrade(self) })
     }
 
     /// How many workers count.
@@ -119,20 +131,20 @@ impl Leases {
         self.workers.len()
     }
 
-    fn sum(&self, place: u32) -> Traffic {
+    fn sum(&self, number: CounterNo) -> Traffic {
         let mut sum = Traffic::default();
         for worker in &self.workers {
-            let target = &worker.targets[place as usize];
+            let target = &worker.targets[number.index()];
             sum.packets = sum.packets.wrapping_add(target.packets.read());
             sum.bytes = sum.bytes.wrapping_add(target.bytes.read());
         }
         sum
     }
 
-    fn drops(&self, place: u32) -> ServiceDrops {
+    fn drops(&self, number: ServiceCounterNo) -> ServiceDrops {
         let mut sums = [0; DropReason::COUNT];
         for worker in &self.workers {
-            for (sum, count) in sums.iter_mut().zip(&worker.services[place as usize].drops) {
+            for (sum, count) in sums.iter_mut().zip(&worker.services[number.index()].drops) {
                 *sum = u64::wrapping_add(*sum, count.read());
             }
         }
@@ -145,30 +157,30 @@ fn lock(free: &Mutex<Free>) -> MutexGuard<'_, Free> {
 }
 
 impl TargetLease {
-    /// The place in [`WorkerCounters::targets`].
-    pub fn place(&self) -> u32 {
-        self.place
+    /// The number in [`WorkerCounters::targets`].
+    pub fn number(&self) -> CounterNo {
+        self.number
     }
 
-    /// The place, for workers: from now on, they may remember flows by it.
-    pub fn publish(&self) -> u32 {
+    /// The number, for workers: from now on, they may remember flows by it.
+    pub fn publish(&self) -> CounterNo {
         self.known.store(true, Relaxed);
-        self.place
+        self.number
     }
 
     /// How many flows the workers remember, active and inactive ones.
     pub fn flows(&self) -> (u64, u64) {
-        let Some(ids) = self.ids.upgrade() else { return (0, 0) };
-        let targets = ids.workers.iter().map(|worker| &worker.targets[self.place as usize]);
+        let Some(leases) = self.leases.upgrade() else { return (0, 0) };
+        let targets = leases.workers.iter().map(|worker| &worker.targets[self.number.index()]);
         targets.fold((0, 0), |(active, inactive), target| {
             (active + target.active.read(), inactive + target.inactive.read())
         })
     }
 
-    /// What all workers have sent since the place was handed out.
+    /// What all workers have sent since the lease began.
     pub fn traffic(&self) -> Traffic {
-        let Some(ids) = self.ids.upgrade() else { return Traffic::default() };
-        let now = ids.sum(self.place);
+        let Some(leases) = self.leases.upgrade() else { return Traffic::default() };
+        let now = leases.sum(self.number);
         Traffic {
             packets: now.packets.wrapping_sub(self.before.packets),
             bytes: now.bytes.wrapping_sub(self.before.bytes),
@@ -178,22 +190,22 @@ impl TargetLease {
 
 impl Drop for TargetLease {
     fn drop(&mut self) {
-        if let Some(ids) = self.ids.upgrade() {
-            lock(&ids.targets).give_back(self.place, self.known.load(Relaxed));
+        if let Some(leases) = self.leases.upgrade() {
+            lock(&leases.targets).give_back(self.number.index(), self.known.load(Relaxed));
         }
     }
 }
 
 impl ServiceLease {
-    /// The place in [`WorkerCounters::services`].
-    pub fn place(&self) -> u32 {
-        self.place
+    /// The number in [`WorkerCounters::services`].
+    pub fn number(&self) -> ServiceCounterNo {
+        self.number
     }
 
-    /// What all workers have dropped since the place was handed out: the reasons that occurred, and how often.
+    /// What all workers have dropped since the lease began: the reasons that occurred, and how often.
     pub fn drops(&self) -> Vec<(DropReason, u64)> {
-        let Some(ids) = self.ids.upgrade() else { return Vec::new() };
-        let now = ids.drops(self.place);
+        let Some(leases) = self.leases.upgrade() else { return Vec::new() };
+        let now = leases.drops(self.number);
         let since = DropReason::ALL.iter().zip(now.into_iter().zip(self.before));
         since.map(|(&reason, (now, before))| (reason, now.wrapping_sub(before))).filter(|(_, new)| *new > 0).collect()
     }
@@ -201,8 +213,8 @@ impl ServiceLease {
 
 impl Drop for ServiceLease {
     fn drop(&mut self) {
-        if let Some(ids) = self.ids.upgrade() {
-            lock(&ids.services).give_back(self.place, true);
+        if let Some(leases) = self.leases.upgrade() {
+            lock(&leases.services).give_back(self.number.index(), true);
         }
     }
 }
@@ -212,60 +224,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_that_comes_back_counts_from_zero() {
+    fn counters_that_are_lent_again_count_from_zero() {
         let worker = Arc::new(WorkerCounters::new(1));
-        let ids = Leases::new(vec![worker.clone()]);
-        let first = ids.take().unwrap();
-        worker.targets[first.place() as usize].packets.add(5);
-        worker.targets[first.place() as usize].bytes.add(500);
+        let leases = Leases::new(vec![worker.clone()]);
+        let first = leases.take_target().unwrap();
+        worker.targets[first.number().index()].packets.add(5);
+        worker.targets[first.number().index()].bytes.add(500);
         assert_eq!(first.traffic(), Traffic { packets: 5, bytes: 500 });
-        let place = first.publish();
+        let number = first.publish();
         drop(first);
-        let other = ids.take().unwrap();
-        assert_ne!(other.place(), place, "somebody may still remember who was there");
-        let second = ids.take_at(Instant::now() + QUARANTINE).unwrap();
-        assert_eq!(second.place(), place);
+        let other = leases.take_target().unwrap();
+        assert_ne!(other.number(), number, "a flow may still be remembered by it");
+        let second = leases.take_target_at(Instant::now() + QUARANTINE).unwrap();
+        assert_eq!(second.number(), number);
         assert_eq!(second.traffic(), Traffic::default());
     }
 
     #[test]
-    fn places_are_bounded() {
-        let ids = Leases::new(vec![]);
-        let all: Vec<TargetLease> = (0..MAX_TARGETS).map(|_| ids.take().unwrap()).collect();
-        assert!(ids.take().is_none());
+    fn counters_are_bounded() {
+        let leases = Leases::new(vec![]);
+        let all: Vec<TargetLease> = (0..MAX_TARGETS).map(|_| leases.take_target().unwrap()).collect();
+        assert!(leases.take_target().is_none());
         let (known, unknown) = (MAX_TARGETS / 2, MAX_TARGETS - MAX_TARGETS / 2);
         for target in &all[..known] {
             target.publish();
         }
         drop(all);
-        let first: Vec<TargetLease> = (0..unknown).map(|_| ids.take().unwrap()).collect();
-        assert!(
-            first.iter().all(|target| target.place() as usize >= known),
-            "the others' places may still be remembered"
-        );
-        let rest: Vec<TargetLease> = (0..known).map(|_| ids.take().unwrap()).collect();
-        assert!(ids.take().is_none());
+        let first: Vec<TargetLease> = (0..unknown).map(|_| leases.take_target().unwrap()).collect();
+        assert!(first.iter().all(|target| target.number().index() >= known), "the others may still be remembered");
+        let rest: Vec<TargetLease> = (0..known).map(|_| leases.take_target().unwrap()).collect();
+        assert!(leases.take_target().is_none());
         drop((first, rest));
     }
 
     #[test]
     fn a_service_s_drops_count_from_zero_too() {
         let workers = [(); 2].map(|()| Arc::new(WorkerCounters::new(1)));
-        let ids = Leases::new(workers.to_vec());
-        let count = |place: &ServiceLease, worker: usize, reason: DropReason, count| {
-            workers[worker].services[place.place() as usize].drops[reason.index()].add(count);
+        let leases = Leases::new(workers.to_vec());
+        let count = |lease: &ServiceLease, worker: usize, reason: DropReason, count| {
+            workers[worker].services[lease.number().index()].drops[reason.index()].add(count);
         };
-        let first = ids.take_service().unwrap();
+        let first = leases.take_service().unwrap();
         count(&first, 0, DropReason::NoBackend, 3);
         count(&first, 1, DropReason::NoBackend, 4);
         count(&first, 1, DropReason::Loop, 1);
         assert_eq!(first.drops(), [(DropReason::NoBackend, 7), (DropReason::Loop, 1)]);
-        let place = first.place();
-        let other = ids.take_service().unwrap();
-        assert_ne!(other.place(), place);
+        let number = first.number();
+        let other = leases.take_service().unwrap();
+        assert_ne!(other.number(), number);
         drop(first);
-        let second = ids.take_service().unwrap();
-        assert_eq!((second.place(), second.drops()), (place, vec![]));
+        let second = leases.take_service().unwrap();
+        assert_eq!((second.number(), second.drops()), (number, vec![]));
         count(&second, 0, DropReason::Loop, 2);
         assert_eq!(second.drops(), [(DropReason::Loop, 2)]);
     }

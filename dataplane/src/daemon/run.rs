@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::api::http::serve_metrics;
 use crate::api::server::Server;
 use crate::api::{Facts, PortFacts, PortLive};
+use crate::base::ids::{PortNo, WorkerNo};
 use crate::base::token_bucket::TokenBucket;
 use crate::config::Config;
 use crate::control::director::Director;
@@ -109,7 +110,7 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
             rings: Rings { punts: to_slow_path, outgoing: from_slow_path, samples: to_events },
             memory: Memory {
                 fragments,
-                exceptions: Exceptions::new(config.director.room, worker),
+                exceptions: Exceptions::new(config.director.room, WorkerNo::new(worker)),
                 echo: TokenBucket::new(config.director.echo_rate, lcores.len()),
                 too_big: TokenBucket::new(TOO_BIG_RATE, lcores.len()),
             },
@@ -173,8 +174,8 @@ impl PortControl for OpenPortControl {
         self.0.iter().map(|port| port.link().up).collect()
     }
 
-    fn listen(&mut self, port: usize, groups: &[Mac]) {
-        let port = &self.0[port];
+    fn listen(&mut self, port: PortNo, groups: &[Mac]) {
+        let port = &self.0[port.index()];
         if let Err(problem) = port.listen(groups) {
             warn!("{}: takes no multicast ({problem}): neighbor discovery for IPv6 addresses may fail", port.device());
         }

@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::base::exit::Exit;
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 use crate::base::packet::{BURST, PacketIo};
 use crate::forward::context::Context;
 use crate::forward::exceptions::Around;
@@ -11,7 +11,7 @@ use crate::forward::target::{no_backend, target};
 use crate::forward::way::{Question, Questions, Staged, Way};
 use crate::state::snapshot::ServiceEntry;
 
-/// Between the stages: asks the exception table, and finds the targets of those whom that concerns.
+/// Asks the exception table about some packets of a burst, and finds their targets.
 #[inline(never)]
 pub(super) fn answer<'w, Io: PacketIo, T: Staged>(
     context: &mut Context<'w, Io>,
@@ -20,21 +20,21 @@ pub(super) fn answer<'w, Io: PacketIo, T: Staged>(
     exits: &mut [Exit; BURST],
 ) {
     let (snapshot, around) = (context.snapshot, Around { snapshot: context.snapshot, counters: context.counters });
-    let mut answered = |service: &ServiceEntry, backend: u16, place: usize| {
-        if backend == NOBODY {
-            exits[place] = no_backend(service);
+    let mut answered = |service: &ServiceEntry, backend: BackendNo, index: usize| {
+        if backend == BackendNo::NONE {
+            exits[index] = no_backend(service);
         } else {
-            ways[place].target = target(&snapshot.targets, service, backend);
+            ways[index].target = target(&snapshot.targets, service, backend);
         }
     };
     let mut far = ArrayVec::<&Question<'w, T>, BURST>::new();
-    for question @ &Question { flow, ref asked, place } in questions {
+    for question @ &Question { flow, ref asked, index } in questions {
         match context.exceptions.resolve_near(flow, asked, around) {
-            Some(backend) => answered(asked.service, backend, place),
+            Some(backend) => answered(asked.service, backend, index),
             None => far.push(question),
         }
     }
-    for &&Question { flow, ref asked, place } in &far {
-        answered(asked.service, context.exceptions.resolve_far(flow, asked, around), place);
+    for &&Question { flow, ref asked, index } in &far {
+        answered(asked.service, context.exceptions.resolve_far(flow, asked, around), index);
     }
 }

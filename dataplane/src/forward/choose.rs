@@ -1,6 +1,7 @@
 //! Parse, service, slot: which service a packet is for, and where its backend stands.
 
 use crate::base::exit::{DropReason, Exit, PuntReason};
+use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet, PacketIo};
 use crate::dpdk::prefetch;
 use crate::forward::context::Context;
@@ -17,11 +18,11 @@ use crate::wire::headers::{Headers, Payload, Segment};
 use crate::wire::l4::{has_ports, segment};
 use crate::wire::plain::{plain_v4, plain_v6};
 
-/// First stage: which service a packet is for, and where its backend stands. Returns how many bytes there are.
+/// Finds the service of each packet, and where the number of its backend stands. Returns how many bytes there are.
 #[inline(always)]
 pub(super) fn choose<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
-    from: usize,
+    from: PortNo,
     burst: &Burst<Io::Packet>,
     ways: &mut [Way<'w>; BURST],
     aside: &mut Aside<'w>,
@@ -31,20 +32,20 @@ pub(super) fn choose<'w, Io: PacketIo>(
     let ours = if door.vlans.has_untagged() { door.mac } else { MacNumber::NONE };
     let remembering = !context.exceptions.is_empty();
     let mut bytes = 0;
-    for (place, (packet, way)) in burst.iter().zip(ways).enumerate() {
+    for (index, (packet, way)) in burst.iter().zip(ways).enumerate() {
         let (frame, wire_len) = (packet.data(), packet.wire_len());
         bytes += wire_len as u64;
         // Each arm knows the IP version of its flow, and the compiler with it.
         let choice = if !packet.is_plain() {
-            rare_choice(context, packet, door, place, aside)
+            rare_choice(context, packet, door, index, aside)
         } else if let Some(tuple) = plain_v4(frame, wire_len, ours) {
             way.len = wire_len;
-            choice(context, tuple, frame, remembering, place, aside)
+            choice(context, tuple, frame, remembering, index, aside)
         } else if let Some(tuple) = plain_v6(frame, wire_len, ours) {
             way.len = wire_len;
-            choice(context, tuple, frame, remembering, place, aside)
+            choice(context, tuple, frame, remembering, index, aside)
         } else {
-            rare_choice(context, packet, door, place, aside)
+            rare_choice(context, packet, door, index, aside)
         };
         if let Some(choice) = choice {
             way.service = Some(choice.service);
@@ -54,7 +55,7 @@ pub(super) fn choose<'w, Io: PacketIo>(
     bytes
 }
 
-/// Where the backend of a plain frame's flow stands; has it fetched. `None` where no service takes the flow, or where the
+/// Where the number of the backend of a plain frame's flow stands; has it fetched. `None` where no service takes the flow, or where the
 /// exception table is asked.
 #[inline(always)]
 fn choice<'w, Io: PacketIo, T: Staged>(
@@ -62,13 +63,13 @@ fn choice<'w, Io: PacketIo, T: Staged>(
     tuple: T,
     frame: &[u8],
     remembering: bool,
-    place: usize,
+    index: usize,
     aside: &mut Aside<'w>,
 ) -> Option<Choice<'w>> {
     let snapshot = context.snapshot;
-    let found = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number as usize]);
+    let found = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number.index()]);
     let Some(service) = found.filter(|service| service.simple && !remembering) else {
-        return close_choice(context, tuple, found, frame.get(T::L4..).unwrap_or_default(), place, aside);
+        return close_choice(context, tuple, found, frame.get(T::L4..).unwrap_or_default(), index, aside);
     };
     let backend = &service.table[maglev::slot(tuple.hash(&snapshot.hasher), service.table.len())];
     prefetch(backend);
@@ -82,15 +83,15 @@ fn close_choice<'w, Io: PacketIo, T: Staged>(
     tuple: T,
     found: Option<&'w ServiceEntry>,
     l4: &[u8],
-    place: usize,
+    index: usize,
     aside: &mut Aside<'w>,
 ) -> Option<Choice<'w>> {
     let snapshot = context.snapshot;
     let Some(service) = found.or_else(|| snapshot.service(&tuple.into(), &mut aside.last)) else {
-        aside.exits[place] = stranger(tuple.into(), snapshot);
+        aside.exits[index] = stranger(tuple.into(), snapshot);
         return None;
     };
-    watched_choice(context, tuple, service, segment(tuple.transport().protocol, l4), place, aside)
+    watched_choice(context, tuple, service, segment(tuple.transport().protocol, l4), index, aside)
 }
 
 /// Has fetched what the exception table may know of the flow.
@@ -100,7 +101,7 @@ fn watched_choice<'w, Io: PacketIo, T: Staged>(
     flow: T,
     service: &'w ServiceEntry,
     segment: Segment,
-    place: usize,
+    index: usize,
     aside: &mut Aside<'w>,
 ) -> Option<Choice<'w>> {
     let hasher = &context.snapshot.hasher;
@@ -116,7 +117,7 @@ fn watched_choice<'w, Io: PacketIo, T: Staged>(
         prefetch(&before[slot]);
         prefetch(&service.table[slot]);
     }
-    T::questions(aside).push(Question { flow, asked: Asked { hash, segment, service, slot }, place });
+    T::questions(aside).push(Question { flow, asked: Asked { hash, segment, service, slot }, index });
     None
 }
 
@@ -126,12 +127,12 @@ fn rare_choice<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
     packet: &Io::Packet,
     door: Door<'w>,
-    place: usize,
+    index: usize,
     aside: &mut Aside<'w>,
 ) -> Option<Choice<'w>> {
-    let choice = try_choice(context, packet, door, place, aside);
+    let choice = try_choice(context, packet, door, index, aside);
     choice.unwrap_or_else(|exit| {
-        aside.exits[place] = exit;
+        aside.exits[index] = exit;
         None
     })
 }
@@ -140,7 +141,7 @@ fn try_choice<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
     packet: &Io::Packet,
     door: Door<'w>,
-    place: usize,
+    index: usize,
     aside: &mut Aside<'w>,
 ) -> Result<Option<Choice<'w>>, Exit> {
     let snapshot = context.snapshot;
@@ -150,8 +151,8 @@ fn try_choice<'w, Io: PacketIo>(
         return Err(not_for_a_service(&headers, snapshot));
     };
     Ok(match headers.flow.into() {
-        AnyTuple::V4(flow) => watched_choice(context, flow, service, segment, place, aside),
-        AnyTuple::V6(flow) => watched_choice(context, flow, service, segment, place, aside),
+        AnyTuple::V4(flow) => watched_choice(context, flow, service, segment, index, aside),
+        AnyTuple::V6(flow) => watched_choice(context, flow, service, segment, index, aside),
     })
 }
 

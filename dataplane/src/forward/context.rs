@@ -2,6 +2,7 @@
 
 use rtrb::Producer;
 
+use crate::base::ids::PortNo;
 use crate::base::packet::PacketIo;
 use crate::base::token_bucket::TokenBucket;
 use crate::count::counters::WorkerCounters;
@@ -31,11 +32,12 @@ pub(super) struct Context<'w, Io: PacketIo> {
 impl<'w, Io: PacketIo> Context<'w, Io> {
     /// What frames of a port are checked against.
     #[inline]
-    pub(super) fn door(&self, port: usize) -> Door<'w> {
-        Door { mac: self.ports[port].mac, vlans: &self.snapshot.vlans[port] }
+    pub(super) fn door(&self, port: PortNo) -> Door<'w> {
+        Door { mac: self.ports[port.index()].mac, vlans: &self.snapshot.vlans[port.index()] }
     }
 
     /// Sends what waits on the ports.
+    #[inline]
     pub(super) fn flush(&mut self) {
         for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {
             port.flush(counters);

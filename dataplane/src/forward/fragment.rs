@@ -4,7 +4,7 @@
 //! identification), and the later ones are forwarded as if they had these ports: through the same service, slot and
 //! backend, by the same code. A later fragment that comes before its first is held for a moment.
 //!
-//! Everything is bounded, and nobody's flood costs others their place: a pair of addresses has one bucket of the table,
+//! Everything is bounded, and no sender's flood costs others their entry: a pair of addresses has one bucket of the table,
 //! chosen by a keyed hash, and a few of the held frames. Of a full bucket, the oldest entry goes.
 //!
 //! RSS sees no ports in fragments, and NICs differ in what they do then. So each packet's fragments have one worker
@@ -14,6 +14,7 @@ use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer};
 
 use crate::base::exit::DropReason;
+use crate::base::ids::{PortNo, WorkerNo};
 use crate::base::packet::{BURST, Burst};
 use crate::wire::flow::{Flow, FlowHasher};
 use crate::wire::headers::{Fragment, Headers, Payload};
@@ -62,12 +63,12 @@ pub enum Verdict {
     /// Its first fragment is not known yet: hold it.
     Hold,
     /// Another worker's.
-    Worker(usize),
+    Worker(WorkerNo),
 }
 
 struct Held<P> {
     key: Key,
-    port: usize,
+    port: PortNo,
     packet: P,
     until_ms: u64,
 }
@@ -76,14 +77,14 @@ struct Held<P> {
 #[derive(Debug)]
 pub struct Passed<P> {
     /// The port that it came in by.
-    pub port: usize,
+    pub port: PortNo,
     /// The frame.
     pub packet: P,
 }
 
 /// One worker's fragments, and its rings to and from the other workers.
 pub struct Fragments<P> {
-    worker: usize,
+    worker: WorkerNo,
     buckets: Box<[[Option<Entry>; WAYS]]>,
     held: ArrayVec<Held<P>, MAX_HELD>,
     /// By worker; none to itself.
@@ -95,14 +96,14 @@ pub struct Fragments<P> {
 
 impl<P> Fragments<P> {
     /// For a worker, with rings to the others (by their numbers, `None` at its own) and from them.
-    pub fn new(worker: usize, to: Vec<Option<Producer<Passed<P>>>>, from: Vec<Consumer<Passed<P>>>) -> Self {
+    pub fn new(worker: WorkerNo, to: Vec<Option<Producer<Passed<P>>>>, from: Vec<Consumer<Passed<P>>>) -> Self {
         let buckets = vec![[None; WAYS]; BUCKETS].into();
         Fragments { worker, buckets, held: ArrayVec::new(), to, from, news: false }
     }
 
     /// For the only worker.
     pub fn alone() -> Self {
-        Self::new(0, vec![None], vec![])
+        Self::new(WorkerNo::new(0), vec![None], vec![])
     }
 
     /// What to do with a fragment of a flow; a first one is remembered.
@@ -124,7 +125,7 @@ impl<P> Fragments<P> {
     }
 
     /// Keeps a frame until its first fragment comes.
-    pub fn hold(&mut self, headers: &Headers, port: usize, packet: P, now_ms: u64) -> Result<(), DropReason> {
+    pub fn hold(&mut self, headers: &Headers, port: PortNo, packet: P, now_ms: u64) -> Result<(), DropReason> {
         let Payload::Fragment(fragment) = headers.payload else { return Err(DropReason::FragmentHoldFull) };
         let key = Key::new(&headers.flow, fragment.identification);
         let by_pair = self.held.iter().filter(|held| held.key.same_pair(&key)).count();
@@ -138,8 +139,8 @@ impl<P> Fragments<P> {
     }
 
     /// Passes a frame on to the worker that owns it.
-    pub fn pass(&mut self, worker: usize, port: usize, packet: P) -> Result<(), DropReason> {
-        let ring = self.to.get_mut(worker).and_then(Option::as_mut).ok_or(DropReason::FragmentPassFull)?;
+    pub fn pass(&mut self, worker: WorkerNo, port: PortNo, packet: P) -> Result<(), DropReason> {
+        let ring = self.to.get_mut(worker.index()).and_then(Option::as_mut).ok_or(DropReason::FragmentPassFull)?;
         ring.push(Passed { port, packet }).map_err(|_| DropReason::FragmentPassFull)
     }
 
@@ -155,7 +156,7 @@ impl<P> Fragments<P> {
     }
 
     /// Frames of one port that can be looked at: held ones whose first fragment has come, and those of other workers.
-    pub fn ready(&mut self, hasher: &FlowHasher, now_ms: u64, burst: &mut Burst<P>) -> Option<usize> {
+    pub fn ready(&mut self, hasher: &FlowHasher, now_ms: u64, burst: &mut Burst<P>) -> Option<PortNo> {
         let mut port = None;
         if self.news {
             let mut index = 0;
@@ -182,7 +183,7 @@ impl<P> Fragments<P> {
     }
 
     /// A frame that has been held for long enough, and its port.
-    pub fn overdue(&mut self, now_ms: u64) -> Option<(usize, P)> {
+    pub fn overdue(&mut self, now_ms: u64) -> Option<(PortNo, P)> {
         // The first is the one that has been held longest.
         if self.held.first()?.until_ms > now_ms {
             return None;
@@ -197,15 +198,15 @@ impl<P> Fragments<P> {
     }
 }
 
-/// Into the place of its own key, else a free or expired one, else of the oldest.
-fn remember(bucket: &mut [Option<Entry>; WAYS], entry: Entry, now_ms: u64) {
-    let rank = |place: &Option<Entry>| match place {
-        Some(known) if known.key == entry.key => 0,
+/// Into the entry of its own key, else a free or expired one, else the oldest.
+fn remember(bucket: &mut [Option<Entry>; WAYS], new: Entry, now_ms: u64) {
+    let rank = |entry: &Option<Entry>| match entry {
+        Some(known) if known.key == new.key => 0,
         Some(known) if !expired(known, now_ms) => 2 + known.since_ms,
         _ => 1,
     };
-    if let Some(place) = bucket.iter_mut().min_by_key(|place| rank(place)) {
-        *place = Some(entry);
+    if let Some(entry) = bucket.iter_mut().min_by_key(|entry| rank(entry)) {
+        *entry = Some(new);
     }
 }
 
@@ -213,8 +214,8 @@ fn expired(entry: &Entry, now_ms: u64) -> bool {
     now_ms.saturating_sub(entry.since_ms) > LIFETIME_MS
 }
 
-fn owner(hash: u64, workers: usize) -> usize {
-    crate::select::maglev::slot(hash, workers)
+fn owner(hash: u64, workers: usize) -> WorkerNo {
+    WorkerNo::new(crate::select::maglev::slot(hash, workers))
 }
 
 fn bucket(hash: u64) -> usize {
@@ -236,7 +237,11 @@ pub fn mesh<P>(workers: usize) -> Vec<Fragments<P>> {
             consumers.push(consumer);
         }
     }
-    to.into_iter().zip(from).enumerate().map(|(worker, (to, from))| Fragments::new(worker, to, from)).collect()
+    to.into_iter()
+        .zip(from)
+        .enumerate()
+        .map(|(worker, (to, from))| Fragments::new(WorkerNo::new(worker), to, from))
+        .collect()
 }
 
 #[cfg(test)]
@@ -244,6 +249,8 @@ mod tests {
     use super::*;
     use crate::wire::flow::Transport;
     use crate::wire::headers::Segment;
+
+    const PORT: PortNo = PortNo::new(0);
 
     fn flow(source: u32, ports: u32) -> Flow {
         Flow::V4 { source, destination: 0xc0a8_0065, transport: Transport { ports, protocol: 17 } }
@@ -297,17 +304,17 @@ mod tests {
         let hasher = hasher();
         let headers = |source, id| Headers { flow: flow(source, 0), payload: Payload::Fragment(fragment(id, false)) };
         for packet in 0..16 {
-            assert_eq!(fragments.hold(&headers(1, packet % 2), 0, packet, 0), Ok(()));
+            assert_eq!(fragments.hold(&headers(1, packet % 2), PORT, packet, 0), Ok(()));
         }
         assert_eq!(
-            fragments.hold(&headers(1, 0), 0, 99, 0),
+            fragments.hold(&headers(1, 0), PORT, 99, 0),
             Err(DropReason::FragmentHoldFull),
             "its pair has its share"
         );
-        assert_eq!(fragments.hold(&headers(2, 0), 0, 100, 0), Ok(()));
+        assert_eq!(fragments.hold(&headers(2, 0), PORT, 100, 0), Ok(()));
         fragments.verdict(&flow(1, 5), fragment(1, true), &hasher, 10);
         let mut burst = Burst::new();
-        assert_eq!(fragments.ready(&hasher, 10, &mut burst), Some(0));
+        assert_eq!(fragments.ready(&hasher, 10, &mut burst), Some(PORT));
         assert_eq!(burst.as_slice(), [1, 3, 5, 7, 9, 11, 13, 15], "in the order in which they came");
         assert_eq!(fragments.overdue(99), None);
         let overdue: Vec<u32> = std::iter::from_fn(|| fragments.overdue(100)).map(|(_, packet)| packet).collect();
@@ -326,12 +333,12 @@ mod tests {
             let owner = verdicts.iter().position(|verdict| *verdict == Verdict::Hold).unwrap();
             owners[owner] += 1;
             for (worker, verdict) in verdicts.into_iter().enumerate().filter(|(worker, _)| *worker != owner) {
-                assert_eq!(verdict, Verdict::Worker(owner));
-                workers[worker].pass(owner, 0, id).unwrap();
+                assert_eq!(verdict, Verdict::Worker(WorkerNo::new(owner)));
+                workers[worker].pass(WorkerNo::new(owner), PORT, id).unwrap();
             }
             let mut burst = Burst::new();
             assert!(!workers[owner].is_idle());
-            assert_eq!(workers[owner].ready(&hasher, 0, &mut burst), Some(0));
+            assert_eq!(workers[owner].ready(&hasher, 0, &mut burst), Some(PORT));
             assert_eq!(burst.as_slice(), [id; 3]);
         }
         assert!(owners.iter().all(|&count| count > 50), "{owners:?}");
@@ -340,11 +347,14 @@ mod tests {
     #[test]
     fn a_worker_that_does_not_keep_up_is_passed_no_more() {
         let mut workers = mesh::<u32>(2);
-        let passed = (0..1_000).map(|packet| workers[0].pass(1, 0, packet)).filter(|passed| passed.is_ok()).count();
+        let passed = (0..1_000)
+            .map(|packet| workers[0].pass(WorkerNo::new(1), PORT, packet))
+            .filter(|passed| passed.is_ok())
+            .count();
         assert!((32..1_000).contains(&passed), "{passed}");
-        assert_eq!(workers[0].pass(1, 0, 7), Err(DropReason::FragmentPassFull));
+        assert_eq!(workers[0].pass(WorkerNo::new(1), PORT, 7), Err(DropReason::FragmentPassFull));
         let mut burst = Burst::new();
         workers[1].ready(&hasher(), 0, &mut burst);
-        assert_eq!(workers[0].pass(1, 0, 7), Ok(()), "there is room again");
+        assert_eq!(workers[0].pass(WorkerNo::new(1), PORT, 7), Ok(()), "there is room again");
     }
 }

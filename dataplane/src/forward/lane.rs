@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::base::exit::{DropReason, Exit};
+use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet, PacketIo};
 use crate::forward::answer::answer;
 use crate::forward::choose::choose;
@@ -17,7 +18,7 @@ use crate::state::vips::LastService;
 #[inline]
 pub(super) fn forward<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
-    from: usize,
+    from: PortNo,
     burst: &mut Burst<Io::Packet>,
 ) -> u64 {
     let mut ways = [Way::UNKNOWN; BURST];
@@ -38,7 +39,7 @@ pub(super) fn forward<'w, Io: PacketIo>(
     let to = find_targets(context.snapshot, &mut ways[..burst.len()], &mut aside);
     let odd = readdress(&context.counters.targets, burst, &ways, to);
     if odd == 0 {
-        let to = usize::from(to);
+        let to = to.index();
         context.ports[to].send_all(burst, bytes, &context.counters.ports[to]);
     } else {
         send_each(context, from, burst, &ways, &aside.exits, odd);
@@ -50,23 +51,23 @@ pub(super) fn forward<'w, Io: PacketIo>(
 #[inline(never)]
 fn send_each<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
-    from: usize,
+    from: PortNo,
     burst: &mut Burst<Io::Packet>,
     ways: &[Way<'w>; BURST],
     exits: &[Exit; BURST],
     odd: u32,
 ) {
-    for (place, (mut packet, way)) in burst.drain(..).zip(ways).enumerate() {
+    for (index, (mut packet, way)) in burst.drain(..).zip(ways).enumerate() {
         let target = way.target;
-        if odd >> place & 1 != 0 {
-            let addressed = if target.is_nowhere() { Err(exits[place]) } else { rewrite(&mut packet, target) };
+        if odd >> index & 1 != 0 {
+            let addressed = if target.is_nowhere() { Err(exits[index]) } else { rewrite(&mut packet, target) };
             if let Err(exit) = addressed {
                 leave(context, exit, packet, from);
                 continue;
             }
             count(&context.counters.targets, target, packet.wire_len() as u64);
         }
-        let (to, bytes) = (usize::from(target.port), packet.wire_len() as u64);
+        let (to, bytes) = (target.port.index(), packet.wire_len() as u64);
         context.ports[to].send(packet, bytes, &context.counters.ports[to]);
     }
 }

@@ -1,6 +1,7 @@
 //! What does not go to a backend: dropped, given to the slow path, held, or passed on to another worker.
 
 use crate::base::exit::{DropReason, Exit, PuntReason};
+use crate::base::ids::PortNo;
 use crate::base::packet::{Packet, PacketIo};
 use crate::forward::context::Context;
 use crate::forward::door::parse_stage;
@@ -10,8 +11,8 @@ use crate::wire::vlan;
 
 /// What does not go to a backend, and is counted under its reason when it is gone for good.
 #[cold]
-pub(super) fn leave<'w, Io: PacketIo>(context: &mut Context<'w, Io>, exit: Exit, packet: Io::Packet, port: usize) {
-    let counters = &context.counters.ports[port];
+pub(super) fn leave<'w, Io: PacketIo>(context: &mut Context<'w, Io>, exit: Exit, packet: Io::Packet, port: PortNo) {
+    let counters = &context.counters.ports[port.index()];
     if let Exit::Drop(reason) | Exit::DropOf(reason, _) = exit
         && Sample::wanted(reason)
     {
@@ -20,7 +21,7 @@ pub(super) fn leave<'w, Io: PacketIo>(context: &mut Context<'w, Io>, exit: Exit,
     let left = match exit {
         Exit::Drop(reason) => Err(reason),
         Exit::DropOf(reason, service) => {
-            context.counters.services[service as usize].drops[reason.index()].add(1);
+            context.counters.services[service.index()].drops[reason.index()].add(1);
             Err(reason)
         }
         // Before the ring, so that a flood of pings does not reach the slow path.
@@ -46,14 +47,14 @@ pub(super) fn leave<'w, Io: PacketIo>(context: &mut Context<'w, Io>, exit: Exit,
 /// Gives a frame to the slow path, as it was on the wire.
 fn punt<'w, Io: PacketIo>(context: &mut Context<'w, Io>, mut punt: Punt<Io::Packet>) -> Result<(), DropReason> {
     vlan::restore(&mut punt.packet)?;
-    let count = &context.counters.ports[punt.port].punts[punt.reason.index()];
+    let count = &context.counters.ports[punt.port.index()].punts[punt.reason.index()];
     context.punts.push(punt).map_err(|_| DropReason::PuntFull)?;
     count.add(1);
     Ok(())
 }
 
 /// Shows the slow path what was dropped, if it has room for an example.
-fn show<'w, Io: PacketIo>(context: &mut Context<'w, Io>, reason: DropReason, packet: &Io::Packet, port: usize) {
+fn show<'w, Io: PacketIo>(context: &mut Context<'w, Io>, reason: DropReason, packet: &Io::Packet, port: PortNo) {
     if !context.samples.is_full()
         && let Ok(headers) = parse_stage(packet, context.door(port))
         && let Some(sample) = Sample::new(reason, port, packet.data(), &headers.flow)

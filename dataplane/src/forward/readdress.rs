@@ -1,6 +1,7 @@
 //! Rewrite: the frame gets new MAC addresses, and the tags of its backend's network; nothing else changes.
 
 use crate::base::exit::{DropReason, Exit};
+use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet};
 use crate::count::counters::TargetCounters;
 use crate::forward::way::Way;
@@ -8,22 +9,22 @@ use crate::state::snapshot::Target;
 use crate::wire::ethernet::{ETHERNET_HEADER, destination_mac, source_mac};
 use crate::wire::{mtu, vlan};
 
-/// Third stage: addresses the plain frames that leave by the port `to`, and counts them. Returns a bit for each other one.
+/// Addresses the plain frames that leave by the port `to`, and counts them. Returns a bit for each other packet, by its index.
 #[inline(always)]
 pub(super) fn readdress<P: Packet>(
     sent: &[TargetCounters],
     burst: &mut Burst<P>,
     ways: &[Way<'_>; BURST],
-    to: u16,
+    to: PortNo,
 ) -> u32 {
     let mut odd = 0;
-    for (place, (packet, way)) in burst.iter_mut().zip(ways).enumerate() {
+    for (index, (packet, way)) in burst.iter_mut().zip(ways).enumerate() {
         let target = way.target;
         let plain = way.len <= usize::from(target.plain_len) && target.port == to;
         if plain && readdress_plain(packet.data_mut(), target) {
             count(sent, target, way.len as u64);
         } else {
-            odd |= 1 << place;
+            odd |= 1 << index;
         }
     }
     odd
@@ -32,7 +33,7 @@ pub(super) fn readdress<P: Packet>(
 /// Counts a frame that goes to a backend.
 #[inline(always)]
 pub(super) fn count(sent: &[TargetCounters], target: &Target, bytes: u64) {
-    let sent = &sent[target.counter as usize];
+    let sent = &sent[target.counter.index()];
     sent.packets.add(1);
     sent.bytes.add(bytes);
 }

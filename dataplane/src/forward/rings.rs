@@ -5,13 +5,14 @@
 use rtrb::{Consumer, Producer};
 
 use crate::base::exit::PuntReason;
+use crate::base::ids::PortNo;
 use crate::forward::sample::Sample;
 
 /// A frame for the slow path.
 #[derive(Debug)]
 pub struct Punt<P> {
     /// The port that it came in by.
-    pub port: usize,
+    pub port: PortNo,
     /// Why it is given away.
     pub reason: PuntReason,
     /// For [`PuntReason::TooBig`]: what it would have had to fit in.
@@ -24,7 +25,7 @@ pub struct Punt<P> {
 #[derive(Debug)]
 pub struct Outgoing<P> {
     /// The port to send it by.
-    pub port: usize,
+    pub port: PortNo,
     /// The frame.
     pub packet: P,
 }

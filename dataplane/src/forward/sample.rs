@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ctl::Mac;
 
 use crate::base::exit::DropReason;
+use crate::base::ids::PortNo;
 use crate::wire::flow::Flow;
 
 /// Samples that a worker's ring holds.
@@ -20,7 +21,7 @@ pub struct Sample {
     /// Why.
     pub reason: DropReason,
     /// The port that it came in by.
-    pub port: usize,
+    pub port: PortNo,
     /// The station that sent it.
     pub from: Mac,
     /// Its source address.
@@ -36,7 +37,7 @@ impl Sample {
     }
 
     /// Of a frame as it came, and the flow that it was parsed to.
-    pub fn new(reason: DropReason, port: usize, frame: &[u8], flow: &Flow) -> Option<Sample> {
+    pub fn new(reason: DropReason, port: PortNo, frame: &[u8], flow: &Flow) -> Option<Sample> {
         let from = Mac(*frame.get(6..)?.first_chunk()?);
         Some(Sample { reason, port, from, source: flow.source(), destination: flow.destination() })
     }

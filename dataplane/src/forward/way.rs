@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::base::exit::Exit;
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 use crate::base::packet::BURST;
 use crate::forward::exceptions::{Asked, Kept};
 use crate::state::snapshot::{ServiceEntry, Target};
@@ -11,12 +11,12 @@ use crate::state::vips::{LastService, Near};
 use crate::wire::flow::{TupleV4, TupleV6};
 use crate::wire::plain::{PLAIN_V4, PLAIN_V6};
 
-/// Where a packet's backend stands.
+/// Where the number of a packet's backend stands: in memory that may be on its way.
 #[derive(Clone, Copy)]
 pub(super) struct Choice<'s> {
     pub(super) service: &'s ServiceEntry,
     /// In the service's table.
-    pub(super) backend: &'s u16,
+    pub(super) backend: &'s BackendNo,
 }
 
 /// A question to the exception table.
@@ -24,8 +24,8 @@ pub(super) struct Choice<'s> {
 pub(super) struct Question<'s, T> {
     pub(super) flow: T,
     pub(super) asked: Asked<'s>,
-    /// Where in the burst the packet is.
-    pub(super) place: usize,
+    /// The packet's index in the burst.
+    pub(super) index: usize,
 }
 
 /// In the order of the packets.
@@ -63,7 +63,7 @@ impl Staged for TupleV6 {
 #[derive(Clone, Copy)]
 pub(super) struct Way<'s> {
     pub(super) service: Option<&'s ServiceEntry>,
-    pub(super) backend: &'s u16,
+    pub(super) backend: &'s BackendNo,
     pub(super) target: &'s Target,
     /// Its length on the wire; [`WITH_CARE`] where it is not plain.
     pub(super) len: usize,
@@ -75,7 +75,7 @@ pub(super) const WITH_CARE: usize = usize::MAX;
 pub(super) static NOWHERE: Target = Target::NOWHERE;
 
 impl Way<'_> {
-    pub(super) const UNKNOWN: Self = Way { service: None, backend: &NOBODY, target: &NOWHERE, len: WITH_CARE };
+    pub(super) const UNKNOWN: Self = Way { service: None, backend: &BackendNo::NONE, target: &NOWHERE, len: WITH_CARE };
 }
 
 /// What is beside the way of most packets.

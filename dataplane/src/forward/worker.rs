@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer};
 
 use crate::base::clock::Clock;
+use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet, PacketIo};
 use crate::base::token_bucket::TokenBucket;
 use crate::count::counters::WorkerCounters;
@@ -122,7 +123,7 @@ impl<Io: PacketIo> Worker<Io> {
             busy = true;
             let received = &counters.ports[port];
             received.rx_packets.add(burst.len() as u64);
-            received.rx_bytes.add(lane::forward(&mut context, port, &mut burst));
+            received.rx_bytes.add(lane::forward(&mut context, PortNo::new(port), &mut burst));
             context.flush();
             self.latency.sent(self.clock, counters);
         }
@@ -143,6 +144,7 @@ impl<Io: PacketIo> Worker<Io> {
         for _ in 0..BURST {
             let Ok(Outgoing { port, packet }) = self.outgoing.pop() else { break };
             let bytes = packet.wire_len() as u64;
+            let port = port.index();
             self.ports[port].send(packet, bytes, &self.counters.ports[port]);
         }
         for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_TABLE_SIZE};
 use crate::select::wrr;
 
@@ -33,7 +34,7 @@ pub struct Candidate {
 
 /// Fills a table of `size` slots, which must be a prime. A slot holds an index into `candidates`, which must be in
 /// strictly ascending order of their addresses. Empty where no candidate has a weight above 0.
-pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[u16]> {
+pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[BackendNo]> {
     assert!(candidates.len() <= MAX_BACKENDS, "the model bounds a service's backends");
     debug_assert!(candidates.is_sorted_by(|a, b| a.address < b.address), "two directors must build the same table");
     if candidates.iter().all(|candidate| candidate.weight == 0) {
@@ -45,17 +46,17 @@ pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[u16]> 
     let turns = wrr::period(&weights, size as usize);
     let mut turns = turns.iter().cycle();
     let mut turn = || *turns.next().expect("turns never end while somebody has a weight");
-    let mut slots = vec![0; size as usize];
+    let mut slots = vec![BackendNo::NONE; size as usize];
     let mut taken = Taken::new(size);
     for _ in FEW..size as usize {
         let turn = turn();
-        slots[permutations[usize::from(turn)].next_free(size, &mut taken) as usize] = turn;
+        slots[permutations[turn.index()].next_free(size, &mut taken) as usize] = turn;
     }
     let mut free = taken.free();
     let modulus = Modulus::new(size);
     while !free.is_empty() {
         let turn = turn();
-        slots[permutations[usize::from(turn)].nearest(modulus, &mut free) as usize] = turn;
+        slots[permutations[turn.index()].nearest(modulus, &mut free) as usize] = turn;
     }
     slots.into()
 }
@@ -68,11 +69,11 @@ pub fn slot(hash: u64, size: usize) -> usize {
 }
 
 /// How many slots each of `backends` backends has.
-pub fn slot_counts(table: &[u16], backends: usize) -> Vec<u32> {
+pub fn slot_counts(table: &[BackendNo], backends: usize) -> Vec<u32> {
     let mut counts = vec![0; backends];
     for &backend in table {
         // A slot may be nobody's.
-        if let Some(count) = counts.get_mut(usize::from(backend)) {
+        if let Some(count) = counts.get_mut(backend.index()) {
             *count += 1;
         }
     }
@@ -216,7 +217,7 @@ mod tests {
             .collect()
     }
 
-    fn moved(before: &[u16], after: &[u16], renumber: impl Fn(u16) -> u16) -> usize {
+    fn moved(before: &[BackendNo], after: &[BackendNo], renumber: impl Fn(BackendNo) -> BackendNo) -> usize {
         before.iter().zip(after).filter(|&(&b, &a)| b != renumber(a)).count()
     }
 
@@ -224,9 +225,9 @@ mod tests {
     #[test]
     fn golden_table() {
         let table = build(&KEY, 31, &candidates(&[3, 1, 2]));
-        assert_eq!(*table, GOLDEN);
+        assert_eq!(*table, GOLDEN.map(BackendNo::new));
     }
-    const GOLDEN: [u16; 31] =
+    const GOLDEN: [usize; 31] =
         [0, 0, 2, 1, 0, 0, 0, 2, 0, 1, 0, 0, 0, 2, 2, 2, 0, 2, 2, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1, 2, 2];
 
     /// The same for whole tables, of all sizes and mixtures of weights, by their digests.
@@ -236,7 +237,7 @@ mod tests {
             let weights: Vec<u32> = (0..backends).map(|i| weights[i * i % weights.len()]).collect();
             let table = build(&KEY, size, &candidates(&weights));
             let mut hasher = SipHasher24::new_with_key(&KEY);
-            table.iter().for_each(|slot| hasher.write(&slot.to_le_bytes()));
+            table.iter().for_each(|slot| hasher.write(&u16::try_from(slot.index()).unwrap().to_le_bytes()));
             assert_eq!(hasher.finish128().h1, digest, "M = {size}, {backends} backends of {weights:?}");
         }
     }
@@ -297,7 +298,7 @@ mod tests {
         fewer.remove(7);
         let before = build(&KEY, DEFAULT_TABLE_SIZE, &all);
         let after = build(&KEY, DEFAULT_TABLE_SIZE, &fewer);
-        let moved = moved(&before, &after, |b| if b >= 7 { b + 1 } else { b });
+        let moved = moved(&before, &after, |b| if b.index() >= 7 { BackendNo::new(b.index() + 1) } else { b });
         let ideal = DEFAULT_TABLE_SIZE as usize / 20;
         assert!(moved <= ideal + DEFAULT_TABLE_SIZE as usize * 12 / 1000, "{moved} of which {ideal} had to");
     }
@@ -346,7 +347,10 @@ mod tests {
                 let mut fewer = all.clone();
                 fewer.remove(lost);
                 let after = build(&KEY, DEFAULT_TABLE_SIZE, &fewer);
-                let renumber = |backend: u16| if usize::from(backend) >= lost { backend + 1 } else { backend };
+                let renumber = |backend: BackendNo| match backend.index() {
+                    index if index >= lost => BackendNo::new(index + 1),
+                    _ => backend,
+                };
                 let moved = moved(&before, &after, renumber) as f64 / f64::from(DEFAULT_TABLE_SIZE);
                 assert!(moved <= 1.0 / count as f64 + 0.012, "{moved} of the slots, losing {lost} of {count}");
             }
@@ -360,7 +364,7 @@ mod tests {
         let mut without = all.clone();
         without[20].weight = 0;
         let (before, meanwhile) = (build(&KEY, 5_003, &all), build(&KEY, 5_003, &without));
-        assert!(!meanwhile.contains(&20));
+        assert!(!meanwhile.contains(&BackendNo::new(20)));
         assert_eq!(build(&KEY, 5_003, &all), before);
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::base::counter::Counter;
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 use crate::select::wrr;
 
 /// The most turns that are written down; where the weights' period is longer, shares are right to one in so many.
@@ -19,7 +19,7 @@ pub enum Schedule {
     /// The flow's slot of the Maglev table has it.
     Slot,
     /// One after the other.
-    Turns(Arc<[u16]>),
+    Turns(Arc<[BackendNo]>),
     /// Whoever has the fewest connections, an active one counting as 256 others, as in LVS.
     Fewest {
         /// Weights; who has 0 takes no flows.
@@ -54,13 +54,18 @@ impl Schedule {
         Schedule::Turns(wrr::period(weights, MAX_TURNS).into())
     }
 
-    /// The backend of a new flow, or [`NOBODY`]. `of_slot` is what its slot says, `load` is how many active and
+    /// The backend of a new flow, or [`BackendNo::NONE`]. `of_slot` is what its slot says, `load` is how many active and
     /// inactive flows the worker remembers of a backend, by its number.
-    pub fn new_flow(&self, of_slot: u16, cursor: Option<&Cursor>, load: impl Fn(usize) -> (u64, u64)) -> u16 {
+    pub fn new_flow(
+        &self,
+        of_slot: BackendNo,
+        cursor: Option<&Cursor>,
+        load: impl Fn(usize) -> (u64, u64),
+    ) -> BackendNo {
         let turn = || cursor.map_or(0, Cursor::advance);
         match self {
             Schedule::Slot => of_slot,
-            Schedule::Turns(turns) if turns.is_empty() => NOBODY,
+            Schedule::Turns(turns) if turns.is_empty() => BackendNo::NONE,
             #[expect(clippy::cast_possible_truncation, reason = "the remainder is an index")]
             Schedule::Turns(turns) => turns[(turn() % turns.len() as u64) as usize],
             Schedule::Fewest { weights, weighted } => {
@@ -77,7 +82,7 @@ impl Schedule {
 /// Who has the least load, relative to its weight where that counts. Of equals, the first from a start that moves on, so
 /// that the first backend is not everybody's first choice.
 #[expect(clippy::cast_possible_truncation, reason = "numbers of backends are below MAX_BACKENDS")]
-fn fewest(weights: &[u32], weighted: bool, start: u64, load: impl Fn(usize) -> u64) -> u16 {
+fn fewest(weights: &[u32], weighted: bool, start: u64, load: impl Fn(usize) -> u64) -> BackendNo {
     let start = (start % weights.len().max(1) as u64) as usize;
     let mut best: Option<(u64, u64, usize)> = None;
     for number in (start..weights.len()).chain(0..start).filter(|&number| weights[number] > 0) {
@@ -88,7 +93,7 @@ fn fewest(weights: &[u32], weighted: bool, start: u64, load: impl Fn(usize) -> u
             best = Some((load, weight, number));
         }
     }
-    best.map_or(NOBODY, |(_, _, number)| number as u16)
+    best.map_or(BackendNo::NONE, |(_, _, number)| BackendNo::new(number))
 }
 
 #[cfg(test)]
@@ -98,13 +103,13 @@ mod tests {
     /// Active and inactive flows.
     type Load = std::cell::Cell<(u64, u64)>;
 
-    fn picks(schedule: &Schedule, loads: &[Load], count: usize) -> Vec<u16> {
+    fn picks(schedule: &Schedule, loads: &[Load], count: usize) -> Vec<BackendNo> {
         let cursor = Cursor::default();
         (0..count)
             .map(|_| {
-                let pick = schedule.new_flow(NOBODY, Some(&cursor), |number| loads[number].get());
-                if pick != NOBODY {
-                    let load = &loads[usize::from(pick)];
+                let pick = schedule.new_flow(BackendNo::NONE, Some(&cursor), |number| loads[number].get());
+                if pick != BackendNo::NONE {
+                    let load = &loads[pick.index()];
                     load.set((load.get().0 + 1, load.get().1));
                 }
                 pick
@@ -120,15 +125,15 @@ mod tests {
     fn turns_follow_the_weights_in_their_smallest_period() {
         let schedule = Schedule::weighted_round_robin(&[30, 0, 10, 10]);
         assert!(matches!(&schedule, Schedule::Turns(turns) if turns.len() == 5));
-        assert_eq!(picks(&schedule, &idle(4), 7), [0, 2, 0, 3, 0, 0, 2]);
-        assert_eq!(picks(&Schedule::round_robin(&[30, 0, 10, 1]), &idle(4), 5), [0, 2, 3, 0, 2]);
+        assert_eq!(picks(&schedule, &idle(4), 7), [0, 2, 0, 3, 0, 0, 2].map(BackendNo::new));
+        assert_eq!(picks(&Schedule::round_robin(&[30, 0, 10, 1]), &idle(4), 5), [0, 2, 3, 0, 2].map(BackendNo::new));
     }
 
     #[test]
     fn long_periods_are_cut() {
         let Schedule::Turns(turns) = Schedule::weighted_round_robin(&[65_535, 65_534, 1]) else { panic!("no turns") };
         assert_eq!(turns.len(), MAX_TURNS);
-        let first = turns.iter().filter(|&&turn| turn == 0).count() as f64 / turns.len() as f64;
+        let first = turns.iter().filter(|turn| turn.index() == 0).count() as f64 / turns.len() as f64;
         assert!((first - 0.5).abs() < 0.001);
     }
 
@@ -137,7 +142,7 @@ mod tests {
         let lc = Schedule::Fewest { weights: [1, 0, 9].into(), weighted: false };
         let loaded = idle(3);
         loaded[0].set((3, 0));
-        assert_eq!(picks(&lc, &loaded, 3), [2, 2, 2]);
+        assert_eq!(picks(&lc, &loaded, 3), [2, 2, 2].map(BackendNo::new));
         let wlc = Schedule::Fewest { weights: [1, 0, 3].into(), weighted: true };
         let all = idle(3);
         picks(&wlc, &all, 400);
@@ -145,7 +150,7 @@ mod tests {
         let idle = idle(3);
         idle[2].set((0, 255));
         idle[0].set((1, 0));
-        assert_eq!(picks(&lc, &idle, 1), [2], "an active one weighs as much as 256 others");
+        assert_eq!(picks(&lc, &idle, 1), [BackendNo::new(2)], "an active one weighs as much as 256 others");
     }
 
     #[test]
@@ -156,7 +161,7 @@ mod tests {
             Schedule::Fewest { weights: [0].into(), weighted: true },
             Schedule::Slot,
         ] {
-            assert_eq!(picks(&schedule, &idle(2), 2), [NOBODY; 2]);
+            assert_eq!(picks(&schedule, &idle(2), 2), [BackendNo::NONE; 2]);
         }
     }
 }

@@ -9,6 +9,8 @@
 //! thousand backends of a few weights cheap, with the same sequence. And where there are many weights, comparing is
 //! cheap: credit and order are one number, and processors take the largest of several of these at once.
 
+use crate::base::ids::BackendNo;
+
 use std::collections::BTreeMap;
 
 /// An endless sequence of turns.
@@ -101,12 +103,12 @@ impl Iterator for SmoothWrr {
 
 /// The turns of participants with these weights, written down: one whole period, after which all begins anew, or as many as
 /// are wanted at most. Nobody's, if nobody has a weight.
-pub fn period(weights: &[u32], most: usize) -> Vec<u16> {
+pub fn period(weights: &[u32], most: usize) -> Vec<BackendNo> {
     let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
     let period: u64 = weights.iter().map(|&weight| u64::from(weight / divisor)).sum();
     let turns = usize::try_from(period).map_or(most, |period| period.min(most));
     let sequence = SmoothWrr::new(weights.iter().map(|weight| weight / divisor)).take(turns);
-    sequence.map(|turn| u16::try_from(turn).expect("bounded by MAX_BACKENDS")).collect()
+    sequence.map(BackendNo::new).collect()
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
@@ -188,7 +190,8 @@ mod tests {
             (&[0, 0], 100, &[]),
             (&[], 100, &[]),
         ] {
-            assert_eq!(period(weights, most), turns, "{weights:?}");
+            let period: Vec<usize> = period(weights, most).into_iter().map(BackendNo::index).collect();
+            assert_eq!(period, turns, "{weights:?}");
         }
     }
 
@@ -203,7 +206,7 @@ mod tests {
         #[test]
         fn a_period_comes_again_and_again(weights in prop::collection::vec(0u32..70, 1..9)) {
             prop_assume!(weights.iter().any(|&weight| weight > 0));
-            let again = period(&weights, usize::MAX).into_iter().map(usize::from);
+            let again = period(&weights, usize::MAX).into_iter().map(BackendNo::index);
             let again: Vec<usize> = again.collect::<Vec<_>>().into_iter().cycle().take(2_000).collect();
             prop_assert_eq!(again, plain(&weights, 2_000));
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::base::ids::{NetworkNo, PortNo};
 use crate::control::compile::Compiled;
 use crate::slow::view::{Frame, vip_network};
 use crate::slow::{arp, mld, ndp};
@@ -21,7 +22,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Who is to be announced where, and when.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    campaigns: BTreeMap<(usize, IpAddr), Campaign>,
+    campaigns: BTreeMap<(NetworkNo, IpAddr), Campaign>,
     links: Vec<bool>,
     /// When the first announcement is due; `None`: none is.
     next_due: Option<Instant>,
@@ -57,9 +58,10 @@ impl Announcer {
 
     /// Takes over which links are up; where one has come up, all is announced anew.
     pub fn links(&mut self, snapshot: &Compiled, up: Vec<bool>, now: Instant) {
-        let come_up = |port: usize| up.get(port) == Some(&true) && self.links.get(port) == Some(&false);
+        let come_up =
+            |port: PortNo| up.get(port.index()) == Some(&true) && self.links.get(port.index()) == Some(&false);
         for ((network, _), campaign) in &mut self.campaigns {
-            if snapshot.networks.get(*network).is_some_and(|network| come_up(network.port)) {
+            if snapshot.networks.get(network.index()).is_some_and(|network| come_up(network.port)) {
                 *campaign = Campaign { begin: now, made: 0 };
             }
         }
@@ -81,7 +83,7 @@ impl Announcer {
                 continue;
             }
             campaign.made += 1;
-            let mac = snapshot.networks[network].link.mac;
+            let mac = snapshot.network(network).link.mac;
             let bytes = match address {
                 IpAddr::V4(address) => arp::announcement(mac, address),
                 IpAddr::V6(address) => ndp::announcement(mac, address),
@@ -100,8 +102,7 @@ impl Announcer {
                 IpAddr::V4(_) => None,
             })
         };
-        let networks = snapshot.networks.iter().enumerate();
-        let reports = networks.flat_map(|(network, local)| {
+        let reports = snapshot.numbered_networks().flat_map(|(network, local)| {
             mld::reports(local.link.mac, in_network(network)).into_iter().map(move |bytes| Frame { network, bytes })
         });
         reports.collect()
@@ -114,12 +115,9 @@ impl Announcer {
 
 /// Own addresses and VIPs, each with its network. A VIP that is routed to us is in no network, and
 /// nobody would listen.
-pub(super) fn addresses(snapshot: &Compiled) -> impl Iterator<Item = (usize, IpAddr)> {
-    let own = snapshot
-        .networks
-        .iter()
-        .enumerate()
-        .flat_map(|(network, local)| local.addresses.iter().map(move |net| (network, net.addr())));
+pub(super) fn addresses(snapshot: &Compiled) -> impl Iterator<Item = (NetworkNo, IpAddr)> {
+    let own = snapshot.numbered_networks();
+    let own = own.flat_map(|(network, local)| local.addresses.iter().map(move |net| (network, net.addr())));
     let vips = snapshot.model.services.keys().filter_map(|id| Some((vip_network(snapshot, id.vip)?, id.vip)));
     own.chain(vips)
 }

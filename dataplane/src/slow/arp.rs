@@ -86,6 +86,7 @@ fn packet(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::NetworkNo;
     use crate::testing::frame::CLIENT_MAC;
     use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
 
@@ -95,7 +96,7 @@ mod tests {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("203.0.113.1:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), network: 0 })
+        process(frame, View { snapshot: &snapshot(model), network: NetworkNo::new(0) })
     }
 
     fn who_has(target: &str) -> Vec<u8> {

@@ -76,6 +76,7 @@ pub(super) fn answerable(source: IpAddr, destination: IpAddr, view: View<'_>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::NetworkNo;
     use crate::testing::frame::{CLIENT_MAC, eth};
     use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
 
@@ -83,7 +84,7 @@ mod tests {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), network: 0 }).map(|frame| frame.bytes)
+        process(frame, View { snapshot: &snapshot(model), network: NetworkNo::new(0) }).map(|frame| frame.bytes)
     }
 
     fn back() -> crate::testing::frame::Ethernet {

@@ -170,6 +170,7 @@ fn link_layer(address: Option<RawHardwareAddress>) -> Option<Mac> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::NetworkNo;
     use crate::testing::frame::CLIENT_MAC;
     use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
 
@@ -180,7 +181,7 @@ mod tests {
     fn after(frame: &[u8]) -> Outcome {
         let mut model = model();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), network: 0 })
+        process(frame, View { snapshot: &snapshot(model), network: NetworkNo::new(0) })
     }
 
     #[test]

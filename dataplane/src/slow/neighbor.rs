@@ -20,6 +20,7 @@ use ctl::answer::NeighborState;
 use ctl::{Mac, ServiceId};
 use hashbrown::HashMap;
 
+use crate::base::ids::NetworkNo;
 use crate::control::compile::Compiled;
 use crate::control::model::{Backend, Model};
 use crate::slow::view::{Evidence, Frame, Learned};
@@ -50,7 +51,7 @@ pub struct News {
     /// The backend.
     pub address: IpAddr,
     /// The network by which it is reached.
-    pub network: usize,
+    pub network: NetworkNo,
     /// The MAC address that it had.
     pub before: Option<Mac>,
     /// The one that it has; none: nobody answers.
@@ -61,7 +62,7 @@ pub struct News {
 #[derive(Debug, Clone)]
 pub struct Neighbor {
     /// The network by which it is reached.
-    pub network: usize,
+    pub network: NetworkNo,
     /// Its MAC address.
     pub mac: Option<Mac>,
     /// Where its resolution stands.
@@ -99,7 +100,7 @@ pub struct Neighbors {
 /// The neighbors who are each other's witnesses: of one network and one address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Group {
-    network: usize,
+    network: NetworkNo,
     v4: bool,
 }
 
@@ -136,7 +137,8 @@ impl Neighbors {
             Some(changed) => {
                 for address in changed {
                     let services = model.services.values();
-                    let uses = services.filter_map(|service| Some(&service.backends[service.place(address).ok()?]));
+                    let uses = services
+                        .filter_map(|service| Some(&service.backends[service.number_of(address).ok()?.index()]));
                     self.want(address, wanted(uses), now);
                 }
             }
@@ -159,7 +161,7 @@ impl Neighbors {
     }
 
     /// Takes over that a backend is reached by this network, with a pinned MAC address or not; or is none any more.
-    fn want(&mut self, address: IpAddr, wanted: Option<(usize, Option<Mac>)>, now: Instant) {
+    fn want(&mut self, address: IpAddr, wanted: Option<(NetworkNo, Option<Mac>)>, now: Instant) {
         let Some((network, pinned)) = wanted else {
             if self.table.remove(&address).is_some() {
                 self.changed.insert(address);
@@ -191,7 +193,7 @@ impl Neighbors {
     }
 
     /// Takes note of somebody's MAC address, if it is a backend's and comes from where the backend is.
-    pub fn learn(&mut self, learned: Learned, network: usize, now: Instant) {
+    pub fn learn(&mut self, learned: Learned, network: NetworkNo, now: Instant) {
         let Learned { address, mac, evidence } = learned;
         let Some(neighbor) = self.table.get_mut(&address) else { return };
         if neighbor.network != network || neighbor.state == NeighborState::Permanent {
@@ -298,8 +300,8 @@ impl Neighbors {
             if neighbor.state == NeighborState::Permanent || neighbor.due > now {
                 continue;
             }
-            let port = snapshot.networks[neighbor.network].port;
-            if !self.links.get(port).copied().unwrap_or(true) {
+            let port = snapshot.network(neighbor.network).port;
+            if !self.links.get(port.index()).copied().unwrap_or(true) {
                 neighbor.due = now + RETRANSMIT;
                 continue;
             }
@@ -355,7 +357,7 @@ fn is_witnessed(since: Instant, last_confirmed: Option<Instant>) -> bool {
 }
 
 impl Neighbor {
-    fn new(network: usize, pinned: Option<Mac>, now: Instant) -> Self {
+    fn new(network: NetworkNo, pinned: Option<Mac>, now: Instant) -> Self {
         let state = if pinned.is_some() { NeighborState::Permanent } else { NeighborState::Incomplete };
         Neighbor {
             network,
@@ -416,7 +418,7 @@ impl Neighbor {
 }
 
 /// How a backend is reached, by those services that have it: pinned in one and not in another, it needs to be resolved.
-fn wanted<'a>(mut uses: impl Iterator<Item = &'a Backend>) -> Option<(usize, Option<Mac>)> {
+fn wanted<'a>(mut uses: impl Iterator<Item = &'a Backend>) -> Option<(NetworkNo, Option<Mac>)> {
     let first = uses.next()?;
     let pinned = first.pinned.filter(|_| uses.all(|backend| backend.pinned.is_some()));
     Some((first.network, pinned))
@@ -425,7 +427,7 @@ fn wanted<'a>(mut uses: impl Iterator<Item = &'a Backend>) -> Option<(usize, Opt
 /// The backends that a service has in one model and not, or with another MAC address, in the other.
 fn changed_backends(old: &Model, new: &Model) -> BTreeSet<IpAddr> {
     let mut changed = BTreeSet::new();
-    let reached = |model: &Model, id: &ServiceId| -> Vec<(IpAddr, usize, Option<Mac>)> {
+    let reached = |model: &Model, id: &ServiceId| -> Vec<(IpAddr, NetworkNo, Option<Mac>)> {
         let backends = model.services.get(id).into_iter().flat_map(|service| &service.backends);
         backends.map(|backend| (backend.address, backend.network, backend.pinned)).collect()
     };
@@ -441,7 +443,7 @@ fn changed_backends(old: &Model, new: &Model) -> BTreeSet<IpAddr> {
 
 /// Asks for a neighbor, from our own address in its network, never from a VIP.
 fn probe(snapshot: &Compiled, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
-    let network = &snapshot.networks[neighbor.network];
+    let network = &snapshot.network(neighbor.network);
     let own = network.addresses.iter().find(|net| net.contains(&address))?.addr();
     let last = neighbor.mac.filter(|_| neighbor.probes <= UNICAST_PROBES);
     let bytes = match (own, address) {
@@ -458,6 +460,8 @@ mod tests {
 
     use super::*;
     use crate::testing::model::{PORT_MAC, backend, ids, model, service, snapshot};
+
+    const HERE: NetworkNo = NetworkNo::new(0);
 
     const OLD: Mac = Mac([2, 0, 0, 0, 0, 3]);
     const NEW: Mac = Mac([2, 0, 0, 0, 0, 0x33]);
@@ -489,7 +493,7 @@ mod tests {
         }
 
         fn hear(&mut self, mac: Mac, evidence: Evidence) -> &mut Self {
-            self.neighbors.learn(Learned { address: address(), mac, evidence }, 0, self.now);
+            self.neighbors.learn(Learned { address: address(), mac, evidence }, HERE, self.now);
             self
         }
 
@@ -511,7 +515,7 @@ mod tests {
         let frames = story.neighbors.poll(&story.snapshot, story.now);
         let own = "192.168.0.2".parse().unwrap();
         let expected = arp::request(PORT_MAC, own, "192.168.0.3".parse().unwrap(), None);
-        assert_eq!(frames, [Frame { network: 0, bytes: expected }]);
+        assert_eq!(frames, [Frame { network: HERE, bytes: expected }]);
         assert_eq!(story.probes(), [], "not again before its time");
         assert_eq!(story.at(1).probes(), [Mac([0xff; 6])]);
     }
@@ -549,7 +553,7 @@ mod tests {
                 let IpAddr::V4(target) = address else { unreachable!() };
                 // The target of an ARP request is its end.
                 if asked.iter().any(|frame| frame.bytes[38..42] == target.octets()) {
-                    self.neighbors.learn(Learned { address, mac: OLD, evidence: Evidence::Answer }, 0, now);
+                    self.neighbors.learn(Learned { address, mac: OLD, evidence: Evidence::Answer }, HERE, now);
                 }
             }
         }
@@ -711,7 +715,7 @@ mod tests {
         story.neighbors.sync(&snapshot(model), story.now);
         story.hear(OLD, Evidence::Answer);
         assert_eq!(story.neighbors.with_mac(OLD, v6), Some(address()), "better than none");
-        story.neighbors.learn(Learned { address: v6, mac: OLD, evidence: Evidence::Answer }, 0, story.now);
+        story.neighbors.learn(Learned { address: v6, mac: OLD, evidence: Evidence::Answer }, HERE, story.now);
         assert_eq!(story.neighbors.with_mac(OLD, v6), Some(v6));
         assert_eq!(story.neighbors.with_mac(OLD, address()), Some(address()));
         assert_eq!(story.neighbors.with_mac(NEW, v6), None);
@@ -721,10 +725,10 @@ mod tests {
     fn strangers_and_wrong_networks_are_not_learned_from() {
         let mut story = Story::new();
         let stranger = Learned { address: "192.168.0.9".parse().unwrap(), mac: NEW, evidence: Evidence::Answer };
-        story.neighbors.learn(stranger, 0, story.now);
+        story.neighbors.learn(stranger, HERE, story.now);
         assert_eq!(story.neighbors.table.len(), 1);
         let learned = Learned { address: address(), mac: NEW, evidence: Evidence::Answer };
-        story.neighbors.learn(learned, 1, story.now);
+        story.neighbors.learn(learned, NetworkNo::new(1), story.now);
         assert_eq!(story.state(), (NeighborState::Incomplete, None));
     }
 

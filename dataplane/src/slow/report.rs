@@ -10,6 +10,7 @@ use ctl::answer::Subject;
 use rtrb::Consumer;
 
 use crate::base::exit::DropReason;
+use crate::base::ids::PortNo;
 use crate::control::compile::Compiled;
 use crate::control::events::{EventLog, Kind};
 use crate::count::counters::WorkerCounters;
@@ -48,7 +49,7 @@ impl Reporter {
     /// Backends that were found, have moved, or are lost.
     pub fn news(&self, news: Vec<News>, snapshot: &Compiled, now: Instant) {
         for news in news {
-            let port = snapshot.model.networks[news.network].name();
+            let port = snapshot.model.network(news.network).name();
             let (kind, message) = in_words(news, &port);
             let (backend, mac) = (Some(news.address), news.now.or(news.before));
             let subject = Subject { backend, mac, port: Some(port), ..Subject::default() };
@@ -62,7 +63,7 @@ impl Reporter {
             if self.links.get(number).copied().unwrap_or(true) == up {
                 continue;
             }
-            let port = port_name(snapshot, number);
+            let port = port_name(snapshot, PortNo::new(number));
             let (kind, message) = if up {
                 (Kind::LinkUp, format!("The link of port {port} is up"))
             } else {
@@ -80,7 +81,7 @@ impl Reporter {
         for (number, lost) in self.lost.iter_mut().enumerate() {
             for ((reason, kind), Lost { seen, told }) in LOSSES.into_iter().zip(lost) {
                 let lost: u64 = workers.iter().map(|worker| worker.ports[number].drops[reason.index()].read()).sum();
-                let port = port_name(snapshot, number);
+                let port = port_name(snapshot, PortNo::new(number));
                 let sentence = || {
                     let (new, meaning, advice) = (lost - *told, reason.meaning(), reason.advice());
                     format!("{new} frames dropped on {port}, {}: {meaning} {advice}", reason.name())
@@ -105,7 +106,7 @@ impl Reporter {
     }
 }
 
-fn port_name(snapshot: &Compiled, port: usize) -> String {
+fn port_name(snapshot: &Compiled, port: PortNo) -> String {
     let network = snapshot.model.networks.iter().find(|network| network.port == port);
     network.map_or_else(String::new, |network| network.port_name.clone())
 }
@@ -175,6 +176,7 @@ mod tests {
     use rtrb::{Producer, RingBuffer};
 
     use super::*;
+    use crate::base::ids::NetworkNo;
     use crate::control::events::KEPT;
     use crate::slow::view::Evidence;
     use crate::slow::view::Learned;
@@ -200,7 +202,11 @@ mod tests {
             let mut neighbors = Neighbors::default();
             neighbors.sync(&snapshot, begin);
             let address = address("192.168.0.3");
-            neighbors.learn(Learned { address, mac: backend_mac(address), evidence: Evidence::Answer }, 0, begin);
+            neighbors.learn(
+                Learned { address, mac: backend_mac(address), evidence: Evidence::Answer },
+                NetworkNo::new(0),
+                begin,
+            );
             Desk { events, reporter, neighbors, snapshot, worker, begin }
         }
 
@@ -224,7 +230,7 @@ mod tests {
 
     fn sample(reason: DropReason, from: u8, source: &str, destination: &str) -> Sample {
         let from = Mac([2, 0, 0, 0, 0, from]);
-        Sample { reason, port: 0, from, source: address(source), destination: address(destination) }
+        Sample { reason, port: PortNo::new(0), from, source: address(source), destination: address(destination) }
     }
 
     #[test]
@@ -272,7 +278,7 @@ mod tests {
             (new, None, "backend-unreachable", "(02:00:00:00:00:33) does not answer ARP on lan0 any more"),
             (None, None, "backend-unreachable", "is its address right"),
         ] {
-            let news = News { address: address("192.168.0.3"), network: 0, before, now };
+            let news = News { address: address("192.168.0.3"), network: NetworkNo::new(0), before, now };
             desk.reporter.news(vec![news], &desk.snapshot, desk.begin);
             let (last, message) = desk.told().pop().unwrap();
             assert!(last == kind && message.contains(says), "{last}: {message}");

@@ -8,6 +8,7 @@ use ctl::Mac;
 use rtrb::{Consumer, Producer};
 
 use crate::base::exit::PuntReason;
+use crate::base::ids::{NetworkNo, PortNo};
 use crate::base::packet::{FrameSource, Packet};
 use crate::control::compile::Compiled;
 use crate::control::director::Director;
@@ -33,7 +34,7 @@ pub trait PortControl: Send {
     fn links(&mut self) -> Vec<bool>;
 
     /// Has a port receive these multicast addresses.
-    fn listen(&mut self, port: usize, groups: &[Mac]);
+    fn listen(&mut self, port: PortNo, groups: &[Mac]);
 }
 
 /// The state of the slow path's thread.
@@ -110,7 +111,8 @@ impl<S: FrameSource> SlowPath<S> {
     fn listen(&mut self, snapshot: &Compiled) {
         self.groups.resize(snapshot.vlans.len(), Vec::new());
         for (port, groups) in self.groups.iter_mut().enumerate() {
-            let on_port = |&(network, _): &(usize, IpAddr)| snapshot.networks[network].port == port;
+            let port = PortNo::new(port);
+            let on_port = |&(network, _): &(NetworkNo, IpAddr)| snapshot.network(network).port == port;
             let wanted = ndp::groups(announce::addresses(snapshot).filter(on_port).map(|(_, address)| address));
             if *groups != wanted {
                 self.ports.listen(port, &wanted);
@@ -129,7 +131,7 @@ impl<S: FrameSource> SlowPath<S> {
                 busy = true;
                 let Some((tags, frame)) = vlan::untagged(punt.packet.data()) else { continue };
                 // The worker may have had another snapshot.
-                let Some(network) = snapshot.vlans[punt.port].network(tags) else { continue };
+                let Some(network) = snapshot.vlans[punt.port.index()].network(tags) else { continue };
                 let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { snapshot, network });
                 // Strangers get what room is left by what keeps the director alive.
                 if !matches!(punt.reason, PuntReason::Echo | PuntReason::TooBig)
@@ -148,7 +150,7 @@ impl<S: FrameSource> SlowPath<S> {
 
     fn send(&mut self, snapshot: &Compiled, frames: Vec<Frame>) {
         for Frame { network, bytes } in frames {
-            let LocalNetwork { port, tags, .. } = snapshot.networks[network];
+            let &LocalNetwork { port, tags, .. } = snapshot.network(network);
             let Some(packet) = self.source.packet(&vlan::tagged(bytes, tags)) else {
                 tracing::debug!("no packet buffer for a frame of the slow path");
                 continue;
@@ -219,7 +221,7 @@ mod tests {
             vec![true]
         }
 
-        fn listen(&mut self, _port: usize, _groups: &[Mac]) {}
+        fn listen(&mut self, _port: PortNo, _groups: &[Mac]) {}
     }
 
     /// A slow path with an untagged network and VLAN 100 on one port, and the ends of its rings.
@@ -258,7 +260,7 @@ mod tests {
         }
 
         fn answers(&mut self, reason: PuntReason, frame: Vec<u8>) -> Vec<Vec<u8>> {
-            self.punts.push(Punt { port: 0, reason, mtu: 1_400, packet: frame.into() }).unwrap();
+            self.punts.push(Punt { port: PortNo::new(0), reason, mtu: 1_400, packet: frame.into() }).unwrap();
             self.turn()
         }
     }

@@ -95,6 +95,7 @@ fn own_address(vip: IpAddr, view: View<'_>) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::NetworkNo;
     use crate::control::model::Model;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::model::{PORT_MAC, ids, network, service, snapshot};
@@ -106,7 +107,7 @@ mod tests {
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
         // By VLAN 7, which has no IPv6 address.
-        process(frame, 1_400, View { snapshot: &snapshot(model), network: 1 }).map(|frame| frame.bytes)
+        process(frame, 1_400, View { snapshot: &snapshot(model), network: NetworkNo::new(1) }).map(|frame| frame.bytes)
     }
 
     fn back() -> Ethernet {

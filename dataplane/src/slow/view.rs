@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ctl::Mac;
 
+use crate::base::ids::NetworkNo;
 use crate::control::compile::Compiled;
 use crate::state::networks::LocalNetwork;
 use crate::state::vips::Local;
@@ -12,7 +13,7 @@ use crate::state::vips::Local;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// The network to send it to.
-    pub network: usize,
+    pub network: NetworkNo,
     /// The frame from its Ethernet header on, without VLAN tags.
     pub bytes: Vec<u8>,
 }
@@ -43,13 +44,13 @@ pub struct View<'s> {
     /// The current snapshot.
     pub snapshot: &'s Compiled,
     /// The network that the frame came from.
-    pub network: usize,
+    pub network: NetworkNo,
 }
 
 impl<'s> View<'s> {
     /// Our part in that network.
     pub fn local(&self) -> &'s LocalNetwork {
-        &self.snapshot.networks[self.network]
+        self.snapshot.network(self.network)
     }
 
     /// Our MAC address there.
@@ -75,7 +76,7 @@ impl<'s> View<'s> {
 }
 
 /// The network that a VIP lies in. One that lies in none (it is routed to the director) belongs to all.
-pub fn vip_network(snapshot: &Compiled, vip: IpAddr) -> Option<usize> {
+pub fn vip_network(snapshot: &Compiled, vip: IpAddr) -> Option<NetworkNo> {
     snapshot.model.network_towards(vip)
 }
 

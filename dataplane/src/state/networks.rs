@@ -4,6 +4,7 @@ use ctl::Mac;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
+use crate::base::ids::{NetworkNo, PortNo};
 use crate::wire::vlan::Tags;
 
 /// What a device tells of its port.
@@ -19,7 +20,7 @@ pub struct PortLink {
 #[derive(Debug)]
 pub struct LocalNetwork {
     /// The port that it is on.
-    pub port: usize,
+    pub port: PortNo,
     /// The VLAN tags that its frames have there.
     pub tags: Tags,
     /// The port's MAC address and MTU.
@@ -31,13 +32,13 @@ pub struct LocalNetwork {
 /// A port's networks by their VLAN tags, as numbers in `Snapshot::networks`.
 #[derive(Debug, Default)]
 pub struct PortVlans {
-    untagged: Option<usize>,
-    tagged: HashMap<Tags, usize>,
+    untagged: Option<NetworkNo>,
+    tagged: HashMap<Tags, NetworkNo>,
 }
 
 impl PortVlans {
     /// Adds a network.
-    pub fn insert(&mut self, tags: Tags, network: usize) {
+    pub fn insert(&mut self, tags: Tags, network: NetworkNo) {
         if tags.is_none() {
             self.untagged = Some(network);
         } else {
@@ -52,7 +53,7 @@ impl PortVlans {
     }
 
     /// The network whose frames have these tags.
-    pub fn network(&self, tags: Tags) -> Option<usize> {
+    pub fn network(&self, tags: Tags) -> Option<NetworkNo> {
         if tags.is_none() { self.untagged } else { self.tagged.get(&tags).copied() }
     }
 }

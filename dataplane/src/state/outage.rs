@@ -10,7 +10,7 @@
 //! that takes flows does. Whoever else fails, everybody who stands in and does not fail goes on doing so: no flow moves for
 //! the failure of another backend.
 
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 
 /// So many other slots are looked at for somebody to stand in, before the backends are asked one by one.
 const SLOTS_ASKED: usize = 64;
@@ -32,25 +32,25 @@ impl Outage {
     }
 
     /// Whether a backend takes new flows.
-    pub fn takes(&self, backend: u16) -> bool {
-        self.takes.get(usize::from(backend)).copied().unwrap_or(false)
+    pub fn takes(&self, backend: BackendNo) -> bool {
+        self.takes.get(backend.index()).copied().unwrap_or(false)
     }
 
-    /// Who has a slot: whom the table names, or who stands in; [`NOBODY`] where nobody takes new flows.
-    pub fn now(&self, table: &[u16], slot: usize) -> u16 {
-        let Some(&named) = table.get(slot) else { return NOBODY };
+    /// Who has a slot: whom the table names, or who stands in; [`BackendNo::NONE`] where nobody takes new flows.
+    pub fn now(&self, table: &[BackendNo], slot: usize) -> BackendNo {
+        let Some(&named) = table.get(slot) else { return BackendNo::NONE };
         if self.takes(named) { named } else { self.stand_in(table, slot) }
     }
 
     /// Who had a slot before, if that one still serves.
-    pub fn before(&self, backend: u16) -> u16 {
-        if self.serves.get(usize::from(backend)).copied().unwrap_or(false) { backend } else { NOBODY }
+    pub fn before(&self, backend: BackendNo) -> BackendNo {
+        if self.serves.get(backend.index()).copied().unwrap_or(false) { backend } else { BackendNo::NONE }
     }
 
     /// The owners of other slots have their weights' shares of a failed backend's flows. Where hardly anybody is left, one
     /// after the other is asked, from a start of the slot's own.
     #[cold]
-    fn stand_in(&self, table: &[u16], slot: usize) -> u16 {
+    fn stand_in(&self, table: &[BackendNo], slot: usize) -> BackendNo {
         // An odd step, about M / φ, and always the same number of slots on: spread over the table, whatever its size.
         let step = (table.len() * 5 / 8) | 1;
         let others = (1..=SLOTS_ASKED).map(|i| table[(slot + i * step) % table.len()]);
@@ -60,7 +60,7 @@ impl Outage {
         let all = self.takes.len();
         let one_by_one = (0..all).map(|i| (slot + i) % all);
         let found = one_by_one.into_iter().find(|&number| self.takes[number]);
-        found.map_or(NOBODY, |number| u16::try_from(number).expect("bounded by MAX_BACKENDS"))
+        found.map_or(BackendNo::NONE, BackendNo::new)
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
 
     const SIZE: usize = 1_021;
 
-    fn table(weights: &[u32]) -> Box<[u16]> {
+    fn table(weights: &[u32]) -> Box<[BackendNo]> {
         let address = |i: u32| Ipv4Addr::from_bits(0xc0a8_0003 + i).into();
         let candidates: Vec<Candidate> =
             (0..).zip(weights).map(|(i, &weight)| Candidate { address: address(i), weight }).collect();
@@ -86,7 +86,7 @@ mod tests {
         Outage::new((0..of).map(|number| (!failed.contains(&number), !failed.contains(&number))))
     }
 
-    fn owners(outage: &Outage, table: &[u16]) -> Vec<u16> {
+    fn owners(outage: &Outage, table: &[BackendNo]) -> Vec<BackendNo> {
         (0..table.len()).map(|slot| outage.now(table, slot)).collect()
     }
 
@@ -95,7 +95,7 @@ mod tests {
         let table = table(&[1, 1, 1, 1]);
         let owners = owners(&without(&[2], 4), &table);
         for (&named, &owner) in table.iter().zip(&owners) {
-            assert!(owner == named || named == 2 && owner != 2);
+            assert!(owner == named || named.index() == 2 && owner.index() != 2);
         }
     }
 
@@ -112,18 +112,20 @@ mod tests {
     fn the_last_one_stands_in_for_all_and_then_nobody() {
         let table = table(&[1; 200]);
         let but_one: Vec<usize> = (0..200).filter(|&number| number != 77).collect();
-        assert!(owners(&without(&but_one, 200), &table).iter().all(|&owner| owner == 77));
+        assert!(owners(&without(&but_one, 200), &table).iter().all(|&owner| owner.index() == 77));
         let all: Vec<usize> = (0..200).collect();
-        assert!(owners(&without(&all, 200), &table).iter().all(|&owner| owner == NOBODY));
-        assert_eq!(without(&[], 0).now(&[NOBODY; 31], 3), NOBODY);
-        assert_eq!(without(&[], 0).now(&[], 3), NOBODY);
+        assert!(owners(&without(&all, 200), &table).iter().all(|&owner| owner == BackendNo::NONE));
+        assert_eq!(without(&[], 0).now(&[BackendNo::NONE; 31], 3), BackendNo::NONE);
+        assert_eq!(without(&[], 0).now(&[], 3), BackendNo::NONE);
     }
 
     #[test]
     fn who_is_drained_keeps_old_flows_and_gets_no_new_ones() {
         let outage = Outage::new([(false, false), (true, false), (true, true)].into_iter());
-        assert_eq!([0, 1, 2, NOBODY].map(|backend| outage.before(backend)), [NOBODY, 1, 2, NOBODY]);
-        assert_eq!([0, 1, 2, NOBODY].map(|backend| outage.takes(backend)), [false, false, true, false]);
+        let [first, second, third] = [0, 1, 2].map(BackendNo::new);
+        let all = [first, second, third, BackendNo::NONE];
+        assert_eq!(all.map(|backend| outage.before(backend)), [BackendNo::NONE, second, third, BackendNo::NONE]);
+        assert_eq!(all.map(|backend| outage.takes(backend)), [false, false, true, false]);
     }
 
     proptest! {
@@ -136,7 +138,7 @@ mod tests {
                 let now = owners(&without(&order[..failed], 12), &table);
                 let just_failed = order[failed - 1];
                 for (&before, &now) in before.iter().zip(&now) {
-                    prop_assert!(now == before || usize::from(before) == just_failed);
+                    prop_assert!(now == before || before.index() == just_failed);
                 }
                 before = now;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ctl::Mac;
 
-use crate::base::ids::NOBODY;
+use crate::base::ids::{BackendNo, CounterNo, NetworkNo, PortNo, ServiceCounterNo};
 use crate::select::maglev;
 use crate::select::schedule::{Cursor, Schedule};
 use crate::state::networks::{LocalNetwork, PortVlans};
@@ -28,8 +28,8 @@ pub struct Snapshot {
     pub services: Box<[ServiceEntry]>,
     /// The backends of all services, those of one service in a row.
     pub targets: Box<[Target]>,
-    /// By place ([`crate::count::lease::TargetLease`]): where in `targets` the backend is that remembered flows know by it.
-    pub places: Box<[Place]>,
+    /// By [`CounterNo`], by which remembered flows know their backend: which target that is.
+    pub owners: Box<[Owner]>,
     /// The networks, in the order of the model's, for the slow path.
     pub networks: Box<[LocalNetwork]>,
     /// By port: which VLANs there are.
@@ -38,22 +38,22 @@ pub struct Snapshot {
     pub source: Arc<dyn Any + Send + Sync>,
 }
 
-/// A service on the fast path. Its backends are numbered from 0, [`NOBODY`] is none of them. What is asked for each packet comes
+/// A service on the fast path. Its backends are numbered from 0, [`BackendNo::NONE`] is none of them. What is asked for each packet comes
 /// first, so that it is one cache line.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub struct ServiceEntry {
-    /// Slots of the Maglev table: who gets a new flow. All are [`NOBODY`] where nobody takes new flows.
-    pub table: Arc<[u16]>,
+    /// Slots of the Maglev table: who gets a new flow. All are [`BackendNo::NONE`] where nobody takes new flows.
+    pub table: Arc<[BackendNo]>,
     /// During a hand-over: who had the slot before, and still serves. In an outage, there is one, too, so that flows are
     /// looked at closely.
-    pub before: Option<Arc<[u16]>>,
+    pub before: Option<Arc<[BackendNo]>>,
     /// Which of the backends in `table` and `before` have failed, until there are new ones.
     pub outage: Option<Arc<Outage>>,
     /// Where the service's backends begin in [`Snapshot::targets`].
     pub first_target: usize,
-    /// Where what is dropped of its packets is counted ([`crate::count::lease::ServiceLease`]).
-    pub counter: u32,
+    /// Where what is dropped of its packets is counted.
+    pub counter: ServiceCounterNo,
     /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
     pub source_bits: Option<u8>,
     /// Whether all flows are remembered.
@@ -80,22 +80,22 @@ impl ServiceEntry {
 
     /// Who has a slot.
     #[inline]
-    pub fn now(&self, slot: usize) -> u16 {
+    pub fn now(&self, slot: usize) -> BackendNo {
         match &self.outage {
-            None => self.table.get(slot).copied().unwrap_or(NOBODY),
+            None => self.table.get(slot).copied().unwrap_or(BackendNo::NONE),
             Some(outage) => outage.now(&self.table, slot),
         }
     }
 
     /// Who had a slot before.
     #[inline]
-    pub fn before(&self, slot: usize) -> u16 {
-        let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(NOBODY);
+    pub fn before(&self, slot: usize) -> BackendNo {
+        let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(BackendNo::NONE);
         self.outage.as_ref().map_or(before, |outage| outage.before(before))
     }
 
     /// Whether a backend may have a new flow: in an outage, whether it has not failed.
-    pub fn takes(&self, backend: u16) -> bool {
+    pub fn takes(&self, backend: BackendNo) -> bool {
         self.outage.as_ref().is_none_or(|outage| outage.takes(backend))
     }
 
@@ -111,33 +111,43 @@ impl ServiceEntry {
     }
 }
 
-/// What a place stands for.
+/// The backend that has a number of counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Owner {
     /// A backend that serves its old flows, in [`Snapshot::targets`].
     pub target: u32,
     /// The service's idle timeout.
     pub idle_ticks: u16,
 }
 
-impl Place {
-    /// Stands for no backend, or for one that serves nobody.
-    pub const EMPTY: Place = Place { target: u32::MAX, idle_ticks: 0 };
+impl Owner {
+    /// No backend, or one that serves no flow.
+    pub const NONE: Owner = Owner { target: u32::MAX, idle_ticks: 0 };
 }
 
 impl Snapshot {
-    /// What a place stands for, if its backend serves.
-    #[inline]
-    pub fn place(&self, place: u32) -> Option<&Place> {
-        self.places.get(place as usize).filter(|place| **place != Place::EMPTY)
+    /// A network.
+    pub fn network(&self, number: NetworkNo) -> &LocalNetwork {
+        &self.networks[number.index()]
     }
 
-    /// The number of the backend with this place, if it is one of the service's and serves.
+    /// All networks, with their numbers.
+    pub fn numbered_networks(&self) -> impl Iterator<Item = (NetworkNo, &LocalNetwork)> {
+        self.networks.iter().enumerate().map(|(index, network)| (NetworkNo::new(index), network))
+    }
+
+    /// The backend that has these counters, if it serves.
     #[inline]
-    pub fn serving(&self, place: u32, service: &ServiceEntry) -> Option<u16> {
-        // The number that EMPTY makes is larger than any.
-        let number = (self.places.get(place as usize)?.target as usize).wrapping_sub(service.first_target);
-        if number < service.backends { u16::try_from(number).ok() } else { None }
+    pub fn owner(&self, counter: CounterNo) -> Option<&Owner> {
+        self.owners.get(counter.index()).filter(|owner| **owner != Owner::NONE)
+    }
+
+    /// The number of the backend that has these counters, if it is one of the service's and serves.
+    #[inline]
+    pub fn serving(&self, counter: CounterNo, service: &ServiceEntry) -> Option<BackendNo> {
+        // The number that NONE makes is larger than any.
+        let number = (self.owners.get(counter.index())?.target as usize).wrapping_sub(service.first_target);
+        if number < service.backends { BackendNo::try_new(number) } else { None }
     }
 }
 
@@ -148,13 +158,13 @@ pub struct Target {
     /// The new first 12 bytes of the frame: the backend's MAC address and that of the port it leaves by.
     pub macs: [u8; 12],
     /// The port it leaves by.
-    pub port: u16,
+    pub port: PortNo,
     /// Whether the backend's MAC address is known.
     pub known: bool,
-    /// Where the frame is counted ([`crate::count::lease::TargetLease`]).
-    pub counter: u32,
-    /// Where it is counted for the service if it is dropped ([`crate::count::lease::ServiceLease`]).
-    pub service: u32,
+    /// Where the frame is counted.
+    pub counter: CounterNo,
+    /// Where it is counted for the service if it is dropped.
+    pub service: ServiceCounterNo,
     /// The VLAN tags of the network that it is in.
     pub tags: Tags,
     /// The largest L3 packet that the port takes.
@@ -169,32 +179,31 @@ impl Target {
     /// Nowhere: of frames that have no backend.
     pub const NOWHERE: Target = Target {
         macs: [0; 12],
-        port: u16::MAX,
+        port: PortNo::NONE,
         known: false,
-        counter: 0,
-        service: 0,
+        counter: CounterNo::from_raw(0),
+        service: ServiceCounterNo::new(0),
         tags: Tags::NONE,
         mtu: 0,
         plain_len: 0,
     };
 
     /// A backend in a network that has `mac`, if it is known.
-    pub fn new(mac: Option<Mac>, network: &LocalNetwork, counter: u32) -> Self {
+    pub fn new(mac: Option<Mac>, network: &LocalNetwork, counter: CounterNo, service: ServiceCounterNo) -> Self {
         let LocalNetwork { port, tags, link, .. } = *network;
         let mut macs = [0; 12];
         macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
         macs[6..].copy_from_slice(&link.mac.0);
-        let port = u16::try_from(port).expect("DPDK numbers ports with 16 bits");
         let plain = mac.is_some() && tags.is_none();
         let longest = usize::from(link.mtu) + ETHERNET_HEADER;
         let plain_len = if plain { u16::try_from(longest).unwrap_or(u16::MAX) } else { 0 };
-        Target { macs, port, known: mac.is_some(), counter, service: 0, tags, mtu: link.mtu, plain_len }
+        Target { macs, port, known: mac.is_some(), counter, service, tags, mtu: link.mtu, plain_len }
     }
 
     /// Whether it is no backend.
     #[inline]
     pub fn is_nowhere(&self) -> bool {
-        self.port == u16::MAX
+        self.port == PortNo::NONE
     }
 
     /// The backend's MAC address, zeros where it is not known.
@@ -207,6 +216,6 @@ impl Target {
 impl Snapshot {
     /// The service that a flow belongs to.
     pub fn service(&self, flow: &Flow, last: &mut LastService) -> Option<&ServiceEntry> {
-        self.vips.service(flow, last).map(|number| &self.services[number as usize])
+        self.vips.service(flow, last).map(|number| &self.services[number.index()])
     }
 }

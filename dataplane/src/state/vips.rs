@@ -1,7 +1,7 @@
 //! From destination address, port and protocol to a service, and what an address is to us at all.
 //!
-//! The second step of a packet's way. Nearly all services are found by a multiplication and one comparison, in a table whose place
-//! for the key is theirs; the maps behind it know the rest: those whose place was another's, ranges of ports, and what is
+//! The second step of a packet's way. Nearly all services are found by a multiplication and one comparison, in a table whose cell
+//! for the key is theirs; the maps behind it know the rest: those whose cell was taken, ranges of ports, and what is
 //! no service. The table is written where the map is made, never by a packet, so nothing that clients send makes it worse.
 
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ctl::{PortRange, ServiceId};
 use hashbrown::HashMap;
 
+use crate::base::ids::ServiceNo;
 use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
 
 /// What a destination address is to us.
@@ -39,24 +40,24 @@ type V4Key = u64;
 type V6Key = (u128, u32);
 
 /// Ranges of ports and their services, the narrowest first.
-type Ranges = Vec<(PortRange, u32)>;
+type Ranges = Vec<(PortRange, ServiceNo)>;
 
 /// A flow whose service can be looked for in the tables.
 pub trait Near: Tuple {
     /// The service that it belongs to, if it is found at once: what is not, may have one all the same ([`VipMap::service`]).
-    fn service(self, vips: &VipMap) -> Option<u32>;
+    fn service(self, vips: &VipMap) -> Option<ServiceNo>;
 }
 
 impl Near for TupleV4 {
     #[inline(always)]
-    fn service(self, vips: &VipMap) -> Option<u32> {
+    fn service(self, vips: &VipMap) -> Option<ServiceNo> {
         vips.v4.near(self.addresses << 32 | self.transport & 0xff_ffff)
     }
 }
 
 impl Near for TupleV6 {
     #[inline(always)]
-    fn service(self, vips: &VipMap) -> Option<u32> {
+    fn service(self, vips: &VipMap) -> Option<ServiceNo> {
         vips.v6.near(v6_key(self.destination, self.transport.into()))
     }
 }
@@ -65,12 +66,12 @@ impl Near for TupleV6 {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LastService {
     destination: Option<(IpAddr, u32)>,
-    service: Option<u32>,
+    service: Option<ServiceNo>,
 }
 
 impl VipMap {
     /// Adds a service under its number.
-    pub fn insert_service(&mut self, id: ServiceId, number: u32) {
+    pub fn insert_service(&mut self, id: ServiceId, number: ServiceNo) {
         for &range in id.port.ranges() {
             if range.first == range.last {
                 let transport = Transport::new(0, range.first, id.protocol.number());
@@ -84,8 +85,8 @@ impl VipMap {
                     IpAddr::V4(vip) => self.v4_ranges.entry(v4_key(vip.to_bits(), any)).or_default(),
                     IpAddr::V6(vip) => self.v6_ranges.entry(v6_key(vip.to_bits(), any)).or_default(),
                 };
-                let place = ranges.partition_point(|(other, _)| other.width() <= range.width());
-                ranges.insert(place, (range, number));
+                let index = ranges.partition_point(|(other, _)| other.width() <= range.width());
+                ranges.insert(index, (range, number));
             }
         }
         self.locals.insert(id.vip, Local::Vip);
@@ -97,7 +98,7 @@ impl VipMap {
     }
 
     /// The service that a flow belongs to.
-    pub fn service(&self, flow: &Flow, last: &mut LastService) -> Option<u32> {
+    pub fn service(&self, flow: &Flow, last: &mut LastService) -> Option<ServiceNo> {
         let destination = Some((flow.destination(), port_and_protocol(flow.transport())));
         if last.destination != destination {
             let single = match *flow {
@@ -111,7 +112,7 @@ impl VipMap {
 
     /// The service whose range a flow's port is in.
     #[cold]
-    fn in_range(&self, flow: &Flow) -> Option<&u32> {
+    fn in_range(&self, flow: &Flow) -> Option<&ServiceNo> {
         let (ranges, transport) = match *flow {
             Flow::V4 { destination, transport, .. } => {
                 (self.v4_ranges.get(&v4_key(destination, Transport { ports: 0, ..transport }))?, transport)
@@ -145,63 +146,63 @@ fn port_and_protocol(transport: Transport) -> u32 {
     (transport.ports & 0xffff) << 8 | u32::from(transport.protocol)
 }
 
-/// Places of a table: several for each service of a director that has a thousand of them. As an exponent of 2.
-const PLACES_BITS: u32 = 12;
-const PLACES: usize = 1 << PLACES_BITS;
+/// Cells of a table: several for each service of a director that has a thousand of them. As an exponent of 2.
+const CELLS_BITS: u32 = 12;
+const CELLS: usize = 1 << CELLS_BITS;
 
 /// The services on one port.
 #[derive(Debug, Clone)]
 struct Single<K> {
-    /// Those whose place was free. Shared, so that a map is soon copied.
-    near: Arc<[(K, u32); PLACES]>,
-    all: HashMap<K, u32>,
+    /// Those whose cell was free. Shared, so that a map is soon copied.
+    near: Arc<[(K, ServiceNo); CELLS]>,
+    all: HashMap<K, ServiceNo>,
 }
 
 impl<K: Key> Default for Single<K> {
     fn default() -> Self {
-        Single { near: Arc::new([(K::NOBODYS, 0); PLACES]), all: HashMap::new() }
+        Single { near: Arc::new([(K::NO_SERVICE, ServiceNo::new(0)); CELLS]), all: HashMap::new() }
     }
 }
 
 impl<K: Key> Single<K> {
-    fn insert(&mut self, key: K, number: u32) {
-        let place = &mut Arc::make_mut(&mut self.near)[key.place()];
-        if place.0 == K::NOBODYS || place.0 == key {
-            *place = (key, number);
+    fn insert(&mut self, key: K, number: ServiceNo) {
+        let cell = &mut Arc::make_mut(&mut self.near)[key.cell()];
+        if cell.0 == K::NO_SERVICE || cell.0 == key {
+            *cell = (key, number);
         }
         self.all.insert(key, number);
     }
 
     #[inline(always)]
-    fn near(&self, key: K) -> Option<u32> {
-        let (service, number) = self.near[key.place()];
+    fn near(&self, key: K) -> Option<ServiceNo> {
+        let (service, number) = self.near[key.cell()];
         (service == key).then_some(number)
     }
 }
 
 trait Key: Copy + Eq + std::hash::Hash {
     /// That of no service.
-    const NOBODYS: Self;
+    const NO_SERVICE: Self;
 
-    /// Below [`PLACES`].
-    fn place(self) -> usize;
+    /// Below [`CELLS`].
+    fn cell(self) -> usize;
 }
 
 impl Key for V4Key {
-    const NOBODYS: Self = u64::MAX;
+    const NO_SERVICE: Self = u64::MAX;
 
     #[inline(always)]
-    fn place(self) -> usize {
+    fn cell(self) -> usize {
         spread(self)
     }
 }
 
 impl Key for V6Key {
-    const NOBODYS: Self = (u128::MAX, u32::MAX);
+    const NO_SERVICE: Self = (u128::MAX, u32::MAX);
 
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
-    fn place(self) -> usize {
+    fn cell(self) -> usize {
         let (network, host) = ((self.0 >> 64) as u64, self.0 as u64);
         spread(network ^ host.rotate_left(32) ^ u64::from(self.1))
     }
@@ -210,7 +211,7 @@ impl Key for V6Key {
 /// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): addresses and ports in a row lie far apart.
 #[inline(always)]
 fn spread(key: u64) -> usize {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - PLACES_BITS)) as usize
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - CELLS_BITS)) as usize
 }
 
 #[cfg(test)]
@@ -233,13 +234,13 @@ mod tests {
             let flow = Flow::V4 { source: 1, destination, transport: Transport::new(9, port, protocol) };
             snapshot.vips.service(&flow, &mut LastService::default())
         };
-        assert_eq!(v4("192.168.0.101", 80, 6), Some(0));
-        assert_eq!(v4("192.168.0.101", 81, 6), Some(1));
+        assert_eq!(v4("192.168.0.101", 80, 6), Some(ServiceNo::new(0)));
+        assert_eq!(v4("192.168.0.101", 81, 6), Some(ServiceNo::new(1)));
         assert_eq!(v4("192.168.0.101", 80, 17), None);
         assert_eq!(v4("192.168.0.102", 80, 6), None);
         let destination = "fd00::101".parse::<std::net::Ipv6Addr>().unwrap().to_bits();
         let flow = Flow::V6 { source: 1, destination, transport: Transport::new(9, 80, 6) };
-        assert_eq!(snapshot.vips.service(&flow, &mut LastService::default()), Some(2));
+        assert_eq!(snapshot.vips.service(&flow, &mut LastService::default()), Some(ServiceNo::new(2)));
         assert_eq!(snapshot.vips.local("fd00::101".parse().unwrap()), Some(Local::Vip));
         assert_eq!(snapshot.vips.local("192.168.0.2".parse().unwrap()), Some(Local::Own));
         assert_eq!(snapshot.vips.local("192.168.0.3".parse().unwrap()), None);
@@ -268,7 +269,7 @@ mod tests {
                 IpAddr::V4(to) => Flow::V4 { source: 1, destination: to.to_bits(), transport },
                 IpAddr::V6(to) => Flow::V6 { source: 1, destination: to.to_bits(), transport },
             };
-            snapshot.vips.service(&flow, &mut LastService::default()).map(|number| names[number as usize].as_str())
+            snapshot.vips.service(&flow, &mut LastService::default()).map(|number| names[number.index()].as_str())
         };
         for (port, name) in [
             (80, "192.168.0.101:80/tcp"),
@@ -291,31 +292,34 @@ mod tests {
         TupleV4 { addresses: u64::from(source) << 32 | u64::from(destination), transport: transport.number() }
     }
 
-    /// A port whose place in the table is that of this VIP's port 80, too.
+    /// A port whose cell in the table is that of this VIP's port 80, too.
     fn rival(vip: u32) -> u16 {
-        let place = |port| v4_key(vip, Transport::new(0, port, 6)).place();
-        (81..=u16::MAX).find(|&port| place(port) == place(80)).expect("there are more ports than places")
+        let cell = |port| v4_key(vip, Transport::new(0, port, 6)).cell();
+        (81..=u16::MAX).find(|&port| cell(port) == cell(80)).expect("there are more ports than cells")
     }
 
     #[test]
-    fn a_service_whose_place_is_anothers_is_found_all_the_same() {
+    fn a_service_whose_cell_is_taken_is_found_all_the_same() {
         let vip = 0xc0a8_0065;
         let ports = [80, rival(vip)];
         let mut vips = VipMap::default();
         for (number, port) in (0..).zip(ports) {
-            vips.insert_service(format!("192.168.0.101:{port}").parse().unwrap(), number);
+            vips.insert_service(format!("192.168.0.101:{port}").parse().unwrap(), ServiceNo::new(number));
         }
         let tuples = ports.map(|port| tuple_v4(1, vip, Transport::new(9, port, 6)));
-        assert_eq!(tuples.map(|tuple| tuple.service(&vips)), [Some(0), None]);
+        assert_eq!(tuples.map(|tuple| tuple.service(&vips)), [Some(ServiceNo::new(0)), None]);
         let mut last = LastService::default();
-        assert_eq!(tuples.map(|tuple| vips.service(&tuple.into(), &mut last)), [Some(0), Some(1)]);
+        assert_eq!(
+            tuples.map(|tuple| vips.service(&tuple.into(), &mut last)),
+            [0, 1].map(|number| Some(ServiceNo::new(number)))
+        );
     }
 
     proptest! {
-        /// Few ports and addresses, so that services meet, and tables with more services than places.
+        /// Few ports and addresses, so that services meet, and tables with more services than cells.
         #[test]
         fn the_tables_say_what_the_maps_say(
-            services in prop::collection::btree_map((any::<bool>(), 0u32..20, 1u16..400, any::<bool>()), any::<u32>(), 0..6_000),
+            services in prop::collection::btree_map((any::<bool>(), 0u32..20, 1u16..400, any::<bool>()), 0usize..1 << 20, 0..6_000),
             asked in prop::collection::vec((any::<bool>(), 0u32..20, 1u16..400, any::<bool>()), 100),
         ) {
             let mut vips = VipMap::default();
@@ -324,7 +328,7 @@ mod tests {
                 let vip = if v6 { format!("[fd00::{host}]:{port}") } else { format!("10.0.0.{host}:{port}") };
                 let mut id: ServiceId = vip.parse().unwrap();
                 id.protocol = protocol(udp);
-                vips.insert_service(id, number);
+                vips.insert_service(id, ServiceNo::new(number));
             }
             let mut last = LastService::default();
             let known: Vec<_> = services.keys().copied().collect();
@@ -338,7 +342,7 @@ mod tests {
                     let tuple = tuple_v4(1, 0x0a00_0000 + host, transport);
                     (tuple.service(&vips), tuple.into())
                 };
-                let expected = services.get(&(v6, host, port, udp)).copied();
+                let expected = services.get(&(v6, host, port, udp)).copied().map(ServiceNo::new);
                 prop_assert_eq!(vips.service(&flow, &mut last), expected);
                 prop_assert!(near.is_none() || near == expected);
             }

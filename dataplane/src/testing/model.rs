@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ctl::Mac;
 use ctl::request::{BackendSpec, ServiceAdd};
 
+use crate::base::ids::PortNo;
 use crate::control::compile::{Compiled, compile};
 use crate::control::model::{Model, Network};
 use crate::count::lease::Leases;
@@ -21,7 +22,7 @@ pub const PORT: PortLink = PortLink { mac: PORT_MAC, mtu: 1_500 };
 pub fn network(port_name: &str, port: usize, tags: &str, addresses: &[&str]) -> Network {
     let tags = if tags.is_empty() { Tags::NONE } else { tags.parse().expect("a VLAN") };
     let addresses = addresses.iter().map(|net| net.parse().expect("a network")).collect();
-    Network { port, port_name: port_name.into(), tags, addresses }
+    Network { port: PortNo::new(port), port_name: port_name.into(), tags, addresses }
 }
 
 /// A model without services.

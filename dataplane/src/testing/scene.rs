@@ -15,6 +15,7 @@ use super::memory::ListIo;
 use super::model::{PORT, PORT_MAC, backend, backend_mac, network, service};
 use super::traffic::Traffic;
 use crate::base::exit::{DropReason, PuntReason};
+use crate::base::ids::{NetworkNo, PortNo, WorkerNo};
 use crate::base::packet::{FrameSource, Packet};
 use crate::base::token_bucket::TokenBucket;
 use crate::control::compile::{Compiled, compile};
@@ -163,7 +164,7 @@ impl<S: FrameSource> Scene<S> {
             let (to_worker, outgoing) = RingBuffer::new(RING);
             let (to_events, samples) = RingBuffer::new(RING);
             let rings = Rings { punts, outgoing, samples: to_events };
-            let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, number);
+            let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(number));
             let memory = Memory {
                 fragments,
                 exceptions,
@@ -391,9 +392,9 @@ impl<S: FrameSource> Scene<S> {
         assert!(!packet.has_stripped_tags());
         let services = self.model.services.values().filter(|service| service.id.vip == vip);
         let mut backends = services.flat_map(|service| service.backends.iter().filter(|b| service.serves(b)));
-        let there = |network: usize| {
-            let network = &self.model.networks[network];
-            network.port == port && network.tags == tags
+        let there = |network: NetworkNo| {
+            let network = self.model.network(network);
+            network.port.index() == port && network.tags == tags
         };
         let is_it =
             |address, pinned: Option<Mac>| pinned.or_else(|| resolve(address)).is_some_and(|mac| frame[..6] == mac.0);
@@ -403,11 +404,11 @@ impl<S: FrameSource> Scene<S> {
 
     /// A frame for the slow path: one that was received, as it was. Its answer is sent.
     fn punted(&mut self, punt: &Punt<S::Packet>) {
-        let (frame, mac) = (punt.packet.data(), PORTS[punt.port].mac);
+        let (frame, mac) = (punt.packet.data(), PORTS[punt.port.index()].mac);
         assert!(take(&mut self.received, behind(frame)), "punted, and nothing like it received: {frame:02x?}");
         self.tally.punted += 1;
         let Some((tags, frame)) = vlan::untagged(frame) else { return };
-        let Some(network) = self.current.vlans[punt.port].network(tags) else { return };
+        let Some(network) = self.current.vlans[punt.port.index()].network(tags) else { return };
         let outcome = process(punt.reason, punt.mtu, &frame, View { snapshot: &self.current, network });
         if let Some(learned) = outcome.learned {
             assert!(learned.mac.is_unicast() && learned.mac != mac, "learned {learned:?}");
@@ -415,12 +416,12 @@ impl<S: FrameSource> Scene<S> {
         let Some(reply) = outcome.reply else { return };
         assert_ne!(punt.reason, PuntReason::OwnAddress);
         assert!(reply.bytes.len() >= 42 && reply.bytes[6..12] == mac.0, "an answer: {:02x?}", reply.bytes);
-        let network = &self.current.networks[reply.network];
+        let network = self.current.network(reply.network);
         self.say(network.port, vlan::tagged(reply.bytes, network.tags));
     }
 
     /// The slow path has a frame sent by the first worker.
-    pub fn say(&mut self, port: usize, frame: Vec<u8>) {
+    pub fn say(&mut self, port: PortNo, frame: Vec<u8>) {
         let Some(packet) = self.source.packet(&frame) else { return };
         if self.seats[0].to_worker.push(Outgoing { port, packet }).is_ok() {
             self.tally.own += 1;

@@ -24,7 +24,7 @@ pub(crate) fn server_of(model: &Model, port: u16) -> String {
     let flow = Flow::V4 { source: CLIENT.to_bits(), destination, transport: Transport::new(port, 80, 6) };
     let service = &model.services[&service_id(VIP)];
     let slot = maglev::slot(FlowHasher::new(&model.hash_key).hash(&flow), service.table.len());
-    let backend = &service.backends[usize::from(service.table[slot])];
+    let backend = &service.backends[service.table[slot].index()];
     if backend.address.to_string() == "192.168.0.3" { "rs1".into() } else { "rs2".into() }
 }
 

@@ -7,12 +7,19 @@ use std::sync::Arc;
 use ctl::{Ports, Protocol, ServiceId};
 use ipnet::IpNet;
 
+use crate::base::ids::NetworkNo;
 use crate::control::model::changes::Model;
 use crate::control::model::checks::check_unicast;
 use crate::control::model::error::ModelError;
+use crate::control::model::network::Network;
 use crate::control::model::service::Service;
 
 impl Model {
+    /// A network.
+    pub fn network(&self, number: NetworkNo) -> &Network {
+        &self.networks[number.index()]
+    }
+
     pub(super) fn check_vip(&self, id: ServiceId) -> Result<(), ModelError> {
         check_unicast(id.vip)?;
         self.check_no_edge(id.vip)?;
@@ -60,13 +67,13 @@ impl Model {
         ModelError::OffLink { address, networks: networks.collect() }
     }
     /// The network that an address lies in, the most specific one.
-    pub fn network_towards(&self, address: IpAddr) -> Option<usize> {
+    pub fn network_towards(&self, address: IpAddr) -> Option<NetworkNo> {
         let prefixes =
-            self.networks.iter().enumerate().flat_map(|(place, n)| n.addresses.iter().map(move |net| (place, net)));
+            self.networks.iter().enumerate().flat_map(|(index, n)| n.addresses.iter().map(move |net| (index, net)));
         prefixes
             .filter(|(_, net)| net.contains(&address))
-            .max_by_key(|&(place, net)| (net.prefix_len(), std::cmp::Reverse(place)))
-            .map(|(place, _)| place)
+            .max_by_key(|&(index, net)| (net.prefix_len(), std::cmp::Reverse(index)))
+            .map(|(index, _)| NetworkNo::new(index))
     }
 
     /// Whether an address is one of the director's own.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ctl::Mac;
 
+use crate::base::ids::NetworkNo;
 use crate::count::lease::TargetLease;
 
 /// What the network says of the backends.
@@ -26,9 +27,9 @@ pub struct Backend {
     pub weight: u32,
     /// Its MAC address, where the operator gives it.
     pub pinned: Option<Mac>,
-    /// The network by which it is reached, an index into `Model::networks`.
-    pub network: usize,
-    /// Where its traffic is counted.
+    /// The network by which it is reached.
+    pub network: NetworkNo,
+    /// Its counters.
     pub target: Arc<TargetLease>,
     /// Its slots of the service's table.
     pub slots: u32,

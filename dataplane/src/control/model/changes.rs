@@ -8,7 +8,7 @@ use ctl::ServiceId;
 use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 use hashbrown::HashMap;
 
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
 use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, idle_timeout, tracking};
@@ -33,8 +33,8 @@ pub struct Model {
     pub services: BTreeMap<ServiceId, Arc<Service>>,
     /// The time of the change that is being made, in ms on any clock that does not go back.
     pub now_ms: u64,
-    /// The table of a service in which nobody takes new flows.
-    pub(super) nobody: Arc<[u16]>,
+    /// The table of a service in which no_backends takes new flows.
+    pub(super) no_backends: Arc<[BackendNo]>,
     /// How many services have each backend, in [parts](part_of_uses), so that a change copies but a small one.
     pub(super) backend_uses: Box<[Arc<HashMap<IpAddr, usize>>]>,
     /// Services of the same backends and weights have one table between them.
@@ -44,14 +44,14 @@ pub struct Model {
 impl Model {
     /// Without services.
     pub fn new(hash_key: [u8; 16], table_size: u32, networks: Vec<Network>) -> Self {
-        let nobody = vec![NOBODY; table_size as usize].into();
+        let no_backends = vec![BackendNo::NONE; table_size as usize].into();
         Model {
             hash_key,
             table_size,
             networks: networks.into(),
             services: BTreeMap::new(),
             now_ms: 0,
-            nobody,
+            no_backends,
             backend_uses: (0..=u8::MAX).map(|_| Arc::default()).collect(),
             tables: Arc::default(),
         }
@@ -63,8 +63,8 @@ impl Model {
     }
 
     /// Adds a service. All that is wrong with it is said at once; then the model is as it was.
-    pub fn add_service(&mut self, wanted: &ServiceAdd, ids: &Arc<Leases>) -> Result<(), Vec<ModelError>> {
-        let service = self.checked(wanted, ids)?;
+    pub fn add_service(&mut self, wanted: &ServiceAdd, leases: &Arc<Leases>) -> Result<(), Vec<ModelError>> {
+        let service = self.checked(wanted, leases)?;
         self.count_backends(&service);
         self.put(service);
         Ok(())
@@ -74,12 +74,12 @@ impl Model {
     pub fn add_services(
         &mut self,
         wanted: &[ServiceAdd],
-        ids: &Arc<Leases>,
+        leases: &Arc<Leases>,
         threads: usize,
     ) -> Result<(), Vec<ModelError>> {
         let mut added = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            let service = self.checked(wanted, ids)?;
+            let service = self.checked(wanted, leases)?;
             self.count_backends(&service);
             let service = Arc::new(service);
             self.services.insert(service.id, service.clone());
@@ -106,7 +106,7 @@ impl Model {
     }
 
     /// A service as wanted, without its table.
-    fn checked(&self, wanted: &ServiceAdd, ids: &Arc<Leases>) -> Result<Service, Vec<ModelError>> {
+    fn checked(&self, wanted: &ServiceAdd, leases: &Arc<Leases>) -> Result<Service, Vec<ModelError>> {
         let id = wanted.service;
         if self.services.contains_key(&id) {
             return Err(vec![ModelError::DuplicateService(id)]);
@@ -116,7 +116,7 @@ impl Model {
         }
         let mut errors: Vec<ModelError> = self.check_vip(id).err().into_iter().collect();
         let hash = flow_hash(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
-        let counter = ids.take_service().ok_or_else(|| vec![ModelError::TooManyServices])?.into();
+        let counter = leases.take_service().ok_or_else(|| vec![ModelError::TooManyServices])?.into();
         let tracking = tracking(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let idle_ms = idle_timeout(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let decides_by_flow = wanted.scheduler.decides_by_flow();
@@ -128,17 +128,17 @@ impl Model {
             idle_ms,
             on_all_down: wanted.on_all_down,
             backends: Vec::new(),
-            table: self.nobody.clone(),
+            table: self.no_backends.clone(),
             handover: None,
             outage: None,
             deadline: None,
             forced: false,
             schedule: Schedule::Slot,
-            cursors: (0..if decides_by_flow { ids.workers() } else { 0 }).map(|_| Cursor::default()).collect(),
+            cursors: (0..if decides_by_flow { leases.workers() } else { 0 }).map(|_| Cursor::default()).collect(),
             counter,
         };
         for (index, backend) in wanted.backends.iter().enumerate() {
-            if let Err(error) = self.insert_backend(&mut service, backend, ids) {
+            if let Err(error) = self.insert_backend(&mut service, backend, leases) {
                 errors.push(ModelError::InList { index, error: Box::new(error) });
             }
         }
@@ -153,11 +153,16 @@ impl Model {
     }
 
     /// Adds a backend to a service.
-    pub fn add_backend(&mut self, id: &ServiceId, wanted: &BackendSpec, ids: &Arc<Leases>) -> Result<(), ModelError> {
+    pub fn add_backend(
+        &mut self,
+        id: &ServiceId,
+        wanted: &BackendSpec,
+        leases: &Arc<Leases>,
+    ) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(id)?);
-        let place = self.insert_backend(&mut service, wanted, ids)?;
-        // To a service that has nobody else, there is nothing to lose.
-        service.backends[place].joined = wanted.mac.is_some() || service.backends.len() == 1;
+        let number = self.insert_backend(&mut service, wanted, leases)?;
+        // To a service that has no_backends else, there is nothing to lose.
+        service.backends[number.index()].joined = wanted.mac.is_some() || service.backends.len() == 1;
         self.count_backend(wanted.address, true);
         self.put(service);
         Ok(())
@@ -166,8 +171,8 @@ impl Model {
     /// Changes a backend's weight or MAC address.
     pub fn edit_backend(&mut self, edit: &BackendEdit) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(&edit.service)?);
-        let place = service.place(edit.address)?;
-        let backend = &mut service.backends[place];
+        let number = service.number_of(edit.address)?;
+        let backend = &mut service.backends[number.index()];
         if edit.weight.is_none() && edit.mac.is_none() {
             return Err(ModelError::NothingToChange);
         }
@@ -189,8 +194,8 @@ impl Model {
     /// Removes a backend from a service.
     pub fn remove_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(id)?);
-        let place = service.place(address)?;
-        service.backends.remove(place);
+        let number = service.number_of(address)?;
+        service.backends.remove(number.index());
         self.count_backend(address, false);
         self.put(service);
         Ok(())
@@ -215,8 +220,8 @@ impl Model {
 
     fn set_duty(&mut self, id: &ServiceId, address: IpAddr, duty: Duty) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(id)?);
-        let place = service.place(address)?;
-        service.backends[place].duty = duty;
+        let number = service.number_of(address)?;
+        service.backends[number.index()].duty = duty;
         self.put(service);
         Ok(())
     }
@@ -226,12 +231,12 @@ impl Model {
         self.tables.forget();
     }
 
-    /// The table of a service where nobody takes new flows.
-    pub(crate) fn nobody(&self) -> &Arc<[u16]> {
-        &self.nobody
+    /// The table of a service where no_backends takes new flows.
+    pub(crate) fn no_backends(&self) -> &Arc<[BackendNo]> {
+        &self.no_backends
     }
 
-    /// Puts a new or changed service in its place, with its table and what it hands over.
+    /// Puts a new or changed service into the model, with its table and what it hands over.
     pub(super) fn put(&mut self, service: Service) {
         let old = self.services.get(&service.id);
         let service = self.finished(service, old);
@@ -259,9 +264,9 @@ impl Model {
         service
     }
 
-    fn table(&self, candidates: &[Candidate]) -> Arc<[u16]> {
+    fn table(&self, candidates: &[Candidate]) -> Arc<[BackendNo]> {
         if candidates.iter().all(|candidate| candidate.weight == 0) {
-            return self.nobody.clone();
+            return self.no_backends.clone();
         }
         self.tables.find_or(candidates, || maglev::build(&self.hash_key, self.table_size, candidates).into())
     }
@@ -270,14 +275,14 @@ impl Model {
         &self,
         service: &mut Service,
         wanted: &BackendSpec,
-        ids: &Arc<Leases>,
-    ) -> Result<usize, ModelError> {
+        leases: &Arc<Leases>,
+    ) -> Result<BackendNo, ModelError> {
         let address = wanted.address;
         self.check_backend_address(service.id, address)?;
         if let Some(port) = wanted.port.filter(|&port| service.id.port.single() != Some(port)) {
             return Err(ModelError::BackendPort { backend: port, service: service.id.port });
         }
-        let place = match service.place(address) {
+        let index = match service.number_of(address) {
             Ok(_) => return Err(ModelError::DuplicateBackend { service: service.id, address }),
             Err(_) => service.backends.partition_point(|backend| backend.address < address),
         };
@@ -289,13 +294,13 @@ impl Model {
             weight: checked_weight(wanted.weight)?,
             pinned: wanted.mac.map(checked_mac).transpose()?,
             network: self.network_towards(address).ok_or_else(|| self.off_link(address))?,
-            target: Arc::new(ids.take().ok_or(ModelError::TooManyTargets)?),
+            target: Arc::new(leases.take_target().ok_or(ModelError::TooManyTargets)?),
             slots: 0,
             joined: true,
             duty: Duty::Serve,
             down: false,
         };
-        service.backends.insert(place, backend);
-        Ok(place)
+        service.backends.insert(index, backend);
+        Ok(BackendNo::new(index))
     }
 }

@@ -133,7 +133,7 @@ pub enum ModelError {
     /// Wrong with one backend of a list.
     #[error("{error}")]
     InList {
-        /// Its place in the list.
+        /// Its index in the list.
         index: usize,
         /// What is wrong with it.
         error: Box<ModelError>,

@@ -10,13 +10,13 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 
 /// What the slots of one service were before. Backends are numbered as in the service.
 #[derive(Debug, Clone)]
 pub struct HandOver {
-    /// By slot; [`NOBODY`] where there is no hand-over.
-    pub before: Arc<[u16]>,
+    /// By slot; [`BackendNo::NONE`] where there is no hand-over.
+    pub before: Arc<[BackendNo]>,
     /// By slot: which of `deadlines` it has.
     round: Box<[u8]>,
     /// When hand-overs end, in ms, in no order.
@@ -31,7 +31,7 @@ pub struct HandOver {
 #[derive(Debug, Clone, Copy)]
 pub struct Slots<'a> {
     /// Who has them.
-    pub now: &'a [u16],
+    pub now: &'a [BackendNo],
     /// Who had them before.
     pub handover: Option<&'a HandOver>,
 }
@@ -41,29 +41,32 @@ const MAX_ROUNDS: usize = 256;
 
 impl HandOver {
     /// The hand-over from old slots to a new table, which begins at `now_ms` and lasts until `until_ms`. `renumber` says
-    /// which number a backend of the old slots has now; [`NOBODY`] if it is gone, or does not serve. `None` where no
+    /// which number a backend of the old slots has now; [`BackendNo::NONE`] if it is gone, or does not serve. `None` where no
     /// slot has anybody before.
     pub fn begin(
         old: Slots<'_>,
-        table: &[u16],
-        renumber: impl Fn(u16) -> u16,
+        table: &[BackendNo],
+        renumber: impl Fn(BackendNo) -> BackendNo,
         now_ms: u64,
         until_ms: u64,
     ) -> Option<HandOver> {
         let mut deadlines = old.handover.map(|handover| handover.deadlines.clone()).unwrap_or_default();
         let new_round = round_of(&mut deadlines, now_ms, until_ms);
-        let mut before = vec![NOBODY; table.len()];
+        let mut before = vec![BackendNo::NONE; table.len()];
         let mut round = vec![0; table.len()];
         let mut slots = 0;
         for (slot, &now) in table.iter().enumerate() {
             let earlier = old.handover.and_then(|handover| handover.at(slot, now_ms));
-            let kept =
-                earlier.map(|(backend, round)| (renumber(backend), round)).filter(|&(backend, _)| backend != NOBODY);
+            let kept = earlier
+                .map(|(backend, round)| (renumber(backend), round))
+                .filter(|&(backend, _)| backend != BackendNo::NONE);
             let left = || {
-                old.now.get(slot).map_or(NOBODY, |&backend| if backend == NOBODY { NOBODY } else { renumber(backend) })
+                old.now.get(slot).map_or(BackendNo::NONE, |&backend| {
+                    if backend == BackendNo::NONE { BackendNo::NONE } else { renumber(backend) }
+                })
             };
             let (backend, its_round) = kept.unwrap_or_else(|| (left(), new_round));
-            if backend != NOBODY && backend != now {
+            if backend != BackendNo::NONE && backend != now {
                 (before[slot], round[slot]) = (backend, its_round);
                 slots += 1;
             }
@@ -75,9 +78,9 @@ impl HandOver {
     }
 
     /// Who had a slot before, and which deadline that has, if it has not passed.
-    fn at(&self, slot: usize, now_ms: u64) -> Option<(u16, u8)> {
+    fn at(&self, slot: usize, now_ms: u64) -> Option<(BackendNo, u8)> {
         let (backend, round) = (*self.before.get(slot)?, self.round[slot]);
-        let open = backend != NOBODY && self.deadlines[usize::from(round)] > now_ms;
+        let open = backend != BackendNo::NONE && self.deadlines[usize::from(round)] > now_ms;
         open.then_some((backend, round))
     }
 
@@ -92,46 +95,52 @@ impl HandOver {
     }
 }
 
-fn first_deadline(before: &[u16], round: &[u8], deadlines: &[u64]) -> u64 {
+fn first_deadline(before: &[BackendNo], round: &[u8], deadlines: &[u64]) -> u64 {
     let mut used = [false; MAX_ROUNDS];
-    let open = before.iter().zip(round).filter(|(before, _)| **before != NOBODY);
+    let open = before.iter().zip(round).filter(|(before, _)| **before != BackendNo::NONE);
     open.for_each(|(_, round)| used[usize::from(*round)] = true);
     deadlines.iter().zip(used).filter(|(_, used)| *used).map(|(deadline, _)| *deadline).min().unwrap_or(u64::MAX)
 }
 
 /// The number of a deadline: of one that has passed, which no slot has any more, or a new one.
 fn round_of(deadlines: &mut Vec<u64>, now_ms: u64, until_ms: u64) -> u8 {
-    let place = match deadlines.iter().position(|&deadline| deadline <= now_ms || deadline == until_ms) {
-        Some(place) => place,
+    let round = match deadlines.iter().position(|&deadline| deadline <= now_ms || deadline == until_ms) {
+        Some(round) => round,
         None if deadlines.len() < MAX_ROUNDS => {
             deadlines.push(until_ms);
             deadlines.len() - 1
         }
         // Whose hand-over ends last can wait a little longer.
-        None => (0..deadlines.len()).max_by_key(|&place| deadlines[place]).expect("there are MAX_ROUNDS"),
+        None => (0..deadlines.len()).max_by_key(|&round| deadlines[round]).expect("there are MAX_ROUNDS"),
     };
-    deadlines[place] = until_ms;
-    u8::try_from(place).expect("below MAX_ROUNDS")
+    deadlines[round] = until_ms;
+    u8::try_from(round).expect("below MAX_ROUNDS")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: u16 = 0;
-    const B: u16 = 1;
-    const C: u16 = 2;
-    const N: u16 = NOBODY;
+    const A: BackendNo = BackendNo::new(0);
+    const B: BackendNo = BackendNo::new(1);
+    const C: BackendNo = BackendNo::new(2);
+    const N: BackendNo = BackendNo::NONE;
 
-    fn same(backend: u16) -> u16 {
+    fn same(backend: BackendNo) -> BackendNo {
         backend
     }
 
-    fn but_not(gone: u16) -> impl Fn(u16) -> u16 {
+    fn but_not(gone: BackendNo) -> impl Fn(BackendNo) -> BackendNo {
         move |backend| if backend == gone { N } else { backend }
     }
 
-    fn begin(old: &[u16], handover: Option<&HandOver>, new: &[u16], now_ms: u64, until_ms: u64) -> Option<HandOver> {
+    fn begin(
+        old: &[BackendNo],
+        handover: Option<&HandOver>,
+        new: &[BackendNo],
+        now_ms: u64,
+        until_ms: u64,
+    ) -> Option<HandOver> {
         HandOver::begin(Slots { now: old, handover }, new, same, now_ms, until_ms)
     }
 

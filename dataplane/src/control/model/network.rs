@@ -2,13 +2,14 @@
 
 use ipnet::IpNet;
 
+use crate::base::ids::PortNo;
 use crate::wire::vlan::Tags;
 
 /// A network that the director is in: a port, or a VLAN of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// The port, by its place in the configuration.
-    pub port: usize,
+    /// The port that it is on.
+    pub port: PortNo,
     /// The port's name in the configuration.
     pub port_name: String,
     /// The VLAN tags of its frames.

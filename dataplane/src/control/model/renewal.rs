@@ -73,7 +73,7 @@ impl Model {
 
     /// The services that have one of these backends.
     pub fn with_backends(&self, addresses: &HashSet<IpAddr>) -> impl Iterator<Item = &ServiceId> {
-        let has = |service: &Service| addresses.iter().any(|&address| service.place(address).is_ok());
+        let has = |service: &Service| addresses.iter().any(|&address| service.number_of(address).is_ok());
         let have = move |(_, service): &(&ServiceId, &Arc<Service>)| {
             if addresses.len() < FEW_ADDRESSES {
                 has(service)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ctl::{FlowHash, OnAllDown, Scheduler, ServiceId, Tracking};
 
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 use crate::control::model::backend::{Backend, Duty, Reachability};
 use crate::control::model::error::ModelError;
 use crate::control::model::handover::{HandOver, Slots};
@@ -38,8 +38,8 @@ pub struct Service {
     pub on_all_down: OnAllDown,
     /// In ascending order of their addresses.
     pub backends: Vec<Backend>,
-    /// The Maglev table over `backends`; all [`NOBODY`] where nobody takes new flows.
-    pub table: Arc<[u16]>,
+    /// The Maglev table over `backends`; all [`BackendNo::NONE`] where nobody takes new flows.
+    pub table: Arc<[BackendNo]>,
     /// Who had its slots before.
     pub handover: Option<Arc<HandOver>>,
     /// Who has failed since the table was built, and who stands in. Then the service waits to be [renewed](crate::control::model::Model::renew).
@@ -82,7 +82,9 @@ impl Service {
     pub fn fails(&self, down: &HashSet<IpAddr>) -> bool {
         let fails = |backend: &Backend| !backend.down && backend.is_among(down);
         if down.len() < FEW_ADDRESSES {
-            return down.iter().any(|&address| self.place(address).is_ok_and(|place| fails(&self.backends[place])));
+            return down
+                .iter()
+                .any(|&address| self.number_of(address).is_ok_and(|number| fails(&self.backends[number.index()])));
         }
         self.backends.iter().any(fails)
     }
@@ -115,10 +117,11 @@ impl Service {
         drains.chain(self.handover.as_ref().map(|handover| handover.next_deadline())).min()
     }
 
-    /// Where a backend stands in `backends`.
-    pub fn place(&self, address: IpAddr) -> Result<usize, ModelError> {
+    /// The number of the backend with this address.
+    pub fn number_of(&self, address: IpAddr) -> Result<BackendNo, ModelError> {
         self.backends
             .binary_search_by_key(&address, |backend| backend.address)
+            .map(BackendNo::new)
             .map_err(|_| ModelError::NoSuchBackend { service: self.id, address })
     }
 }
@@ -128,23 +131,26 @@ pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<Han
     if old.handover.is_none() && old.outage.is_none() && Arc::ptr_eq(&old.table, &new.table) {
         return None;
     }
-    // By its counters' place: one that was removed and came back is somebody new. So is one that was down: its flows are gone.
+    // By its lease: a backend that was removed and came back is a new one. So is one that was down: its flows are gone.
     let number = |backend: &Backend| {
-        let same = |now: &usize| Arc::ptr_eq(&new.backends[*now].target, &backend.target) && old.serves(backend);
-        let serving = new.place(backend.address).ok().filter(same).filter(|&now| new.serves(&new.backends[now]));
-        serving.map_or(NOBODY, |now| u16::try_from(now).expect("bounded by MAX_BACKENDS"))
+        let same =
+            |now: &BackendNo| Arc::ptr_eq(&new.backends[now.index()].target, &backend.target) && old.serves(backend);
+        let serving =
+            new.number_of(backend.address).ok().filter(same).filter(|now| new.serves(&new.backends[now.index()]));
+        serving.unwrap_or(BackendNo::NONE)
     };
-    let numbers: Vec<u16> = old.backends.iter().map(number).collect();
-    let stood_in: Option<Vec<u16>> = old.outage.as_ref().map(|outage| {
+    let numbers: Vec<BackendNo> = old.backends.iter().map(number).collect();
+    let stood_in: Option<Vec<BackendNo>> = old.outage.as_ref().map(|outage| {
         // Most slots' owners have not failed.
-        let owner =
-            |(slot, &named): (usize, &u16)| if outage.takes(named) { named } else { outage.now(&old.table, slot) };
+        let owner = |(slot, &named): (usize, &BackendNo)| {
+            if outage.takes(named) { named } else { outage.now(&old.table, slot) }
+        };
         old.table.iter().enumerate().map(owner).collect()
     });
     let slots = Slots { now: stood_in.as_deref().unwrap_or(&old.table), handover: old.handover.as_deref() };
     // A little longer than a flow may be silent: one that was heard of at the moment of the change has the whole of its time.
     let until_ms = now_ms + new.idle_ms + HAND_OVER_SLACK_MS;
-    HandOver::begin(slots, &new.table, |backend| numbers[usize::from(backend)], now_ms, until_ms)
+    HandOver::begin(slots, &new.table, |backend| numbers[backend.index()], now_ms, until_ms)
 }
 
 pub(super) fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {

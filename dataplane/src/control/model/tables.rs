@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hashbrown::HashMap;
 
+use crate::base::ids::BackendNo;
 use crate::select::maglev::Candidate;
 
 /// Finds a table that somebody has.
@@ -15,14 +16,18 @@ use crate::select::maglev::Candidate;
 pub(super) struct Tables(Mutex<ByPool>);
 
 /// Tables by the addresses and weights of backends.
-type ByPool = HashMap<Box<[(IpAddr, u32)]>, Weak<[u16]>>;
+type ByPool = HashMap<Box<[(IpAddr, u32)]>, Weak<[BackendNo]>>;
 
 /// After so many new ones, those that nobody has are looked for: their memory is not free before.
 const TIDY_EVERY: usize = 64;
 
 impl Tables {
     /// The table of these candidates. Where there is none, it is built, by whoever asks; two may do that at a time.
-    pub(super) fn find_or(&self, candidates: &[Candidate], build: impl FnOnce() -> Arc<[u16]>) -> Arc<[u16]> {
+    pub(super) fn find_or(
+        &self,
+        candidates: &[Candidate],
+        build: impl FnOnce() -> Arc<[BackendNo]>,
+    ) -> Arc<[BackendNo]> {
         let key = candidates.iter().map(|candidate| (candidate.address, candidate.weight)).collect();
         if let Some(table) = self.lock().get(&key).and_then(Weak::upgrade) {
             return table;
@@ -57,16 +62,20 @@ mod tests {
         vec![Candidate { address: "192.168.0.3".parse().unwrap(), weight }]
     }
 
+    fn table(slots: &[usize]) -> Arc<[BackendNo]> {
+        slots.iter().copied().map(BackendNo::new).collect()
+    }
+
     #[test]
     fn the_same_backends_have_one_table_as_long_as_somebody_has_it() {
         let tables = Tables::default();
-        let first = tables.find_or(&candidates(1), || [1, 2, 3].into());
+        let first = tables.find_or(&candidates(1), || table(&[1, 2, 3]));
         let second = tables.find_or(&candidates(1), || panic!("it is there"));
         assert!(Arc::ptr_eq(&first, &second));
-        assert_eq!(*tables.find_or(&candidates(2), || [4].into()), [4]);
+        assert_eq!(*tables.find_or(&candidates(2), || table(&[4])), *table(&[4]));
         tables.forget();
         assert_eq!(tables.lock().len(), 1, "one is in use");
         drop((first, second));
-        assert_eq!(*tables.find_or(&candidates(1), || [5].into()), [5]);
+        assert_eq!(*tables.find_or(&candidates(1), || table(&[5])), *table(&[5]));
     }
 }

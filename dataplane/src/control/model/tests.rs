@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ctl::request::{BackendEdit, MacChange};
 
 use super::*;
+use crate::base::ids::NetworkNo;
 use crate::testing::model::{backend, ids, model, network, service};
 
 #[test]
@@ -103,7 +104,8 @@ fn the_most_specific_network_wins() {
         network("narrow", 1, "7", &["10.1.7.1/24"]),
     ];
     let model = Model::new([0; 16], 31, networks);
-    for (address, place) in [("10.1.0.9", Some(1)), ("10.1.7.9", Some(2)), ("10.2.0.9", Some(0)), ("11.0.0.1", None)] {
-        assert_eq!(model.network_towards(address.parse().unwrap()), place, "{address}");
+    for (address, network) in [("10.1.0.9", Some(1)), ("10.1.7.9", Some(2)), ("10.2.0.9", Some(0)), ("11.0.0.1", None)]
+    {
+        assert_eq!(model.network_towards(address.parse().unwrap()), network.map(NetworkNo::new), "{address}");
     }
 }

@@ -16,8 +16,8 @@ pub(super) const LIVELY: u32 = 1;
 
 /// Whether an entry is worth nothing any more: its backend does not serve, or it was not heard of for too long.
 pub(super) fn is_outlived(meta: Meta, tick: u32, snapshot: &Snapshot) -> bool {
-    let Some(place) = snapshot.place(meta.place()) else { return true };
-    let idle = u32::from(place.idle_ticks);
+    let Some(owner) = snapshot.owner(meta.counter()) else { return true };
+    let idle = u32::from(owner.idle_ticks);
     let limit = match meta.phase() {
         Phase::Opening => OPENING.min(idle),
         Phase::Heard | Phase::Open => idle,

@@ -15,10 +15,10 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Keeps the numbers of flows right when one entry takes another's place.
+    /// Keeps the numbers of flows right when one entry replaces another.
     pub(super) fn settle(&mut self, old: Meta, new: Option<Meta>, targets: &[TargetCounters]) {
         let of = |meta: Meta| -> &Counter {
-            let target = &targets[meta.place() as usize];
+            let target = &targets[meta.counter().index()];
             if meta.phase().is_active() { &target.active } else { &target.inactive }
         };
         if !old.is_free() {

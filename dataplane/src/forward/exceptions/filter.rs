@@ -24,20 +24,20 @@ impl Filter {
     /// Whether a flow with this hash may have been marked. A "no" is certain.
     #[inline]
     pub(super) fn may_know(&self, hash: u64) -> bool {
-        let (word, bit) = place(hash);
+        let (word, bit) = bit_of(hash);
         self.answering[word] & bit != 0
     }
 
     /// Marks a new flow.
     pub(super) fn mark(&mut self, hash: u64) {
-        let (word, bit) = place(hash);
+        let (word, bit) = bit_of(hash);
         self.answering[word] |= bit;
         self.growing[word] |= bit;
     }
 
     /// Marks a flow that the sweep keeps.
     pub(super) fn keep(&mut self, hash: u64) {
-        let (word, bit) = place(hash);
+        let (word, bit) = bit_of(hash);
         self.growing[word] |= bit;
     }
 
@@ -50,7 +50,7 @@ impl Filter {
 
 /// From bits of the hash that neither the table's buckets nor the slots depend on first.
 #[inline]
-fn place(hash: u64) -> (usize, u64) {
+fn bit_of(hash: u64) -> (usize, u64) {
     let bit = (hash >> 24) as usize & ((1 << BITS) - 1);
     (bit >> 6, 1 << (bit & 63))
 }

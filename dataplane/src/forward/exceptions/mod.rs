@@ -15,9 +15,9 @@
 //! When the hand-over is over, the flows of the slot that lived are all here, and those are kept that `now` is wrong for.
 //!
 //! **Floods.** The table has a fixed size. An entry is on probation until a second packet of its flow comes. Nothing
-//! pushes out a confirmed entry before it idles out. A SYN takes a free or expired place only (probation expires after
+//! pushes out a confirmed entry before it idles out. A SYN takes a free or expired entry only (probation expires after
 //! seconds); where there is none, it goes to `before`, because its next packet, unknown too, will go there. A packet of an
-//! old flow may also take the place of the oldest on probation. What finds no room is counted.
+//! old flow may also replace the oldest entry on probation. What finds no room is counted.
 
 mod age;
 mod books;

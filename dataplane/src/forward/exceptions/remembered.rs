@@ -1,7 +1,7 @@
 //! One worker's remembered flows.
 
 use crate::base::clock::TICK_MS;
-use crate::base::ids::NOBODY;
+use crate::base::ids::{BackendNo, WorkerNo};
 use crate::count::counters::WorkerCounters;
 use crate::forward::exceptions::books::Books;
 use crate::forward::exceptions::rules::{Asked, Case};
@@ -34,12 +34,12 @@ pub struct Exceptions {
     pub(super) books: Books,
     /// Buckets swept since the start.
     pub(super) swept: u64,
-    pub(super) worker: usize,
+    pub(super) worker: WorkerNo,
 }
 
 impl Exceptions {
     /// For the worker of this number. All memory is taken, and touched, here.
-    pub fn new(room: Room, worker: usize) -> Self {
+    pub fn new(room: Room, worker: WorkerNo) -> Self {
         Exceptions { v4: Table::new(room.v4), v6: Table::new(room.v6), books: Books::default(), swept: 0, worker }
     }
 
@@ -70,10 +70,15 @@ impl Exceptions {
     /// then [`Exceptions::resolve_far`] is to be asked, after all other packets of the burst. No entry comes into the table here, so
     /// once one packet of a flow has to wait, all later ones of the burst do: they are answered in their order.
     #[inline(always)]
-    pub(crate) fn resolve_near<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> Option<u16> {
+    pub(crate) fn resolve_near<T: Kept>(
+        &mut self,
+        flow: T,
+        asked: &Asked<'_>,
+        around: Around<'_>,
+    ) -> Option<BackendNo> {
         let &Asked { service, slot, hash, .. } = asked;
         // In a service with a hand-over, too, most slots have none.
-        if !service.tracks && service.before(slot) == NOBODY && !self.books.filter.may_know(hash) {
+        if !service.tracks && service.before(slot) == BackendNo::NONE && !self.books.filter.may_know(hash) {
             return Some(service.now(slot));
         }
         let table = T::table(self);
@@ -88,7 +93,7 @@ impl Exceptions {
 
     /// Which of the service's backends gets the packet.
     #[inline(always)]
-    pub(crate) fn resolve_far<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> u16 {
+    pub(crate) fn resolve_far<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> BackendNo {
         let (bucket, key) = (T::table(self).second(asked.hash), T::Bucket::key(flow));
         let same = bucket.with_key(&key);
         let backend = if same == 0 { None } else { self.at_once(flow, bucket.first_of(same), asked, around) };
@@ -96,7 +101,13 @@ impl Exceptions {
     }
 
     /// Both in one, for a packet that comes alone.
-    pub fn resolve(&mut self, flow: Flow, asked: &Asked<'_>, snapshot: &Snapshot, counters: &WorkerCounters) -> u16 {
+    pub fn resolve(
+        &mut self,
+        flow: Flow,
+        asked: &Asked<'_>,
+        snapshot: &Snapshot,
+        counters: &WorkerCounters,
+    ) -> BackendNo {
         let around = Around { snapshot, counters };
         match flow.into() {
             AnyTuple::V4(flow) => self.resolve_tuple(flow, asked, around),
@@ -104,22 +115,22 @@ impl Exceptions {
         }
     }
 
-    fn resolve_tuple<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> u16 {
+    fn resolve_tuple<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> BackendNo {
         self.resolve_near(flow, asked, around).unwrap_or_else(|| self.resolve_far(flow, asked, around))
     }
 
     /// Most packets change nothing: the flow is known, was heard of in this tick, and goes on. That it need not be remembered any
     /// more is noticed in the next tick.
     #[inline(always)]
-    fn at_once<T: Kept>(&self, flow: T, meta: Meta, asked: &Asked<'_>, around: Around<'_>) -> Option<u16> {
+    fn at_once<T: Kept>(&self, flow: T, meta: Meta, asked: &Asked<'_>, around: Around<'_>) -> Option<BackendNo> {
         let goes_on = asked.segment == Segment::Data
             && meta.is(Wire::of(flow.transport().protocol), Phase::Open, self.books.tick);
-        if goes_on { around.snapshot.serving(meta.place(), asked.service) } else { None }
+        if goes_on { around.snapshot.serving(meta.counter(), asked.service) } else { None }
     }
 
     /// The same for other packets. Out of line, so that nothing that is for them need lie in memory where most packets go.
     #[inline(never)]
-    fn decide_near<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> Option<u16> {
+    fn decide_near<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> Option<BackendNo> {
         let (table, key) = (T::table(self), T::Bucket::key(flow));
         let known = table.find_first(&key, Wire::of(flow.transport().protocol), asked.hash);
         if known.is_none() {
@@ -130,7 +141,7 @@ impl Exceptions {
     }
 
     #[inline(never)]
-    fn decide<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> u16 {
+    fn decide<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> BackendNo {
         // An earlier packet of the burst may have come into the first bucket meanwhile.
         let known = T::table(self).find(&T::Bucket::key(flow), Wire::of(flow.transport().protocol), asked.hash);
         self.decide_known(flow, known, asked, around)
@@ -142,7 +153,7 @@ impl Exceptions {
         known: Option<(Position, Meta)>,
         asked: &Asked<'_>,
         Around { snapshot, counters }: Around<'_>,
-    ) -> u16 {
+    ) -> BackendNo {
         let case = Case { asked: *asked, snapshot, counters, worker: self.worker };
         let (table, books) = T::table_mut(self);
         case.resolve(flow, table, known, books)

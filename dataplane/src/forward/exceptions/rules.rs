@@ -1,6 +1,6 @@
 //! The rules: what a packet of a flow means for what is remembered, and where it goes.
 
-use crate::base::ids::NOBODY;
+use crate::base::ids::{BackendNo, WorkerNo};
 use crate::count::counters::{TargetCounters, WorkerCounters};
 use crate::forward::exceptions::age::{LIVELY, rank};
 use crate::forward::exceptions::books::Books;
@@ -31,7 +31,7 @@ pub(super) struct Case<'a> {
     pub(super) asked: Asked<'a>,
     pub(super) snapshot: &'a Snapshot,
     pub(super) counters: &'a WorkerCounters,
-    pub(super) worker: usize,
+    pub(super) worker: WorkerNo,
 }
 
 /// An entry whose backend still serves.
@@ -39,7 +39,7 @@ pub(super) struct Case<'a> {
 struct Remembered {
     position: Position,
     meta: Meta,
-    backend: u16,
+    backend: BackendNo,
 }
 
 impl Case<'_> {
@@ -49,10 +49,10 @@ impl Case<'_> {
         table: &mut Table<B>,
         known: Option<(Position, Meta)>,
         books: &mut Books,
-    ) -> u16 {
+    ) -> BackendNo {
         let (key, protocol) = (B::key(flow), Wire::of(flow.transport().protocol));
         let remembered = known.and_then(|(position, meta)| {
-            let backend = self.snapshot.serving(meta.place(), self.asked.service)?;
+            let backend = self.snapshot.serving(meta.counter(), self.asked.service)?;
             Some(Remembered { position, meta, backend })
         });
         let mut ledger =
@@ -78,40 +78,40 @@ impl Case<'_> {
         }
     }
 
-    fn now(&self) -> u16 {
+    fn now(&self) -> BackendNo {
         self.asked.service.now(self.asked.slot)
     }
 
-    fn before(&self) -> u16 {
+    fn before(&self) -> BackendNo {
         self.asked.service.before(self.asked.slot)
     }
 
     /// Whether a flow that goes to this backend must be remembered.
-    fn must_remember(&self, backend: u16) -> bool {
-        self.asked.service.tracks || self.before() != NOBODY || backend != self.now()
+    fn must_remember(&self, backend: BackendNo) -> bool {
+        self.asked.service.tracks || self.before() != BackendNo::NONE || backend != self.now()
     }
 
     /// Where a packet goes that nothing is known about.
-    fn unless_told(&self) -> u16 {
-        if self.before() != NOBODY { self.before() } else { self.now() }
+    fn unless_told(&self) -> BackendNo {
+        if self.before() != BackendNo::NONE { self.before() } else { self.now() }
     }
 
-    fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> u16 {
+    fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> BackendNo {
         let service = self.asked.service;
         let load = |backend: usize| {
             let counters = self.target_counters(backend);
             (counters.active.read(), counters.inactive.read())
         };
-        let pick = || service.schedule.new_flow(self.now(), service.cursors.get(self.worker), load);
+        let pick = || service.schedule.new_flow(self.now(), service.cursors.get(self.worker.index()), load);
         let mut backend = pick();
         // In an outage, some of the turns are of backends that have failed.
-        if backend == NOBODY {
+        if backend == BackendNo::NONE {
             backend = self.now();
         } else if !service.takes(backend) {
             backend = (0..MORE_PICKS).map(|_| pick()).find(|&next| service.takes(next)).unwrap_or_else(|| self.now());
         }
-        if backend == NOBODY {
-            return NOBODY;
+        if backend == BackendNo::NONE {
+            return BackendNo::NONE;
         }
         if !self.must_remember(backend) {
             ledger.forget();
@@ -120,9 +120,9 @@ impl Case<'_> {
         if ledger.remember(backend, phase) { backend } else { self.unless_told() }
     }
 
-    fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> u16 {
+    fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> BackendNo {
         let backend = self.unless_told();
-        if backend == NOBODY || segment == Segment::Rst || !self.must_remember(backend) {
+        if backend == BackendNo::NONE || segment == Segment::Rst || !self.must_remember(backend) {
             ledger.forget();
         } else {
             ledger.remember(backend, Phase::Heard);
@@ -132,7 +132,7 @@ impl Case<'_> {
 
     fn target_counters(&self, backend: usize) -> &TargetCounters {
         let target = &self.snapshot.targets[self.asked.service.first_target + backend];
-        &self.counters.targets[target.counter as usize]
+        &self.counters.targets[target.counter.index()]
     }
 }
 
@@ -146,7 +146,7 @@ fn next(phase: Phase, segment: Segment) -> Phase {
     }
 }
 
-/// The place that a flow has or gets.
+/// The entry that a flow has or gets.
 struct Ledger<'a, B: Bucket> {
     table: &'a mut Table<B>,
     books: &'a mut Books,
@@ -181,7 +181,7 @@ impl<B: Bucket> Ledger<'_, B> {
     }
 
     /// Remembers the flow's backend. Says whether there was room.
-    fn remember(&mut self, backend: u16, phase: Phase) -> bool {
+    fn remember(&mut self, backend: BackendNo, phase: Phase) -> bool {
         let Case { asked, snapshot, counters, .. } = self.case;
         let tick = self.books.tick;
         let rank = |meta: Meta| rank(meta, phase, tick, snapshot);
@@ -189,8 +189,8 @@ impl<B: Bucket> Ledger<'_, B> {
             counters.exceptions_full.add(1);
             return false;
         };
-        let place = snapshot.targets[asked.service.first_target + usize::from(backend)].counter;
-        let meta = Meta::new(place, self.protocol, phase, tick);
+        let counter = snapshot.targets[asked.service.first_target + backend.index()].counter;
+        let meta = Meta::new(counter, self.protocol, phase, tick);
         let old = self.table.write(position, self.key, meta);
         self.books.settle(old, Some(meta), &counters.targets);
         if !asked.service.tracks {
@@ -199,7 +199,7 @@ impl<B: Bucket> Ledger<'_, B> {
         true
     }
 
-    /// Frees the flow's place, if it has one.
+    /// Frees the flow's entry, if it has one.
     fn forget(&mut self) {
         if let Some(position) = self.position.take() {
             let old = self.table.free(position);

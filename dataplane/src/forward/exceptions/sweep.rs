@@ -1,6 +1,6 @@
 //! The sweep: frees what need not be remembered any more, bucket by bucket.
 
-use crate::base::ids::NOBODY;
+use crate::base::ids::BackendNo;
 use crate::count::counters::WorkerCounters;
 use crate::forward::exceptions::age::is_outlived;
 use crate::forward::exceptions::books::Books;
@@ -43,11 +43,11 @@ enum Fate {
 fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
     let service = snapshot.service(flow, &mut LastService::default());
     let Some(service) = service.filter(|_| !is_outlived(meta, tick, snapshot)) else { return Fate::Forget };
-    let Some(backend) = snapshot.serving(meta.place(), service) else { return Fate::Forget };
+    let Some(backend) = snapshot.serving(meta.counter(), service) else { return Fate::Forget };
     let slot = service.slot(*flow, snapshot.hasher.hash(flow), &snapshot.hasher);
     if service.tracks {
         Fate::Keep
-    } else if service.before(slot) != NOBODY || service.now(slot) != backend {
+    } else if service.before(slot) != BackendNo::NONE || service.now(slot) != backend {
         Fate::Mark
     } else {
         Fate::Forget

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::base::ids::CounterNo;
 use crate::base::limits::MAX_TARGETS;
 use crate::dpdk;
 use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
@@ -14,10 +15,10 @@ use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
 const TICKS: u32 = 1 << TICK_BITS;
 const TICK_BITS: u32 = 11;
 const STATE_BITS: u32 = 4;
-const PLACE_BITS: u32 = 17;
+const COUNTER_BITS: u32 = 17;
 
-const _: () = assert!(TICK_BITS + STATE_BITS + PLACE_BITS == 32);
-const _: () = assert!(MAX_TARGETS <= 1 << PLACE_BITS);
+const _: () = assert!(TICK_BITS + STATE_BITS + COUNTER_BITS == 32);
+const _: () = assert!(MAX_TARGETS <= 1 << COUNTER_BITS);
 
 /// What has been seen of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +57,10 @@ pub(crate) struct Meta(u32);
 impl Meta {
     const FREE: Meta = Meta(0);
 
-    /// A flow of a protocol that goes to the backend with this place ([`crate::count::lease::TargetLease`]), heard of now.
-    pub(super) fn new(place: u32, protocol: Wire, phase: Phase, tick: u32) -> Meta {
+    /// A flow of a protocol that goes to the backend with these counters, heard of now.
+    pub(super) fn new(counter: CounterNo, protocol: Wire, phase: Phase, tick: u32) -> Meta {
         let state = phase as u32 + 5 * protocol as u32;
-        Meta(place << (STATE_BITS + TICK_BITS) | state << TICK_BITS | tick & (TICKS - 1))
+        Meta(counter.raw() << (STATE_BITS + TICK_BITS) | state << TICK_BITS | tick & (TICKS - 1))
     }
 
     fn state(self) -> u32 {
@@ -72,10 +73,10 @@ impl Meta {
         self.state() == 0
     }
 
-    /// The backend's place.
+    /// The backend's counters.
     #[inline]
-    pub(super) fn place(self) -> u32 {
-        self.0 >> (STATE_BITS + TICK_BITS)
+    pub(super) fn counter(self) -> CounterNo {
+        CounterNo::from_raw(self.0 >> (STATE_BITS + TICK_BITS))
     }
 
     /// What has been seen of the flow; of a free entry, nothing sensible.
@@ -94,8 +95,8 @@ impl Meta {
     /// Whether it is of a flow of this protocol in this phase, heard of in this tick.
     #[inline]
     pub(super) fn is(self, protocol: Wire, phase: Phase, tick: u32) -> bool {
-        let place_left_out = (1 << (STATE_BITS + TICK_BITS)) - 1;
-        (self.0 ^ Meta::new(0, protocol, phase, tick).0) & place_left_out == 0
+        let counter_left_out = (1 << (STATE_BITS + TICK_BITS)) - 1;
+        (self.0 ^ Meta::new(CounterNo::from_raw(0), protocol, phase, tick).0) & counter_left_out == 0
     }
 
     fn protocol(self) -> Option<Wire> {
@@ -112,7 +113,7 @@ impl Meta {
     #[inline]
     pub(super) fn heard(self, phase: Phase, tick: u32) -> Meta {
         let protocol = self.protocol().unwrap_or(Wire::Tcp);
-        Meta::new(self.place(), protocol, phase, tick)
+        Meta::new(self.counter(), protocol, phase, tick)
     }
 }
 
@@ -121,7 +122,7 @@ impl fmt::Debug for Meta {
         if self.is_free() {
             return f.write_str("free");
         }
-        write!(f, "{:?} {:?} to {} at {}", self.protocol(), self.phase(), self.place(), self.0 & (TICKS - 1))
+        write!(f, "{:?} {:?} to {} at {}", self.protocol(), self.phase(), self.counter(), self.0 & (TICKS - 1))
     }
 }
 
@@ -176,8 +177,8 @@ const _: () = assert!(size_of::<Entry<V6Key>>() == 40);
 
 /// Two words of a key at a time: half the comparisons.
 #[inline(always)]
-fn pair(key: &[u32], place: usize) -> u64 {
-    u64::from(key[place + 1]) << 32 | u64::from(key[place])
+fn pair(key: &[u32], word: usize) -> u64 {
+    u64::from(key[word + 1]) << 32 | u64::from(key[word])
 }
 
 /// A few entries that are looked through together.
@@ -298,8 +299,7 @@ impl Bucket for V6Bucket {
     #[inline(always)]
     fn with_key(&self, key: &V6Key) -> u32 {
         let differences = |other: &V6Key| {
-            let addresses =
-                [0, 2, 4, 6].into_iter().fold(0, |bits, place| bits | (pair(other, place) ^ pair(key, place)));
+            let addresses = [0, 2, 4, 6].into_iter().fold(0, |bits, word| bits | (pair(other, word) ^ pair(key, word)));
             addresses | u64::from(other[8] ^ key[8])
         };
         self.0.iter().enumerate().fold(0, |same, (way, entry)| same | u32::from(differences(&entry.key) == 0) << way)
@@ -390,8 +390,8 @@ impl<B: Bucket> Table<B> {
         None
     }
 
-    /// Where there is room for a newcomer: the place that `rank` gives the lowest number, if it gives any; of equals, the
-    /// first. A free place has rank 0, and is not asked about.
+    /// Where there is room for a newcomer: the entry that `rank` gives the lowest number, if it gives any; of equals, the
+    /// first. A free entry has rank 0, and is not asked about.
     pub(super) fn room_for(&self, hash: u64, rank: impl Fn(Meta) -> Option<u32>) -> Option<Position> {
         let mut best: Option<(u32, Position)> = None;
         for bucket in self.homes(hash) {
@@ -442,15 +442,20 @@ impl<B: Bucket> Table<B> {
 mod tests {
     use super::*;
 
+    const COUNTER: CounterNo = CounterNo::from_raw(131_071);
+
     #[test]
     fn what_an_entry_says_is_read_as_it_was_written() {
         for protocol in [Wire::Tcp, Wire::Sctp, Wire::Udp] {
             for phase in Phase::ALL {
-                let meta = Meta::new(131_071, protocol, phase, 2_047);
+                let meta = Meta::new(COUNTER, protocol, phase, 2_047);
                 assert!(!meta.is_free() && meta.is_of(protocol));
-                assert_eq!((meta.place(), meta.protocol(), meta.phase()), (131_071, Some(protocol), phase));
+                assert_eq!(
+                    (meta.counter().raw(), meta.protocol(), meta.phase()),
+                    (COUNTER.raw(), Some(protocol), phase)
+                );
                 assert_eq!((meta.age(2_047), meta.age(2_048), meta.age(2_047 + 900)), (0, 1, 900));
-                assert_eq!(meta.heard(Phase::Open, 5), Meta::new(131_071, protocol, Phase::Open, 5));
+                assert_eq!(meta.heard(Phase::Open, 5), Meta::new(COUNTER, protocol, Phase::Open, 5));
             }
         }
         assert!(Meta::FREE.is_free() && Meta::FREE.protocol().is_none());
@@ -459,7 +464,7 @@ mod tests {
     #[test]
     fn flows_are_told_apart_by_all_of_the_key() {
         let mut table = Table::<V4Bucket>::new(64);
-        let meta = Meta::new(7, Wire::Tcp, Phase::Open, 0);
+        let meta = Meta::new(CounterNo::from_raw(7), Wire::Tcp, Phase::Open, 0);
         let position = table.room_for(5, |_| None).unwrap();
         table.write(position, [1, 2, 3], meta);
         assert_eq!(table.find(&[1, 2, 3], Wire::Tcp, 5), Some((position, meta)));
@@ -472,7 +477,7 @@ mod tests {
     #[test]
     fn a_hash_has_two_buckets_and_no_more() {
         let mut table = Table::<V6Bucket>::new(64);
-        let meta = Meta::new(7, Wire::Udp, Phase::Open, 0);
+        let meta = Meta::new(CounterNo::from_raw(7), Wire::Udp, Phase::Open, 0);
         for number in 0..6 {
             let position = table.room_for(1 << 32 | 9, |_| None).unwrap();
             table.write(position, v6_key(number, 1, 2), meta);
@@ -493,9 +498,10 @@ mod tests {
         let mut table = Table::<V4Bucket>::new(8);
         for number in 0..8 {
             let position = table.room_for(0, |_| None).unwrap();
-            table.write(position, [number, 0, 0], Meta::new(number, Wire::Tcp, Phase::Open, 0));
+            table.write(position, [number, 0, 0], Meta::new(CounterNo::from_raw(number), Wire::Tcp, Phase::Open, 0));
         }
-        let position = table.room_for(0, |meta| (meta.place() > 2).then_some(10 - meta.place())).unwrap();
-        assert_eq!(table.free(position).place(), 7);
+        let position =
+            table.room_for(0, |meta| (meta.counter().raw() > 2).then_some(10 - meta.counter().raw())).unwrap();
+        assert_eq!(table.free(position).counter().raw(), 7);
     }
 }

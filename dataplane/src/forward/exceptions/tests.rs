@@ -8,6 +8,7 @@ use ctl::{Scheduler, ServiceId};
 
 use super::remembered::*;
 use super::rules::*;
+use crate::base::ids::{BackendNo, WorkerNo};
 use crate::control::compile::compile;
 use crate::control::model::{Model, Reachability};
 use crate::count::counters::WorkerCounters;
@@ -18,10 +19,10 @@ use crate::wire::flow::Transport;
 use crate::wire::flow::{Tuple, TupleV4};
 use crate::wire::headers::Segment;
 
-const OLD: u16 = 0;
-const NEW: u16 = 1;
+const OLD: BackendNo = BackendNo::new(0);
+const NEW: BackendNo = BackendNo::new(1);
 
-/// A table of a few places, and a service of which each slot has just moved from the first backend to the second.
+/// A small table, and a service of which each slot has just moved from the first backend to the second.
 struct Scene {
     exceptions: Exceptions,
     counters: Arc<WorkerCounters>,
@@ -45,7 +46,7 @@ impl Scene {
         model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
         model.drain_backend(&id, "192.168.0.3".parse().unwrap(), None).unwrap();
         let snapshot = snapshot(&model);
-        let exceptions = Exceptions::new(Room { v4: room, v6: 3 }, 0);
+        let exceptions = Exceptions::new(Room { v4: room, v6: 3 }, WorkerNo::new(0));
         Scene { exceptions, counters, snapshot, model, id }
     }
 
@@ -59,8 +60,8 @@ impl Scene {
         self
     }
 
-    /// Who gets a packet of the flow from this client.
-    fn ask(&mut self, source: u32, segment: Segment) -> u16 {
+    /// The backend that gets a packet of the flow from this client.
+    fn ask(&mut self, source: u32, segment: Segment) -> BackendNo {
         let transport = Transport::new(1_024, 80, 6);
         let flow = TupleV4 { addresses: u64::from(source) << 32 | 0xc0a8_0065, transport: transport.number() };
         let service = &self.snapshot.services[0];
@@ -223,7 +224,7 @@ fn a_backend_that_serves_no_more_is_forgotten_at_once() {
     let id = scene.id;
     scene.change(|model| model.remove_backend(&id, "192.168.0.3".parse().unwrap()).unwrap());
     // The other one is the first now.
-    assert_eq!(scene.ask(1, Segment::Data), 0);
+    assert_eq!(scene.ask(1, Segment::Data), OLD);
     assert_eq!(scene.exceptions.books.used, 0);
     assert_eq!(scene.counters.targets[0].active.read(), 0);
 }
@@ -234,10 +235,10 @@ fn a_scheduler_that_decides_by_flow_is_asked_once_for_each() {
     let mut scene = Scene::with(wanted, 4_096);
     let id = scene.id;
     scene.change(|model| model.enable_backend(&id, "192.168.0.3".parse().unwrap()).unwrap());
-    let first: Vec<u16> = (0..100).map(|source| scene.ask(source, Segment::Open)).collect();
-    assert!(first.chunks(2).all(|pair| pair == [0, 1]), "{first:?}");
-    let again: Vec<u16> = (0..100).map(|source| scene.ask(source, Segment::Open)).collect();
-    let data: Vec<u16> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
+    let first: Vec<BackendNo> = (0..100).map(|source| scene.ask(source, Segment::Open)).collect();
+    assert!(first.chunks(2).all(|pair| pair == [OLD, NEW]), "{first:?}");
+    let again: Vec<BackendNo> = (0..100).map(|source| scene.ask(source, Segment::Open)).collect();
+    let data: Vec<BackendNo> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
     assert_eq!((&again, &data), (&first, &first));
     assert_eq!(scene.counters.targets[0].active.read(), 50);
 }

@@ -1,6 +1,7 @@
 //! What is counted, where.
 
 use crate::base::exit::DropReason;
+use crate::base::ids::PortNo;
 use crate::forward::sample::Sample;
 use crate::forward::tests::rig::Rig;
 use crate::testing::frame::eth;
@@ -37,7 +38,7 @@ fn traffic_is_counted_by_service_and_backend() {
     rig.receive(vec![frame; 40]);
     let snapshot = rig.current.clone();
     let service = &snapshot.model.services[&"192.168.0.101:80".parse().unwrap()];
-    let counted = &rig.counters.targets[service.backends[0].target.place() as usize];
+    let counted = &rig.counters.targets[service.backends[0].target.number().index()];
     assert_eq!((counted.packets.read(), counted.bytes.read()), (40, 40 * bytes));
     assert_eq!(rig.counters.ports[0].rx_packets.read(), 40);
     assert_eq!(rig.counters.busy_turns.read(), 2);
@@ -51,8 +52,8 @@ fn what_is_dropped_of_a_service_is_counted_there_too() {
     rig.receive([to(80).syn(), to(81).syn(), to(81).syn(), to(82).syn(), to(8080).syn()]);
     let snapshot = rig.current.clone();
     let drops = |id: &str, reason: DropReason| {
-        let place = snapshot.model.services[&id.parse().unwrap()].counter.place();
-        let drops = &rig.counters.services[place as usize].drops;
+        let number = snapshot.model.services[&id.parse().unwrap()].counter.number();
+        let drops = &rig.counters.services[number.index()].drops;
         let others: u64 = DropReason::ALL.iter().filter(|&&r| r != reason).map(|r| drops[r.index()].read()).sum();
         (drops[reason.index()].read(), others)
     };
@@ -75,7 +76,7 @@ fn a_few_of_the_frames_that_tell_of_a_mistake_are_shown() {
     let mut shown = || -> Vec<Sample> { std::iter::from_fn(|| rig.samples.pop().ok()).collect() };
     let sample = |reason, source: &str, destination: &str| {
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
-        Sample { reason, port: 0, from: backend, source, destination }
+        Sample { reason, port: PortNo::new(0), from: backend, source, destination }
     };
     let expected = [
         sample(DropReason::Loop, "10.0.0.1", "192.168.0.101"),

@@ -2,6 +2,7 @@
 
 use crate::base::exit::DropReason;
 use crate::base::exit::PuntReason;
+use crate::base::ids::PortNo;
 use crate::base::token_bucket::TokenBucket;
 use crate::forward::rings::Outgoing;
 use crate::forward::tests::rig::Rig;
@@ -19,7 +20,7 @@ fn what_the_slow_path_does_not_take_is_dropped_and_counted() {
     assert_eq!(port.punts[PuntReason::Echo.index()].read(), 2);
     assert_eq!(port.punts[PuntReason::Arp.index()].read(), 2);
     assert_eq!(port.drops[DropReason::PuntFull.index()].read(), 4 + 1);
-    assert_eq!(rig.punted.pop().map(|punt| (punt.port, punt.reason)).unwrap(), (0, PuntReason::Echo));
+    assert_eq!(rig.punted.pop().map(|punt| (punt.port, punt.reason)).unwrap(), (PortNo::new(0), PuntReason::Echo));
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn pings_above_the_rate_are_dropped_before_the_ring() {
 #[test]
 fn the_slow_paths_frames_are_sent_as_they_are() {
     let mut rig = Rig::example();
-    rig.from_slow_path.push(Outgoing { port: 0, packet: vec![7; 60].into() }).unwrap();
+    rig.from_slow_path.push(Outgoing { port: PortNo::new(0), packet: vec![7; 60].into() }).unwrap();
     rig.worker.turn();
     assert_eq!(rig.sent(), [vec![7; 60]]);
     assert_eq!(rig.counters.ports[0].tx_packets.read(), 1);

@@ -7,6 +7,7 @@ use rtrb::{Consumer, Producer};
 
 use crate::base::clock::Clock;
 use crate::base::exit::{DropReason, Exit, PuntReason};
+use crate::base::ids::WorkerNo;
 use crate::base::token_bucket::TokenBucket;
 use crate::control::compile::{Compiled, compile};
 use crate::control::model::Model;
@@ -49,7 +50,7 @@ impl Rig {
         let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
         let (to_events, samples) = rtrb::RingBuffer::new(4);
         let rings = Rings { punts, outgoing, samples: to_events };
-        let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, 0);
+        let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(0));
         let memory = Memory {
             fragments: Fragments::alone(),
             exceptions,
