@@ -43,6 +43,11 @@ macro_rules! kinds {
             pub fn severity(self) -> Severity {
                 match self { $(Kind::$variant => Severity::$severity),* }
             }
+
+            /// What has happened, a sentence for the operator.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Kind::$variant => $meaning),* }
+            }
         }
     };
 }
@@ -52,17 +57,17 @@ kinds! {
     ServiceAdded = "service-added", Info: "Somebody has added a service.";
     ServiceRemoved = "service-removed", Info: "Somebody has removed a service.";
     BackendAdded = "backend-added", Info: "Somebody has added a backend.";
-    BackendEdited = "backend-edited", Info: "Somebody has changed a backend.";
+    BackendEdited = "backend-edited", Info: "Somebody has changed a backend's weight or MAC address.";
     BackendRemoved = "backend-removed", Info: "Somebody has removed a backend.";
-    BackendResolved = "backend-resolved", Info: "A backend has answered for its address.";
-    BackendUnreachable = "backend-unreachable", Error: "A backend does not answer for its address.";
-    BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address.";
+    BackendResolved = "backend-resolved", Info: "A backend has answered ARP or NDP: it can get packets.";
+    BackendUnreachable = "backend-unreachable", Error: "A backend does not answer ARP or NDP, or never did: its packets are dropped.";
+    BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
     LinkUp = "link-up", Info: "A port's link is up again.";
     LinkDown = "link-down", Error: "A port's link is down.";
-    Loop = "loop", Error: "A backend sends a VIP's packets back.";
-    ReturnViaDirector = "return-via-director", Error: "A backend's replies come to the director.";
-    SlowPathOverloaded = "slow-path-overloaded", Warn: "Frames for the slow path were dropped (`punt_full`).";
-    TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`).";
+    Loop = "loop", Error: "A backend sends a VIP's packets back to the director: the VIP is missing on its loopback. The event names it.";
+    ReturnViaDirector = "return-via-director", Error: "A backend's replies come to the director: its default route is wrong. The event names it.";
+    SlowPathOverloaded = "slow-path-overloaded", Warn: "Frames for the slow path were dropped (`punt_full`): a flood of ARP, NDP or the like.";
+    TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`): the link is saturated, or the device too slow.";
 }
 
 impl Kind {
@@ -211,6 +216,7 @@ mod tests {
     use ctl::Mac;
 
     use super::*;
+    use crate::testing::docs;
 
     fn backend(number: u32) -> Subject {
         Subject { backend: Some(Ipv4Addr::from_bits(number).into()), ..Subject::default() }
@@ -225,14 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_distinct_names_and_stand_in_the_docs() {
-        let docs = include_str!("../../../docs/operations.md");
+    fn kinds_have_distinct_names_and_the_docs_say_the_same_of_each() {
         let names: HashSet<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
         assert_eq!(names.len(), Kind::ALL.len());
-        for kind in Kind::ALL {
-            let row = format!("| `{}` | {} |", kind.name(), kind.severity().name());
-            assert!(docs.contains(&row), "docs/operations.md lacks {row}");
-        }
+        let row =
+            |kind: &Kind| vec![format!("`{}`", kind.name()), kind.severity().name().into(), kind.meaning().into()];
+        let table = docs::table(&["kind", "severity", "what has happened"], Kind::ALL.iter().map(row));
+        docs::check("docs/operations.md", "events", &table);
     }
 
     #[test]

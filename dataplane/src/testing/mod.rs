@@ -5,6 +5,7 @@
 //! - Uses: everything that it tests. Nothing but tests, benches and fuzz targets uses it.
 
 pub mod choices;
+pub mod docs;
 pub mod facts;
 pub mod frame;
 pub mod memory;
