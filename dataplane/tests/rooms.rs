@@ -315,12 +315,15 @@ fn the_rules_themselves_have_no_circle_and_no_room_is_without_one() {
 #[test]
 fn each_room_says_what_it_is_for() {
     let house = source();
-    for (room, _) in ROOMS {
+    for (room, others) in ROOMS {
         let door = &house.texts[&format!("{room}/mod.rs")];
         let says: Vec<&str> = door.lines().take_while(|line| line.starts_with("//!")).collect();
-        for part in ["In:", "Out:", "Uses:"] {
+        for part in ["In:", "Out:"] {
             assert!(says.iter().any(|line| line.contains(part)), "{room}/mod.rs does not say \"{part}\"");
         }
+        let uses = says.join(" ").split_once("Uses:").map(|(_, uses)| uses.to_owned()).unwrap_or_default();
+        let named: BTreeSet<&str> = uses.split('`').skip(1).step_by(2).collect();
+        assert_eq!(named, others.iter().copied().collect(), "what {room}/mod.rs says after \"Uses:\", and the rules");
         let items = syn::parse_file(door).expect("source").items;
         let only_a_door = items.iter().all(|item| matches!(item, Item::Mod(_) | Item::Use(_)));
         assert!(only_a_door, "{room}/mod.rs has code: a door declares files and hands on names");
@@ -338,6 +341,64 @@ fn no_file_is_long_without_a_reason() {
         );
         assert!(lines > MOST_LINES || reason.is_none(), "{file} is short enough now: strike it from LONG");
     }
+}
+
+/// The first sentence of a file's documentation.
+fn first_sentence(text: &str) -> String {
+    let lines = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    let paragraph = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let first = paragraph.split_once(". ").map_or(&*paragraph, |(first, _)| first);
+    // Of a link, the words.
+    let words: Vec<&str> = first
+        .split("](")
+        .enumerate()
+        .map(|(number, part)| match number {
+            0 => part,
+            _ => part.split_once(')').map_or(part, |(_, rest)| rest),
+        })
+        .collect();
+    let plain = words.concat().replace(['`', '[', ']'], "");
+    plain.trim_end_matches('.').to_owned()
+}
+
+/// The tree of the rooms, from the top floor down, each file with the first sentence of its documentation.
+fn tree(house: &House) -> String {
+    let rooms = ROOMS.iter().rev().map(|(room, _)| format!("{room}/"));
+    let line = |depth: usize, name: &str, file: &str| {
+        format!("{:<28} {}\n", format!("{}{name}", "  ".repeat(depth)), first_sentence(&house.texts[file]))
+    };
+    let mut tree = String::new();
+    for room in rooms {
+        tree += &line(0, &room, &format!("{room}mod.rs"));
+        let mut files: Vec<&File> = house.texts.keys().filter(|file| file.starts_with(&room)).collect();
+        // A folder stands before what is in it.
+        files.sort_by_key(|file| file.replace("/mod.rs", "/"));
+        for file in files.into_iter().filter(|file| !file.contains("tests")) {
+            let name = &file[room.len()..];
+            match (name.rsplit_once('/'), name) {
+                (None, "mod.rs") => {}
+                (Some((folder, "mod.rs")), _) => tree += &line(1, &format!("{folder}/"), file),
+                (Some((_, name)), _) => tree += &line(2, name, file),
+                (None, name) => tree += &line(1, name, file),
+            }
+        }
+    }
+    format!("```\n{tree}```\n")
+}
+
+#[test]
+fn the_architecture_has_the_arrows_that_are_allowed() {
+    let rows = ROOMS.iter().rev().map(|(room, others)| vec![format!("`{room}`"), others.join(", ")]);
+    dataplane::testing::docs::check(
+        "docs/architecture.md",
+        "arrows",
+        &dataplane::testing::docs::table(&["room", "may use"], rows),
+    );
+}
+
+#[test]
+fn the_architecture_has_the_tree_that_there_is() {
+    dataplane::testing::docs::check("docs/architecture.md", "rooms", &tree(&source()));
 }
 
 /// What the tests above stand on, on a house that is made up.

@@ -2,7 +2,7 @@
 //!
 //! - In: numbers and plain values.
 //! - Out: numbers of things, limits, the clock, counters, token buckets, the reasons why a frame leaves, and the traits of packets and queues.
-//! - Uses: nothing.
+//! - Uses: no other room.
 
 pub mod clock;
 pub mod counter;

@@ -2,7 +2,7 @@
 //!
 //! - In: a checked configuration.
 //! - Out: a director that runs.
-//! - Uses: everything but `testing`.
+//! - Uses: `base`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `config`.
 
 pub mod memory;
 pub mod run;

@@ -2,7 +2,7 @@
 //!
 //! - In: bytes that decide what happens.
 //! - Out: packets, queues, models, and the books on every frame.
-//! - Uses: everything that it tests. Nothing but tests, benches and fuzz targets uses it.
+//! - Uses: `base`, `wire`, `count`, `state`, `forward`, `control`, `slow`, `api`. Nothing but tests, benches and fuzz targets uses it.
 
 pub mod choices;
 pub mod docs;
