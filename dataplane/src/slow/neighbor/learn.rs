@@ -1,0 +1,58 @@
+//! What the table learns from ARP and neighbor discovery.
+
+use std::time::{Duration, Instant};
+
+use ctl::answer::NeighborState;
+
+use crate::base::ids::NetworkNo;
+use crate::slow::neighbor::table::{Neighbors, News};
+use crate::slow::neighbor::witness::Group;
+use crate::slow::view::{Evidence, Learned};
+
+/// After a change of the MAC address, another change is not believed for this long.
+const HOLD_DOWN: Duration = Duration::from_secs(5);
+
+impl Neighbors {
+    /// Takes note of a station's MAC address. Ignores stations that are no backends, and frames that came by another
+    /// network than the backend's.
+    pub fn learn(&mut self, learned: Learned, network: NetworkNo, now: Instant) {
+        let Learned { address, mac, evidence } = learned;
+        let Some(neighbor) = self.table.get_mut(&address) else { return };
+        if neighbor.network != network || neighbor.state == NeighborState::Permanent {
+            return;
+        }
+        let given_up = self.failed_without_witness();
+        let Some(neighbor) = self.table.get_mut(&address) else { return };
+        match neighbor.mac {
+            Some(known) if known == mac => neighbor.confirm(now),
+            Some(_) if evidence == Evidence::Hint => neighbor.broadcast_probe_at(now),
+            Some(known) => match neighbor.changed.map(|changed| changed + HOLD_DOWN).filter(|&until| until > now) {
+                Some(until) => neighbor.broadcast_probe_at(until),
+                None => {
+                    self.news.push(News { address, network, before: Some(known), now: Some(mac) });
+                    neighbor.changes += 1;
+                    neighbor.changed = Some(now);
+                    neighbor.set_mac(mac, now);
+                    self.changed.insert(address);
+                }
+            },
+            None => {
+                self.news.push(News { address, network, before: None, now: Some(mac) });
+                neighbor.set_mac(mac, now);
+                self.changed.insert(address);
+            }
+        }
+        // This backend answers again. The others of its group that were given up could not answer until now, so each
+        // gets the time that a new backend has.
+        let group = Group::of(address, neighbor).filter(|_| neighbor.confirmed == Some(now));
+        for address in given_up {
+            if let Some(neighbor) = self.table.get_mut(&address)
+                && neighbor.state == NeighborState::Failed
+                && Group::of(address, neighbor) == group
+            {
+                (neighbor.state, neighbor.probes, neighbor.due) = (NeighborState::Incomplete, 0, now);
+            }
+        }
+        self.next_due = None;
+    }
+}

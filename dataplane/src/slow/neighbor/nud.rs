@@ -1,0 +1,102 @@
+//! Neighbor unreachability detection (NUD, RFC 4861 §7.3): the states of one neighbor, and when its next probe is due.
+
+use std::time::{Duration, Instant};
+
+use ctl::Mac;
+use ctl::answer::NeighborState;
+
+use crate::base::ids::NetworkNo;
+
+/// How long a confirmation is valid. This is less than the aging time of any switch's table (usually 300 s), so the
+/// probes keep those tables warm, too.
+pub(super) const REACHABLE: Duration = Duration::from_secs(20);
+/// Between two probes (RFC 4861 §10, RETRANS_TIMER).
+pub(super) const RETRANSMIT: Duration = Duration::from_secs(1);
+/// Between two probes of a neighbor that was given up.
+const RETRY_FAILED: Duration = Duration::from_secs(3);
+/// Probes by unicast before the first one by broadcast (RFC 4861 §10, MAX_UNICAST_SOLICIT).
+pub(super) const UNICAST_PROBES: u32 = 3;
+/// Probes by broadcast before the neighbor is given up (RFC 4861 §10, MAX_MULTICAST_SOLICIT).
+const BROADCAST_PROBES: u32 = 3;
+
+/// What is known of one backend.
+#[derive(Debug, Clone)]
+pub struct Neighbor {
+    /// The network by which it is reached.
+    pub network: NetworkNo,
+    /// Its MAC address.
+    pub mac: Option<Mac>,
+    /// The state of its resolution.
+    pub state: NeighborState,
+    /// When the MAC address was last confirmed.
+    pub confirmed: Option<Instant>,
+    /// Probes since then.
+    pub probes: u32,
+    /// How often the MAC address has changed.
+    pub changes: u64,
+    /// When the MAC address last changed.
+    pub(super) changed: Option<Instant>,
+    /// When the first probe was sent that it has not answered.
+    pub(super) silent_since: Option<Instant>,
+    /// When the next probe is due.
+    pub(super) due: Instant,
+}
+
+impl Neighbor {
+    pub(super) fn new(network: NetworkNo, pinned: Option<Mac>, now: Instant) -> Self {
+        let state = if pinned.is_some() { NeighborState::Permanent } else { NeighborState::Incomplete };
+        Neighbor {
+            network,
+            mac: pinned,
+            state,
+            confirmed: None,
+            probes: 0,
+            changes: 0,
+            changed: None,
+            silent_since: None,
+            due: now,
+        }
+    }
+
+    /// Takes a new MAC address.
+    pub(super) fn set_mac(&mut self, mac: Mac, now: Instant) {
+        self.mac = Some(mac);
+        self.confirm(now);
+    }
+
+    /// The neighbor has said that its MAC address is still the same.
+    pub(super) fn confirm(&mut self, now: Instant) {
+        self.state = NeighborState::Reachable;
+        self.confirmed = Some(now);
+        self.probes = 0;
+        self.due = now + REACHABLE;
+    }
+
+    /// Has the next probe go out at this time, and by broadcast: another station may have the address now.
+    pub(super) fn broadcast_probe_at(&mut self, at: Instant) {
+        if self.state == NeighborState::Reachable {
+            self.state = NeighborState::Probe;
+            self.probes = UNICAST_PROBES;
+            self.silent_since = Some(at);
+            self.due = at;
+        }
+    }
+
+    /// Counts the probe that is due now, and sets the time of the next one. Gives the neighbor up after its last probe.
+    pub(super) fn count_probe(&mut self, now: Instant) {
+        if self.probes == 0 {
+            self.silent_since = Some(now);
+        }
+        match self.state {
+            NeighborState::Reachable => self.state = NeighborState::Probe,
+            NeighborState::Probe if self.probes >= UNICAST_PROBES + BROADCAST_PROBES => {
+                self.state = NeighborState::Failed;
+                self.mac = None;
+            }
+            NeighborState::Incomplete if self.probes >= BROADCAST_PROBES => self.state = NeighborState::Failed,
+            _ => {}
+        }
+        self.probes = self.probes.saturating_add(1);
+        self.due = now + if self.state == NeighborState::Failed { RETRY_FAILED } else { RETRANSMIT };
+    }
+}

@@ -1,0 +1,73 @@
+//! Probes: ARP requests and neighbor solicitations, when they are due.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ctl::answer::NeighborState;
+
+use crate::control::compile::Compiled;
+use crate::slow::neighbor::nud::{Neighbor, REACHABLE, RETRANSMIT, UNICAST_PROBES};
+use crate::slow::neighbor::table::{Neighbors, News};
+use crate::slow::neighbor::witness::Group;
+use crate::slow::view::Frame;
+use crate::slow::{arp, ndp};
+
+impl Neighbors {
+    /// Takes note of which ports' links are up. Behind a link that is down, no backend is probed or given up.
+    pub fn set_links(&mut self, links: &[bool]) {
+        if self.links != links {
+            self.links = links.to_vec();
+            self.next_due = None;
+        }
+    }
+
+    /// The probes that are due.
+    pub fn poll(&mut self, current: &Compiled, now: Instant) -> Vec<Frame> {
+        if self.next_due.is_some_and(|due| due > now) {
+            return Vec::new();
+        }
+        let (mut frames, mut silent) = (Vec::new(), Vec::new());
+        for (&address, neighbor) in &mut self.table {
+            if neighbor.state == NeighborState::Permanent || neighbor.due > now {
+                continue;
+            }
+            let port = current.network(neighbor.network).port;
+            if !self.links.get(port.index()).copied().unwrap_or(true) {
+                neighbor.due = now + RETRANSMIT;
+                continue;
+            }
+            let (before, state) = (neighbor.mac, neighbor.state);
+            if let (Some(group), Some(since), 1..) =
+                (Group::of(address, neighbor), neighbor.silent_since, neighbor.probes)
+            {
+                silent.push((group, since));
+            }
+            neighbor.count_probe(now);
+            if neighbor.state == NeighborState::Failed && state != NeighborState::Failed {
+                self.news.push(News { address, network: neighbor.network, before, now: None });
+                self.changed.insert(address);
+                self.undecided = true;
+            }
+            frames.extend(probe(current, address, neighbor));
+        }
+        self.probe_witnesses(&silent, now);
+        let resolved = self.table.values().filter(|neighbor| neighbor.state != NeighborState::Permanent);
+        let due = resolved.map(|neighbor| neighbor.due).min();
+        // Without a backend to probe, any later time will do: a new model resets this.
+        self.next_due = Some(due.unwrap_or(now + REACHABLE));
+        frames
+    }
+}
+
+/// A probe of a neighbor, from the director's own address in its network, never from a VIP.
+fn probe(current: &Compiled, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
+    let network = &current.network(neighbor.network);
+    let own = network.addresses.iter().find(|net| net.contains(&address))?.addr();
+    let last = neighbor.mac.filter(|_| neighbor.probes <= UNICAST_PROBES);
+    let bytes = match (own, address) {
+        (IpAddr::V4(own), IpAddr::V4(address)) => arp::request(network.link.mac, own, address, last),
+        (IpAddr::V6(own), IpAddr::V6(address)) => ndp::request(network.link.mac, own, address, last),
+        _ => return None,
+    };
+    Some(Frame { network: neighbor.network, bytes })
+}

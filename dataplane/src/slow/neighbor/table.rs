@@ -1,0 +1,82 @@
+//! The neighbor table: all backends by address, and what has changed since the caller last looked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ctl::Mac;
+
+use crate::base::ids::NetworkNo;
+use crate::control::model::Model;
+use crate::slow::neighbor::nud::Neighbor;
+
+/// What has become of a backend's MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// The backend.
+    pub address: IpAddr,
+    /// The network by which it is reached.
+    pub network: NetworkNo,
+    /// The MAC address that it had.
+    pub before: Option<Mac>,
+    /// The MAC address that it has now; `None`: the backend does not answer.
+    pub now: Option<Mac>,
+}
+
+/// All backends' MAC addresses.
+#[derive(Debug, Default)]
+pub struct Neighbors {
+    pub(super) table: BTreeMap<IpAddr, Neighbor>,
+    /// When the first probe is due. `None`: unknown, so the whole table must be looked through.
+    pub(super) next_due: Option<Instant>,
+    /// The backends whose MAC address has changed, or that were given up, since the last
+    /// [`take_changed_macs`](Self::take_changed_macs).
+    pub(super) changed: BTreeSet<IpAddr>,
+    /// The model of the last [`sync`](Self::sync).
+    pub(super) model: Option<Arc<Model>>,
+    /// What has happened since the last [`take_news`](Self::take_news). The times between probes bound it to a few
+    /// items a backend.
+    pub(super) news: Vec<News>,
+    /// By port, whether its link is up.
+    pub(super) links: Vec<bool>,
+    /// Whether there may be backends that were given up without a witness.
+    pub(super) undecided: bool,
+}
+
+impl Neighbors {
+    /// The backends by address.
+    pub fn table(&self) -> &BTreeMap<IpAddr, Neighbor> {
+        &self.table
+    }
+
+    /// The backends in the order of their addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (&IpAddr, &Neighbor)> {
+        self.table.iter()
+    }
+
+    /// What is known of a backend.
+    pub fn get(&self, address: IpAddr) -> Option<&Neighbor> {
+        self.table.get(&address)
+    }
+
+    /// The backend that has this MAC address. If the station has several backend addresses, one of `family_of`'s
+    /// address family is preferred.
+    pub fn with_mac(&self, mac: Mac, family_of: IpAddr) -> Option<IpAddr> {
+        let found = self.table.iter().filter(|(_, neighbor)| neighbor.mac == Some(mac)).map(|(&address, _)| address);
+        found.min_by_key(|address| address.is_ipv4() != family_of.is_ipv4())
+    }
+
+    /// What has happened since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The MAC addresses that have changed since the last call. A backend that was given up has none. Returns `None` if
+    /// nothing has changed.
+    pub fn take_changed_macs(&mut self) -> Option<Vec<(IpAddr, Option<Mac>)>> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let macs = changed.map(|address| (address, self.table.get(&address).and_then(|neighbor| neighbor.mac)));
+        Some(macs.collect()).filter(|macs: &Vec<_>| !macs.is_empty())
+    }
+}
