@@ -45,9 +45,9 @@ impl Campaign {
 
 impl Announcer {
     /// Takes over from a new snapshot which addresses there are.
-    pub fn sync(&mut self, snapshot: &Compiled, now: Instant) {
+    pub fn sync(&mut self, current: &Compiled, now: Instant) {
         let mut campaigns = BTreeMap::new();
-        for place in addresses(snapshot) {
+        for place in addresses(current) {
             let campaign = self.campaigns.get(&place).copied().unwrap_or(Campaign { begin: now, made: 0 });
             campaigns.insert(place, campaign);
         }
@@ -57,11 +57,11 @@ impl Announcer {
     }
 
     /// Takes over which links are up; where one has come up, all is announced anew.
-    pub fn links(&mut self, snapshot: &Compiled, up: Vec<bool>, now: Instant) {
+    pub fn links(&mut self, current: &Compiled, up: Vec<bool>, now: Instant) {
         let come_up =
             |port: PortNo| up.get(port.index()) == Some(&true) && self.links.get(port.index()) == Some(&false);
         for ((network, _), campaign) in &mut self.campaigns {
-            if snapshot.networks.get(network.index()).is_some_and(|network| come_up(network.port)) {
+            if current.networks.get(network.index()).is_some_and(|network| come_up(network.port)) {
                 *campaign = Campaign { begin: now, made: 0 };
             }
         }
@@ -70,20 +70,20 @@ impl Announcer {
     }
 
     /// The announcements that are due.
-    pub fn poll(&mut self, snapshot: &Compiled, now: Instant) -> Vec<Frame> {
+    pub fn poll(&mut self, current: &Compiled, now: Instant) -> Vec<Frame> {
         let due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
         if !due(self.next_due) && !due(self.next_report) {
             return Vec::new();
         }
         // Reports first: who hears of an address may ask for it at once.
-        let mut frames = self.reports(snapshot);
+        let mut frames = self.reports(current);
         self.next_report = Some(now + REPORT_INTERVAL);
         for (&(network, address), campaign) in &mut self.campaigns {
             if !due(campaign.due()) {
                 continue;
             }
             campaign.made += 1;
-            let mac = snapshot.network(network).link.mac;
+            let mac = current.network(network).link.mac;
             let bytes = match address {
                 IpAddr::V4(address) => arp::announcement(mac, address),
                 IpAddr::V6(address) => ndp::announcement(mac, address),
@@ -94,7 +94,7 @@ impl Announcer {
         frames
     }
 
-    fn reports(&self, snapshot: &Compiled) -> Vec<Frame> {
+    fn reports(&self, current: &Compiled) -> Vec<Frame> {
         let in_network = |wanted| {
             let mine = self.campaigns.keys().filter(move |(network, _)| *network == wanted);
             mine.filter_map(|(_, address)| match address {
@@ -102,7 +102,7 @@ impl Announcer {
                 IpAddr::V4(_) => None,
             })
         };
-        let reports = snapshot.numbered_networks().flat_map(|(network, local)| {
+        let reports = current.numbered_networks().flat_map(|(network, local)| {
             mld::reports(local.link.mac, in_network(network)).into_iter().map(move |bytes| Frame { network, bytes })
         });
         reports.collect()
@@ -115,10 +115,10 @@ impl Announcer {
 
 /// Own addresses and VIPs, each with its network. A VIP that is routed to us is in no network, and
 /// nobody would listen.
-pub(super) fn addresses(snapshot: &Compiled) -> impl Iterator<Item = (NetworkNo, IpAddr)> {
-    let own = snapshot.numbered_networks();
+pub(super) fn addresses(current: &Compiled) -> impl Iterator<Item = (NetworkNo, IpAddr)> {
+    let own = current.numbered_networks();
     let own = own.flat_map(|(network, local)| local.addresses.iter().map(move |net| (network, net.addr())));
-    let vips = snapshot.model.services.keys().filter_map(|id| Some((vip_network(snapshot, id.vip)?, id.vip)));
+    let vips = current.model.services.keys().filter_map(|id| Some((vip_network(current, id.vip)?, id.vip)));
     own.chain(vips)
 }
 
@@ -133,21 +133,21 @@ mod tests {
         snapshot(model)
     }
 
-    fn announcements_of_vip(announcer: &mut Announcer, snapshot: &Compiled, now: Instant) -> usize {
+    fn announcements_of_vip(announcer: &mut Announcer, current: &Compiled, now: Instant) -> usize {
         let frame = arp::announcement(PORT_MAC, "192.168.0.101".parse().unwrap());
-        announcer.poll(snapshot, now).iter().filter(|announced| announced.bytes == frame).count()
+        announcer.poll(current, now).iter().filter(|announced| announced.bytes == frame).count()
     }
 
     #[test]
     fn a_new_vip_is_announced_at_once_and_some_more_times() {
-        let (begin, snapshot) = (Instant::now(), with_vip("192.168.0.101:80"));
+        let (begin, current) = (Instant::now(), with_vip("192.168.0.101:80"));
         let mut announcer = Announcer::default();
-        announcer.sync(&snapshot, begin);
+        announcer.sync(&current, begin);
         let mut times = Vec::new();
         for second in 0..100 {
             let now = begin + Duration::from_secs(second);
-            announcer.sync(&snapshot, now); // another change does not begin anew
-            if announcements_of_vip(&mut announcer, &snapshot, now) > 0 {
+            announcer.sync(&current, now); // another change does not begin anew
+            if announcements_of_vip(&mut announcer, &current, now) > 0 {
                 times.push(second);
             }
         }
@@ -156,32 +156,32 @@ mod tests {
 
     #[test]
     fn a_link_that_comes_up_is_told_anew() {
-        let (begin, snapshot) = (Instant::now(), with_vip("192.168.0.101:80"));
+        let (begin, current) = (Instant::now(), with_vip("192.168.0.101:80"));
         let mut announcer = Announcer::default();
-        announcer.sync(&snapshot, begin);
+        announcer.sync(&current, begin);
         let later = begin + Duration::from_secs(100);
         for _ in SCHEDULE {
-            announcer.poll(&snapshot, later);
+            announcer.poll(&current, later);
         }
         for (up, announced) in [(true, 0), (true, 0), (false, 0), (true, 1)] {
-            announcer.links(&snapshot, vec![up], later);
-            assert_eq!(announcements_of_vip(&mut announcer, &snapshot, later), announced);
+            announcer.links(&current, vec![up], later);
+            assert_eq!(announcements_of_vip(&mut announcer, &current, later), announced);
         }
     }
 
     #[test]
     fn groups_are_reported_with_each_announcement_and_then_for_ever() {
-        let (begin, snapshot) = (Instant::now(), with_vip("[fd00::101]:80"));
-        let own = snapshot.networks[0].addresses.iter().map(|net| net.addr());
+        let (begin, current) = (Instant::now(), with_vip("[fd00::101]:80"));
+        let own = current.networks[0].addresses.iter().map(|net| net.addr());
         let addresses = own.chain(["fd00::101".parse().unwrap()]).filter_map(|address| match address {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         });
         let report = mld::reports(PORT_MAC, addresses).pop().unwrap();
         let mut announcer = Announcer::default();
-        announcer.sync(&snapshot, begin);
+        announcer.sync(&current, begin);
         let reported = |second: &u64| {
-            let frames = announcer.poll(&snapshot, begin + Duration::from_secs(*second));
+            let frames = announcer.poll(&current, begin + Duration::from_secs(*second));
             frames.iter().any(|frame| frame.bytes == report)
         };
         let times: Vec<u64> = (0..200).filter(reported).collect();
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn a_vip_of_no_network_is_not_announced() {
-        let (now, snapshot) = (Instant::now(), with_vip("203.0.113.1:80"));
+        let (now, current) = (Instant::now(), with_vip("203.0.113.1:80"));
         let mut announcer = Announcer::default();
-        announcer.sync(&snapshot, now);
+        announcer.sync(&current, now);
         let frame = arp::announcement(PORT_MAC, "203.0.113.1".parse().unwrap());
-        assert!(announcer.poll(&snapshot, now).iter().all(|announced| announced.bytes != frame));
+        assert!(announcer.poll(&current, now).iter().all(|announced| announced.bytes != frame));
     }
 }

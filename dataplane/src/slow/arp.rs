@@ -96,7 +96,7 @@ mod tests {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("203.0.113.1:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), network: NetworkNo::new(0) })
+        process(frame, View { current: &snapshot(model), network: NetworkNo::new(0) })
     }
 
     fn who_has(target: &str) -> Vec<u8> {

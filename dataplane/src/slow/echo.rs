@@ -67,7 +67,7 @@ fn v6(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
 /// Whether the request is to us and from a single station that can take an answer. A request "from" an address of ours
 /// would have us answer ourselves.
 pub(super) fn answerable(source: IpAddr, destination: IpAddr, view: View<'_>) -> bool {
-    let local = |address| view.snapshot.vips.local(address).is_some();
+    let local = |address| view.current.vips.local(address).is_some();
     let broadcast = matches!(source, IpAddr::V4(source) if source.is_broadcast());
     let station = !(source.is_unspecified() || source.is_multicast() || source.is_loopback() || broadcast);
     station && local(destination) && !local(source)
@@ -84,7 +84,7 @@ mod tests {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), network: NetworkNo::new(0) }).map(|frame| frame.bytes)
+        process(frame, View { current: &snapshot(model), network: NetworkNo::new(0) }).map(|frame| frame.bytes)
     }
 
     fn back() -> crate::testing::frame::Ethernet {

@@ -181,7 +181,7 @@ mod tests {
     fn after(frame: &[u8]) -> Outcome {
         let mut model = model();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        process(frame, View { snapshot: &snapshot(model), network: NetworkNo::new(0) })
+        process(frame, View { current: &snapshot(model), network: NetworkNo::new(0) })
     }
 
     #[test]

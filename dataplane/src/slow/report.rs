@@ -47,9 +47,9 @@ impl Reporter {
     }
 
     /// Backends that were found, have moved, or are lost.
-    pub fn news(&self, news: Vec<News>, snapshot: &Compiled, now: Instant) {
+    pub fn news(&self, news: Vec<News>, current: &Compiled, now: Instant) {
         for news in news {
-            let port = snapshot.model.network(news.network).name();
+            let port = current.model.network(news.network).name();
             let (kind, message) = in_words(news, &port);
             let (backend, mac) = (Some(news.address), news.now.or(news.before));
             let subject = Subject { backend, mac, port: Some(port), ..Subject::default() };
@@ -58,12 +58,12 @@ impl Reporter {
     }
 
     /// Which links are up. At the first look, those that are down are news.
-    pub fn links(&mut self, up: &[bool], snapshot: &Compiled, now: Instant) {
+    pub fn links(&mut self, up: &[bool], current: &Compiled, now: Instant) {
         for (number, &up) in up.iter().enumerate() {
             if self.links.get(number).copied().unwrap_or(true) == up {
                 continue;
             }
-            let port = port_name(snapshot, PortNo::new(number));
+            let port = port_name(current, PortNo::new(number));
             let (kind, message) = if up {
                 (Kind::LinkUp, format!("The link of port {port} is up"))
             } else {
@@ -76,12 +76,12 @@ impl Reporter {
     }
 
     /// Frames that were lost because somebody was too slow.
-    pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], snapshot: &Compiled, now: Instant) {
-        self.lost.resize(snapshot.vlans.len(), [Lost::default(); LOSSES.len()]);
+    pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], current: &Compiled, now: Instant) {
+        self.lost.resize(current.vlans.len(), [Lost::default(); LOSSES.len()]);
         for (number, lost) in self.lost.iter_mut().enumerate() {
             for ((reason, kind), Lost { seen, told }) in LOSSES.into_iter().zip(lost) {
                 let lost: u64 = workers.iter().map(|worker| worker.ports[number].drops[reason.index()].read()).sum();
-                let port = port_name(snapshot, PortNo::new(number));
+                let port = port_name(current, PortNo::new(number));
                 let sentence = || {
                     let (new, meaning, advice) = (lost - *told, reason.meaning(), reason.advice());
                     format!("{new} frames dropped on {port}, {}: {meaning} {advice}", reason.name())
@@ -96,18 +96,18 @@ impl Reporter {
     }
 
     /// What the workers have shown since the last time; not more than their rings hold.
-    pub fn samples(&mut self, neighbors: &Neighbors, snapshot: &Compiled, now: Instant) {
+    pub fn samples(&mut self, neighbors: &Neighbors, current: &Compiled, now: Instant) {
         for worker in &mut self.samples {
             for _ in 0..worker.slots() {
                 let Ok(sample) = worker.pop() else { break };
-                report(&self.events, &sample, neighbors, snapshot, now);
+                report(&self.events, &sample, neighbors, current, now);
             }
         }
     }
 }
 
-fn port_name(snapshot: &Compiled, port: PortNo) -> String {
-    let network = snapshot.model.networks.iter().find(|network| network.port == port);
+fn port_name(current: &Compiled, port: PortNo) -> String {
+    let network = current.model.networks.iter().find(|network| network.port == port);
     network.map_or_else(String::new, |network| network.port_name.clone())
 }
 
@@ -134,7 +134,7 @@ fn in_words(news: News, port: &str) -> (Kind, String) {
     }
 }
 
-fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, snapshot: &Compiled, now: Instant) {
+fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, current: &Compiled, now: Instant) {
     let (kind, vip) = match sample.reason {
         DropReason::Loop => (Kind::Loop, sample.destination),
         DropReason::ReturnViaDirector => (Kind::ReturnViaDirector, sample.source),
@@ -142,7 +142,7 @@ fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, snapshot: &
     };
     let backend = neighbors.with_mac(sample.from, vip);
     let mac = Some(sample.from);
-    let port = Some(port_name(snapshot, sample.port));
+    let port = Some(port_name(current, sample.port));
     let subject = Subject { vip: Some(vip), backend, mac, port, ..Subject::default() };
     let station = station(backend, sample.from);
     events.write(kind, subject, now, || match kind {
@@ -187,7 +187,7 @@ mod tests {
         events: Arc<EventLog>,
         reporter: Reporter,
         neighbors: Neighbors,
-        snapshot: Compiled,
+        current: Compiled,
         worker: Producer<Sample>,
         begin: Instant,
     }
@@ -196,23 +196,23 @@ mod tests {
         fn new() -> Self {
             let mut model = model();
             model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
-            let (events, snapshot, begin) = (Arc::new(EventLog::default()), snapshot(model), Instant::now());
+            let (events, current, begin) = (Arc::new(EventLog::default()), snapshot(model), Instant::now());
             let (worker, samples) = RingBuffer::new(8);
             let reporter = Reporter::new(events.clone(), vec![samples]);
             let mut neighbors = Neighbors::default();
-            neighbors.sync(&snapshot, begin);
+            neighbors.sync(&current, begin);
             let address = address("192.168.0.3");
             neighbors.learn(
                 Learned { address, mac: backend_mac(address), evidence: Evidence::Answer },
                 NetworkNo::new(0),
                 begin,
             );
-            Desk { events, reporter, neighbors, snapshot, worker, begin }
+            Desk { events, reporter, neighbors, current, worker, begin }
         }
 
         fn hear(&mut self, second: u64, samples: &[Sample]) {
             samples.iter().for_each(|&sample| self.worker.push(sample).unwrap());
-            self.reporter.samples(&self.neighbors, &self.snapshot, self.begin + Duration::from_secs(second));
+            self.reporter.samples(&self.neighbors, &self.current, self.begin + Duration::from_secs(second));
         }
 
         fn events(&self) -> Vec<Event> {
@@ -279,7 +279,7 @@ mod tests {
             (None, None, "backend-unreachable", "is its address right"),
         ] {
             let news = News { address: address("192.168.0.3"), network: NetworkNo::new(0), before, now };
-            desk.reporter.news(vec![news], &desk.snapshot, desk.begin);
+            desk.reporter.news(vec![news], &desk.current, desk.begin);
             let (last, message) = desk.told().pop().unwrap();
             assert!(last == kind && message.contains(says), "{last}: {message}");
         }
@@ -289,12 +289,12 @@ mod tests {
     fn links_are_told_when_they_change_and_when_they_are_down_at_first() {
         let mut desk = Desk::new();
         for up in [true, true, false, false, true] {
-            desk.reporter.links(&[up], &desk.snapshot, desk.begin);
+            desk.reporter.links(&[up], &desk.current, desk.begin);
         }
         let told: Vec<String> = desk.told().into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(told, ["link-down", "link-up"]);
         let mut desk = Desk::new();
-        desk.reporter.links(&[false], &desk.snapshot, desk.begin);
+        desk.reporter.links(&[false], &desk.current, desk.begin);
         assert_eq!(desk.told()[0].0, "link-down");
     }
 
@@ -305,7 +305,7 @@ mod tests {
         let mut lose = |second: u64, reason: DropReason, count| {
             worker.ports[0].drops[reason.index()].add(count);
             let now = desk.begin + Duration::from_secs(second);
-            desk.reporter.losses(std::slice::from_ref(&worker), &desk.snapshot, now);
+            desk.reporter.losses(std::slice::from_ref(&worker), &desk.current, now);
         };
         lose(0, DropReason::TxFull, 0);
         lose(1, DropReason::TxFull, 7);

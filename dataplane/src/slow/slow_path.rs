@@ -88,32 +88,32 @@ impl<S: FrameSource> SlowPath<S> {
         if is_new {
             self.current = self.director.current();
         }
-        let snapshot = self.current.clone();
+        let current = self.current.clone();
         if is_new || self.next_housekeeping.is_none() {
-            self.neighbors().sync(&snapshot, now);
-            self.listen(&snapshot);
-            self.announcer.sync(&snapshot, now);
+            self.neighbors().sync(&current, now);
+            self.listen(&current);
+            self.announcer.sync(&current, now);
         }
-        let mut busy = self.take_frames(&snapshot, now);
-        let mut frames = self.neighbors().poll(&snapshot, now);
-        frames.extend(self.announcer.poll(&snapshot, now));
+        let mut busy = self.take_frames(&current, now);
+        let mut frames = self.neighbors().poll(&current, now);
+        frames.extend(self.announcer.poll(&current, now));
         busy |= !frames.is_empty();
-        self.send(&snapshot, frames);
-        self.publish_macs(&snapshot, now);
+        self.send(&current, frames);
+        self.publish_macs(&current, now);
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
-            self.report(&snapshot, now);
+            self.report(&current, now);
         }
         busy
     }
 
     /// Has the ports receive solicitations for their IPv6 addresses.
-    fn listen(&mut self, snapshot: &Compiled) {
-        self.groups.resize(snapshot.vlans.len(), Vec::new());
+    fn listen(&mut self, current: &Compiled) {
+        self.groups.resize(current.vlans.len(), Vec::new());
         for (port, groups) in self.groups.iter_mut().enumerate() {
             let port = PortNo::new(port);
-            let on_port = |&(network, _): &(NetworkNo, IpAddr)| snapshot.network(network).port == port;
-            let wanted = ndp::groups(announce::addresses(snapshot).filter(on_port).map(|(_, address)| address));
+            let on_port = |&(network, _): &(NetworkNo, IpAddr)| current.network(network).port == port;
+            let wanted = ndp::groups(announce::addresses(current).filter(on_port).map(|(_, address)| address));
             if *groups != wanted {
                 self.ports.listen(port, &wanted);
                 *groups = wanted;
@@ -122,7 +122,7 @@ impl<S: FrameSource> SlowPath<S> {
     }
 
     /// Processes what the workers have punted.
-    fn take_frames(&mut self, snapshot: &Compiled, now: Instant) -> bool {
+    fn take_frames(&mut self, current: &Compiled, now: Instant) -> bool {
         let mut frames = Vec::new();
         let mut busy = false;
         for worker in 0..self.punts.len() {
@@ -131,8 +131,8 @@ impl<S: FrameSource> SlowPath<S> {
                 busy = true;
                 let Some((tags, frame)) = vlan::untagged(punt.packet.data()) else { continue };
                 // The worker may have had another snapshot.
-                let Some(network) = snapshot.vlans[punt.port.index()].network(tags) else { continue };
-                let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { snapshot, network });
+                let Some(network) = current.vlans[punt.port.index()].network(tags) else { continue };
+                let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { current, network });
                 // Strangers get what room is left by what keeps the director alive.
                 if !matches!(punt.reason, PuntReason::Echo | PuntReason::TooBig)
                     || self.outgoing.slots() > self.outgoing.buffer().capacity() / 2 + frames.len()
@@ -144,13 +144,13 @@ impl<S: FrameSource> SlowPath<S> {
                 }
             }
         }
-        self.send(snapshot, frames);
+        self.send(current, frames);
         busy
     }
 
-    fn send(&mut self, snapshot: &Compiled, frames: Vec<Frame>) {
+    fn send(&mut self, current: &Compiled, frames: Vec<Frame>) {
         for Frame { network, bytes } in frames {
-            let &LocalNetwork { port, tags, .. } = snapshot.network(network);
+            let &LocalNetwork { port, tags, .. } = current.network(network);
             let Some(packet) = self.source.packet(&vlan::tagged(bytes, tags)) else {
                 tracing::debug!("no packet buffer for a frame of the slow path");
                 continue;
@@ -163,22 +163,22 @@ impl<S: FrameSource> SlowPath<S> {
     }
 
     /// Looks at links and losses, and at what the workers have shown.
-    fn report(&mut self, snapshot: &Compiled, now: Instant) {
+    fn report(&mut self, current: &Compiled, now: Instant) {
         let links = self.ports.links();
-        self.reporter.links(&links, snapshot, now);
+        self.reporter.links(&links, current, now);
         self.neighbors().set_links(&links);
-        self.announcer.links(snapshot, links, now);
-        self.reporter.losses(self.director.workers(), snapshot, now);
+        self.announcer.links(current, links, now);
+        self.reporter.losses(self.director.workers(), current, now);
         let neighbors = self.neighbors.lock().expect("nobody panics while holding the neighbors");
-        self.reporter.samples(&neighbors, snapshot, now);
+        self.reporter.samples(&neighbors, current, now);
     }
 
-    fn publish_macs(&self, snapshot: &Compiled, now: Instant) {
+    fn publish_macs(&self, current: &Compiled, now: Instant) {
         let (changed, news) = {
             let mut neighbors = self.neighbors();
             (neighbors.take_changed_macs().map(|macs| (macs, neighbors.down())), neighbors.take_news())
         };
-        self.reporter.news(news, snapshot, now);
+        self.reporter.news(news, current, now);
         if let Some((macs, down)) = changed {
             self.director.hear(&macs, &down);
         }

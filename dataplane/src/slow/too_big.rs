@@ -85,7 +85,7 @@ fn v6(packet: &[u8], mtu: u16, view: View<'_>) -> Option<Vec<u8>> {
 
 /// Our own address of the VIP's family in the network that the packet came by, else in any; never the VIP.
 fn own_address(vip: IpAddr, view: View<'_>) -> Option<IpAddr> {
-    let everywhere = view.snapshot.networks.iter();
+    let everywhere = view.current.networks.iter();
     let addresses = [view.local()].into_iter().chain(everywhere).flat_map(|network| &network.addresses);
     let link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let fits = |address: &IpAddr| address.is_ipv4() == vip.is_ipv4() && !link_local(*address);
@@ -107,7 +107,7 @@ mod tests {
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
         // By VLAN 7, which has no IPv6 address.
-        process(frame, 1_400, View { snapshot: &snapshot(model), network: NetworkNo::new(1) }).map(|frame| frame.bytes)
+        process(frame, 1_400, View { current: &snapshot(model), network: NetworkNo::new(1) }).map(|frame| frame.bytes)
     }
 
     fn back() -> Ethernet {

@@ -41,8 +41,8 @@ pub struct Learned {
 /// What the slow path knows while it looks at one frame.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'s> {
-    /// The current snapshot.
-    pub snapshot: &'s Compiled,
+    /// The current model and snapshot.
+    pub current: &'s Compiled,
     /// The network that the frame came from.
     pub network: NetworkNo,
 }
@@ -50,7 +50,7 @@ pub struct View<'s> {
 impl<'s> View<'s> {
     /// Our part in that network.
     pub fn local(&self) -> &'s LocalNetwork {
-        self.snapshot.network(self.network)
+        self.current.network(self.network)
     }
 
     /// Our MAC address there.
@@ -67,17 +67,17 @@ impl<'s> View<'s> {
     /// Whether we answer for an address in this network: for our own there, and for the VIPs that belong there. Not for
     /// our address in another one: it would draw that network's traffic here (as `arp_ignore=1`).
     pub fn answers_for(&self, address: IpAddr) -> bool {
-        match self.snapshot.vips.local(address) {
+        match self.current.vips.local(address) {
             Some(Local::Own) => self.local().addresses.iter().any(|net| net.addr() == address),
-            Some(Local::Vip) => vip_network(self.snapshot, address).is_none_or(|network| network == self.network),
+            Some(Local::Vip) => vip_network(self.current, address).is_none_or(|network| network == self.network),
             None => false,
         }
     }
 }
 
 /// The network that a VIP lies in. One that lies in none (it is routed to the director) belongs to all.
-pub fn vip_network(snapshot: &Compiled, vip: IpAddr) -> Option<NetworkNo> {
-    snapshot.model.network_towards(vip)
+pub fn vip_network(current: &Compiled, vip: IpAddr) -> Option<NetworkNo> {
+    current.model.network_towards(vip)
 }
 
 /// How good somebody's word about a MAC address is.

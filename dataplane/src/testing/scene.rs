@@ -409,7 +409,7 @@ impl<S: FrameSource> Scene<S> {
         self.tally.punted += 1;
         let Some((tags, frame)) = vlan::untagged(frame) else { return };
         let Some(network) = self.current.vlans[punt.port.index()].network(tags) else { return };
-        let outcome = process(punt.reason, punt.mtu, &frame, View { snapshot: &self.current, network });
+        let outcome = process(punt.reason, punt.mtu, &frame, View { current: &self.current, network });
         if let Some(learned) = outcome.learned {
             assert!(learned.mac.is_unicast() && learned.mac != mac, "learned {learned:?}");
         }
