@@ -1,8 +1,9 @@
-//! Announcements: tells the network where VIPs and own addresses are, without being asked.
+//! Announcements: unsolicited frames that tell the network where VIPs and own addresses are.
 //!
-//! An address that appears is announced at once and, because announcements get lost, some more times at growing
-//! distances. The same happens in the networks of a port whose link comes up: what is behind it may be another switch. With the
-//! announcements go [reports](super::mld) of the groups that solicitations for IPv6 addresses come by, and these go on.
+//! A new address is announced at once. Announcements get lost, so it is announced some more times, at growing
+//! intervals. The same happens in the networks of a port when its link comes up: there may be another switch behind it.
+//! With the announcements, [reports](super::mld) are sent of the groups that receive solicitations for IPv6 addresses.
+//! The reports are repeated for ever.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,20 +14,20 @@ use crate::control::compile::Compiled;
 use crate::slow::view::{Frame, vip_network};
 use crate::slow::{arp, mld, ndp};
 
-/// How long after its appearance an address is announced, in seconds.
+/// When an address is announced, in seconds after it appeared.
 const SCHEDULE: [u64; 6] = [0, 1, 2, 5, 10, 30];
 
-/// How often all groups are reported anew: a few times in the 260 s after which a switch forgets.
+/// How often all groups are reported again: a few times within the 260 s after which a switch forgets them.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Who is to be announced where, and when.
+/// Which addresses are announced, in which networks, and when.
 #[derive(Debug, Default)]
 pub struct Announcer {
     campaigns: BTreeMap<(NetworkNo, IpAddr), Campaign>,
     links: Vec<bool>,
-    /// When the first announcement is due; `None`: none is.
+    /// When the first announcement is due; `None`: no announcement is left.
     next_due: Option<Instant>,
-    /// When the groups are reported next.
+    /// When the next report is due.
     next_report: Option<Instant>,
 }
 
@@ -44,19 +45,19 @@ impl Campaign {
 }
 
 impl Announcer {
-    /// Takes over from a new snapshot which addresses there are.
+    /// Takes the addresses of a new snapshot. Those that are new are announced.
     pub fn sync(&mut self, current: &Compiled, now: Instant) {
         let mut campaigns = BTreeMap::new();
-        for place in addresses(current) {
-            let campaign = self.campaigns.get(&place).copied().unwrap_or(Campaign { begin: now, made: 0 });
-            campaigns.insert(place, campaign);
+        for key in addresses(current) {
+            let campaign = self.campaigns.get(&key).copied().unwrap_or(Campaign { begin: now, made: 0 });
+            campaigns.insert(key, campaign);
         }
         self.campaigns = campaigns;
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         self.schedule();
     }
 
-    /// Takes over which links are up; where one has come up, all is announced anew.
+    /// Takes note of which links are up. In the networks of a link that has come up, all addresses are announced again.
     pub fn links(&mut self, current: &Compiled, up: Vec<bool>, now: Instant) {
         let come_up =
             |port: PortNo| up.get(port.index()) == Some(&true) && self.links.get(port.index()) == Some(&false);
@@ -75,7 +76,7 @@ impl Announcer {
         if !due(self.next_due) && !due(self.next_report) {
             return Vec::new();
         }
-        // Reports first: who hears of an address may ask for it at once.
+        // Reports first: a station that hears of an address may solicit it at once.
         let mut frames = self.reports(current);
         self.next_report = Some(now + REPORT_INTERVAL);
         for (&(network, address), campaign) in &mut self.campaigns {
@@ -113,8 +114,8 @@ impl Announcer {
     }
 }
 
-/// Own addresses and VIPs, each with its network. A VIP that is routed to us is in no network, and
-/// nobody would listen.
+/// Own addresses and VIPs, each with its network. VIPs that are routed to us are left out: they are in no network, so
+/// no station would use an announcement.
 pub(super) fn addresses(current: &Compiled) -> impl Iterator<Item = (NetworkNo, IpAddr)> {
     let own = current.numbered_networks();
     let own = own.flat_map(|(network, local)| local.addresses.iter().map(move |net| (network, net.addr())));
@@ -146,7 +147,7 @@ mod tests {
         let mut times = Vec::new();
         for second in 0..100 {
             let now = begin + Duration::from_secs(second);
-            announcer.sync(&current, now); // another change does not begin anew
+            announcer.sync(&current, now); // another change does not start the announcements again
             if announcements_of_vip(&mut announcer, &current, now) > 0 {
                 times.push(second);
             }
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_comes_up_is_told_anew() {
+    fn after_a_link_comes_up_its_addresses_are_announced_again() {
         let (begin, current) = (Instant::now(), with_vip("192.168.0.101:80"));
         let mut announcer = Announcer::default();
         announcer.sync(&current, begin);
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_reported_with_each_announcement_and_then_for_ever() {
+    fn groups_are_reported_with_each_announcement_and_for_ever_after() {
         let (begin, current) = (Instant::now(), with_vip("[fd00::101]:80"));
         let own = current.networks[0].addresses.iter().map(|net| net.addr());
         let addresses = own.chain(["fd00::101".parse().unwrap()]).filter_map(|address| match address {
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vip_of_no_network_is_not_announced() {
+    fn a_vip_that_lies_in_no_network_is_not_announced() {
         let (now, current) = (Instant::now(), with_vip("203.0.113.1:80"));
         let mut announcer = Announcer::default();
         announcer.sync(&current, now);

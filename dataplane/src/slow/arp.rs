@@ -1,16 +1,15 @@
-//! ARP (RFC 826): answers for VIPs and own addresses, asks for backends, announces (RFC 5227 §2.3).
+//! ARP (RFC 826): answers for VIPs and own addresses, probes of backends, announcements (RFC 5227 §2.3).
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ctl::Mac;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
 
-use crate::slow::view::Evidence;
-use crate::slow::view::{Frame, Learned, Outcome, View};
+use crate::slow::view::{Evidence, Frame, Learned, Outcome, View};
 
 const BROADCAST: Mac = Mac([0xff; 6]);
 
-/// Answers a request for an address of ours; learns where the sender is.
+/// Answers a request for an address of ours; learns the sender's MAC address.
 pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
     let Some(ArpRepr::EthernetIpv4 {
         operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
@@ -22,7 +21,7 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
     if !sender.is_unicast() || sender == view.mac() {
         return Outcome::default();
     }
-    // A probe (RFC 5227 §2.1.1) has no sender address to learn, but is to be answered.
+    // A probe (RFC 5227 §2.1.1) has no sender address that could be learned, but it must be answered.
     let learned = (!source_protocol_addr.is_unspecified()).then(|| Learned {
         address: source_protocol_addr.into(),
         mac: sender,
@@ -41,12 +40,12 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
     Outcome { reply, learned }
 }
 
-/// Asks who has `target`: everybody, or the station that had it last.
+/// A request for `target`: by broadcast, or to the MAC address that it had last.
 pub fn request(own_mac: Mac, own_address: Ipv4Addr, target: Ipv4Addr, last: Option<Mac>) -> Vec<u8> {
     packet(own_mac, last.unwrap_or(BROADCAST), ArpOperation::Request, own_address, Mac::default(), target)
 }
 
-/// Tells everybody that `address` is at `own_mac` (RFC 5227 §3: a request for one's own address).
+/// An announcement by broadcast that `address` is at `own_mac` (RFC 5227 §3: a request for one's own address).
 pub fn announcement(own_mac: Mac, address: Ipv4Addr) -> Vec<u8> {
     packet(own_mac, BROADCAST, ArpOperation::Request, address, Mac::default(), address)
 }
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_announcements_and_nonsense_are_not_answered() {
+    fn replies_announcements_and_malformed_packets_are_not_answered() {
         let vip = "192.168.0.101".parse().unwrap();
         assert_eq!(after(&announcement(CLIENT_MAC, vip)).reply, None);
         let reply = packet(CLIENT_MAC, PORT_MAC, ArpOperation::Reply, CLIENT, PORT_MAC, vip);

@@ -1,4 +1,4 @@
-//! Ping: answers echo requests to VIPs and own addresses (RFC 792, RFC 4443 §4).
+//! Ping: answers to echo requests for VIPs and own addresses (RFC 792, RFC 4443 §4).
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, Ip
 use crate::slow::view::{Frame, View};
 use crate::wire::ethernet::ETHERNET_HEADER;
 
-/// As every host's.
+/// The usual initial value of hosts.
 pub(super) const HOP_LIMIT: u8 = 64;
 
 /// The reply: the request with its addresses swapped, sent back to the station that it came from.
@@ -45,7 +45,7 @@ fn v4(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
 fn v6(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
     let request = Ipv6Packet::new_checked(packet).ok()?;
     let (source, destination) = (request.src_addr(), request.dst_addr());
-    // Extension headers before a ping are legal, and nobody sends them.
+    // Extension headers before an echo request are legal, but no host sends them.
     if request.next_header() != IpProtocol::Icmpv6 || !answerable(source.into(), destination.into(), view) {
         return None;
     }
@@ -64,8 +64,8 @@ fn v6(packet: &[u8], view: View<'_>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether the request is to us and from a single station that can take an answer. A request "from" an address of ours
-/// would have us answer ourselves.
+/// Whether the packet is to an address of ours, and from a single station that can receive an answer. A packet "from"
+/// an address of ours would make us answer ourselves.
 pub(super) fn answerable(source: IpAddr, destination: IpAddr, view: View<'_>) -> bool {
     let local = |address| view.current.vips.local(address).is_some();
     let broadcast = matches!(source, IpAddr::V4(source) if source.is_broadcast());
@@ -112,16 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_could_have_sent_is_not_answered() {
+    fn requests_with_an_impossible_source_and_damaged_ones_are_not_answered() {
         for source in ["192.168.0.101", "192.168.0.2", "224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0"] {
             assert_eq!(reply(&eth().ipv4(source, "192.168.0.101").echo(b"x")), None, "{source}");
         }
         assert_eq!(reply(&eth().ipv4("10.0.0.1", "192.168.0.3").echo(b"x")), None);
         let good = eth().ipv4("10.0.0.1", "192.168.0.101").echo(b"abcd");
-        for place in ETHERNET_HEADER..good.len() {
+        for offset in ETHERNET_HEADER..good.len() {
             let mut damaged = good.clone();
-            damaged[place] ^= 0x10;
-            assert_eq!(reply(&damaged), None, "byte {place}");
+            damaged[offset] ^= 0x10;
+            assert_eq!(reply(&damaged), None, "byte {offset}");
         }
         for length in 0..good.len() {
             assert_eq!(reply(&good[..length]), None);

@@ -1,9 +1,9 @@
 //! Multicast listener reports (MLDv2, RFC 3810): tell switches that the director wants neighbor solicitations.
 //!
 //! A solicitation for an address goes to that address's solicited-node group (RFC 4861 §7.2.2). A switch that snoops
-//! MLD sends a group's frames only where it has heard a report for it; without one, an IPv6 VIP behind such a switch is
-//! dark. Reports are sent without being asked, more often than any switch forgets (260 s, RFC 3810 §9.4), so queries
-//! need no answer.
+//! MLD sends a group's frames only to ports where it has heard a report for that group. Without a report, an IPv6 VIP
+//! behind such a switch cannot be reached. We send reports unsolicited, more often than any switch forgets (260 s, RFC
+//! 3810 §9.4), so queries need no answer.
 
 use std::net::Ipv6Addr;
 
@@ -24,7 +24,7 @@ const ICMPV6: u8 = 58;
 /// Groups in one report, so that it fits the smallest MTU (1280).
 const GROUPS: usize = 60;
 
-/// Reports that whoever has `own_mac` listens to the solicited-node groups of these addresses.
+/// Reports that the station with `own_mac` listens to the solicited-node groups of these addresses.
 pub fn reports(own_mac: Mac, addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Vec<u8>> {
     let mut groups: Vec<Ipv6Addr> = addresses.into_iter().map(solicited_node).collect();
     groups.sort_unstable();
@@ -37,7 +37,7 @@ fn report(own_mac: Mac, groups: &[Ipv6Addr]) -> Vec<u8> {
     let mut message = vec![u8::from(Icmpv6Message::MldReport), 0, 0, 0, 0, 0];
     message.extend_from_slice(&count.to_be_bytes());
     for group in groups {
-        // "Everybody but nobody": all sources are wanted (§5.2.12).
+        // Exclude mode with an empty list of sources: all sources are wanted (§5.2.12).
         message.extend_from_slice(&[u8::from(MldRecordType::ChangeToExclude), 0, 0, 0]);
         message.extend_from_slice(&group.octets());
     }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn many_groups_need_several_reports_and_none_needs_none() {
+    fn many_groups_need_several_reports_and_no_group_needs_no_report() {
         let addresses = (0..150u128).map(|i| Ipv6Addr::from_bits(0xfd00 << 112 | i));
         let reports = reports(PORT_MAC, addresses);
         assert_eq!(reports.len(), 3);

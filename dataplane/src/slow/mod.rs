@@ -1,14 +1,14 @@
-//! The slow path: everything that is not forwarding, on a core of its own.
+//! The slow path: all frame processing that is not forwarding, on a core of its own.
 //!
-//! Workers give it frames through bounded rings ([`Punt`](crate::forward::rings::Punt)); it answers ARP, neighbor discovery and ping for the VIPs and
-//! the director's own addresses, announces them, keeps the backends' MAC addresses fresh, and [tells](report) the
-//! operator what it sees. What it sends goes
-//! through a ring to a worker, because the queues belong to the workers.
+//! Workers punt frames to it through bounded rings ([`Punt`](crate::forward::rings::Punt)). It answers ARP, neighbor
+//! discovery and ping for the VIPs and the director's own addresses, and announces these addresses. It keeps the
+//! backends' MAC addresses fresh. It [reports](report) what it sees to the operator as events. Its own frames go
+//! through a ring to a worker, because the NIC's queues belong to the workers.
 //!
-//! Each protocol is a function from a frame to what comes of it; the time is an argument. Only [`SlowPath::turn`]
-//! does something.
+//! Each protocol is a function from a frame to an [`Outcome`], with the time as an argument. Only [`SlowPath::turn`]
+//! has side effects.
 //!
-//! - In: frames and samples from workers.
+//! - In: punted frames, and samples of dropped frames, from workers.
 //! - Out: frames for workers to send; MAC addresses and failures for the director; events.
 //! - Uses: `base`, `wire`, `count`, `state`, `forward` (the rings), `control`.
 

@@ -1,4 +1,4 @@
-//! Neighbor discovery (RFC 4861): answers for VIPs and own addresses, asks for backends, announces (§7.2.6).
+//! Neighbor discovery (RFC 4861): answers for VIPs and own addresses, probes of backends, announcements (§7.2.6).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,17 +9,16 @@ use smoltcp::wire::{
     Ipv6Repr, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress,
 };
 
-use crate::slow::view::Evidence;
-use crate::slow::view::{Frame, Learned, Outcome, View};
+use crate::slow::view::{Evidence, Frame, Learned, Outcome, View};
 use crate::wire::ethernet::ETHERNET_HEADER;
 use crate::wire::ipv6::link_local;
 
-/// Every station of the link (RFC 4291 §2.7.1).
+/// All stations of the link (RFC 4291 §2.7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-/// A router sets less, so a packet with 255 comes from this link (RFC 4861 §3.1).
+/// A router lowers it, so a packet with 255 comes from this link (RFC 4861 §3.1).
 const HOP_LIMIT: u8 = 255;
 
-/// Answers a solicitation for an address of ours; learns where neighbors are.
+/// Answers a solicitation for an address of ours; learns the MAC addresses of neighbors.
 pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
     let Some((ip, message)) = parse(frame) else { return Outcome::default() };
     let station = Mac([frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]]);
@@ -35,7 +34,8 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
 }
 
 fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>) -> Outcome {
-    // RFC 4861 §7.1.1: without a source address it is duplicate address detection, which has no link-layer option.
+    // RFC 4861 §7.1.1: a solicitation without a source address is duplicate address detection. It has no link-layer
+    // option.
     if target.is_multicast() || ip.src_addr.is_multicast() || ip.src_addr.is_unspecified() && sender.is_some() {
         return Outcome::default();
     }
@@ -43,8 +43,8 @@ fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, 
     let learned = sender.map(|mac| Learned { address: ip.src_addr.into(), mac, evidence: Evidence::Announcement });
     let reply = view.answers_for(IpAddr::V6(target)).then(|| {
         let solicited = !ip.src_addr.is_unspecified();
-        // §7.2.4: whoever has no address yet is told along with everybody else. Who does not say where it is, in a
-        // unicast solicitation, is where the frame came from.
+        // §7.2.4: a station without an address yet is answered by multicast to all nodes. A unicast solicitation may
+        // lack the sender's MAC address; then the answer goes to the source of the frame.
         let (to, to_mac) = match solicited {
             true => (ip.src_addr, sender.unwrap_or(station)),
             false => (ALL_NODES, multicast_mac(ALL_NODES)),
@@ -57,10 +57,11 @@ fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, 
 
 fn advertised(flags: NdiscNeighborFlags, station: Mac, target: Ipv6Addr, mac: Option<Mac>, view: View<'_>) -> Outcome {
     let solicited = flags.contains(NdiscNeighborFlags::SOLICITED);
-    // §4.4: the answer to a unicast solicitation may leave its address out. It confirms, and replaces nothing.
+    // §4.4: the answer to a unicast solicitation may lack the MAC address. It confirms the known one, and replaces
+    // nothing.
     let flags = if mac.is_none() { flags.difference(NdiscNeighborFlags::OVERRIDE) } else { flags };
     let mac = mac.or(solicited.then_some(station)).filter(|mac| mac.is_unicast() && *mac != view.mac());
-    // §7.2.5: without the override flag, it may confirm an address, but not replace it.
+    // §7.2.5: without the override flag, an advertisement may confirm a MAC address, but not replace it.
     let evidence = match (solicited, flags.contains(NdiscNeighborFlags::OVERRIDE)) {
         (true, true) => Evidence::Answer,
         (false, true) => Evidence::Announcement,
@@ -69,7 +70,7 @@ fn advertised(flags: NdiscNeighborFlags, station: Mac, target: Ipv6Addr, mac: Op
     Outcome { reply: None, learned: mac.map(|mac| Learned { address: target.into(), mac, evidence }) }
 }
 
-/// Asks who has `target`: its solicited-node group, or the station that had it last.
+/// A solicitation for `target`: to its solicited-node group, or to the MAC address that it had last.
 pub fn request(own_mac: Mac, own_address: Ipv6Addr, target: Ipv6Addr, last: Option<Mac>) -> Vec<u8> {
     let (to, to_mac) = match last {
         Some(mac) => (target, mac),
@@ -82,12 +83,12 @@ pub fn request(own_mac: Mac, own_address: Ipv6Addr, target: Ipv6Addr, last: Opti
     packet(own_mac, own_address, to, to_mac, message)
 }
 
-/// Tells everybody that `address` is at `own_mac`.
+/// An announcement to all nodes that `address` is at `own_mac`.
 pub fn announcement(own_mac: Mac, address: Ipv6Addr) -> Vec<u8> {
     advertisement(own_mac, address, ALL_NODES, multicast_mac(ALL_NODES), NdiscNeighborFlags::empty())
 }
 
-/// Its source is the port's own link-local address, never the VIP.
+/// An advertisement. Its source is the port's own link-local address, never the VIP.
 fn advertisement(own_mac: Mac, target: Ipv6Addr, to: Ipv6Addr, to_mac: Mac, flags: NdiscNeighborFlags) -> Vec<u8> {
     let flags = flags | NdiscNeighborFlags::OVERRIDE;
     let message = NdiscRepr::NeighborAdvert { flags, target_addr: target, lladdr: Some(raw(own_mac)) };
@@ -135,7 +136,7 @@ fn packet(own_mac: Mac, source: Ipv6Addr, destination: Ipv6Addr, to: Mac, messag
     bytes
 }
 
-/// The multicast MAC addresses that whoever has these addresses must receive (RFC 4861 §7.2.1).
+/// The multicast MAC addresses that a station with these addresses must receive (RFC 4861 §7.2.1).
 pub fn groups(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Mac> {
     let v6 = addresses.into_iter().filter_map(|address| match address {
         IpAddr::V6(address) => Some(solicited_node(address)),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_through_a_router_or_is_damaged_is_ignored() {
+    fn routed_and_damaged_messages_are_ignored() {
         let good = request(CLIENT_MAC, client(), "fd00::101".parse().unwrap(), None);
         assert!(after(&good).reply.is_some());
         let mut routed = good.clone();
@@ -214,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn a_group_asks_nobody() {
+    fn a_solicitation_from_a_group_address_is_ignored() {
         let target = "fd00::101".parse().unwrap();
         assert!(after(&request(CLIENT_MAC, client(), target, Some(PORT_MAC))).reply.is_some());
         assert_eq!(after(&request(CLIENT_MAC, ALL_NODES, target, Some(PORT_MAC))), Outcome::default());
     }
 
     #[test]
-    fn duplicate_address_detection_for_a_vip_is_answered_to_all() {
+    fn duplicate_address_detection_for_a_vip_is_answered_to_all_nodes() {
         let target: Ipv6Addr = "fd00::101".parse().unwrap();
         let group = solicited_node(target);
         let message = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None };
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_an_address_confirms_where_it_comes_from() {
+    fn an_answer_without_a_mac_address_confirms_the_frames_source() {
         let backend: Ipv6Addr = "fd00::3".parse().unwrap();
         let flags = NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE;
         let message = NdiscRepr::NeighborAdvert { flags, target_addr: backend, lladdr: None };
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_solicitation_without_an_address_is_answered_where_it_comes_from() {
+    fn a_solicitation_without_a_mac_address_is_answered_to_the_frames_source() {
         let target: Ipv6Addr = "fd00::101".parse().unwrap();
         let message = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None };
         let reply = after(&packet(CLIENT_MAC, client(), target, PORT_MAC, message)).reply.unwrap();

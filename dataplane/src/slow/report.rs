@@ -1,5 +1,5 @@
-//! What the slow path has the operator hear of: [events](crate::control::events) about backends, links, and frames that tell of a
-//! mistake in the network, each with what to do.
+//! What the slow path reports to the operator: [events](crate::control::events) about backends, links, lost frames, and
+//! frames that show a mistake in the network. Each event says what to do.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use crate::count::counters::WorkerCounters;
 use crate::forward::sample::Sample;
 use crate::slow::neighbor::{Neighbors, News};
 
-/// The reasons whose growth is an event, by port.
+/// The drop reasons whose counters are watched, by port. Growth of a counter is an event.
 const LOSSES: [(DropReason, Kind); 2] =
     [(DropReason::PuntFull, Kind::SlowPathOverloaded), (DropReason::TxFull, Kind::TxFull)];
 
-/// Writes events, and remembers what it has said.
+/// Writes events, and remembers what it has reported.
 pub struct Reporter {
     events: Arc<EventLog>,
     samples: Vec<Consumer<Sample>>,
-    /// By port; before the first look, none.
+    /// By port, whether its link is up. Empty before the first look.
     links: Vec<bool>,
-    /// By port and kind.
+    /// By port, for each of [`LOSSES`].
     lost: Vec<[Lost; LOSSES.len()]>,
 }
 
-/// What had been lost of a kind.
+/// The values of a drop counter at two times.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lost {
-    /// When it was last looked at.
+    /// When the counter was last read.
     seen: u64,
-    /// When it was last an event.
-    told: u64,
+    /// When it last led to an event.
+    reported: u64,
 }
 
 impl Reporter {
@@ -46,7 +46,7 @@ impl Reporter {
         Reporter { events, samples, links: Vec::new(), lost: Vec::new() }
     }
 
-    /// Backends that were found, have moved, or are lost.
+    /// Reports backends that were resolved, that have another MAC address, or that do not answer any more.
     pub fn news(&self, news: Vec<News>, current: &Compiled, now: Instant) {
         for news in news {
             let port = current.model.network(news.network).name();
@@ -57,7 +57,7 @@ impl Reporter {
         }
     }
 
-    /// Which links are up. At the first look, those that are down are news.
+    /// Reports links that have come up or gone down. At the first look, reports those that are down.
     pub fn links(&mut self, up: &[bool], current: &Compiled, now: Instant) {
         for (number, &up) in up.iter().enumerate() {
             if self.links.get(number).copied().unwrap_or(true) == up {
@@ -75,27 +75,27 @@ impl Reporter {
         up.clone_into(&mut self.links);
     }
 
-    /// Frames that were lost because somebody was too slow.
+    /// Reports frames that were lost because the slow path or a transmit queue was overloaded.
     pub fn losses(&mut self, workers: &[Arc<WorkerCounters>], current: &Compiled, now: Instant) {
         self.lost.resize(current.vlans.len(), [Lost::default(); LOSSES.len()]);
         for (number, lost) in self.lost.iter_mut().enumerate() {
-            for ((reason, kind), Lost { seen, told }) in LOSSES.into_iter().zip(lost) {
+            for ((reason, kind), Lost { seen, reported }) in LOSSES.into_iter().zip(lost) {
                 let lost: u64 = workers.iter().map(|worker| worker.ports[number].drops[reason.index()].read()).sum();
                 let port = port_name(current, PortNo::new(number));
                 let sentence = || {
-                    let (new, meaning, advice) = (lost - *told, reason.meaning(), reason.advice());
+                    let (new, meaning, advice) = (lost - *reported, reason.meaning(), reason.advice());
                     format!("{new} frames dropped on {port}, {}: {meaning} {advice}", reason.name())
                 };
                 let subject = Subject { port: Some(port.clone()), ..Subject::default() };
-                // Nothing happens where none are lost: what was left out before is told with the next ones.
+                // Without new losses, there is no event. Losses that were left out are reported with the next ones.
                 if std::mem::replace(seen, lost) < lost && self.events.write(kind, subject, now, sentence) {
-                    *told = lost;
+                    *reported = lost;
                 }
             }
         }
     }
 
-    /// What the workers have shown since the last time; not more than their rings hold.
+    /// Reports the samples that the workers have given since the last call. Their number is bounded by the rings.
     pub fn samples(&mut self, neighbors: &Neighbors, current: &Compiled, now: Instant) {
         for worker in &mut self.samples {
             for _ in 0..worker.slots() {
@@ -160,7 +160,7 @@ fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, current: &C
     });
 }
 
-/// Who it is, as far as one can know: "Backend 192.0.2.3 (02:00:00:00:00:03)".
+/// The station as the operator knows it: "Backend 192.0.2.3 (02:00:00:00:00:03)", or its MAC address alone.
 fn station(backend: Option<IpAddr>, mac: Mac) -> String {
     match backend {
         Some(address) => format!("Backend {address} ({mac})"),
@@ -178,12 +178,11 @@ mod tests {
     use super::*;
     use crate::base::ids::NetworkNo;
     use crate::control::events::KEPT;
-    use crate::slow::view::Evidence;
-    use crate::slow::view::Learned;
+    use crate::slow::view::{Evidence, Learned};
     use crate::testing::model::{backend_mac, ids, model, service, snapshot};
 
     /// A reporter, a backend that it knows, and a worker's end of the ring.
-    struct Desk {
+    struct Rig {
         events: Arc<EventLog>,
         reporter: Reporter,
         neighbors: Neighbors,
@@ -192,7 +191,7 @@ mod tests {
         begin: Instant,
     }
 
-    impl Desk {
+    impl Rig {
         fn new() -> Self {
             let mut model = model();
             model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
@@ -207,7 +206,7 @@ mod tests {
                 NetworkNo::new(0),
                 begin,
             );
-            Desk { events, reporter, neighbors, current, worker, begin }
+            Rig { events, reporter, neighbors, current, worker, begin }
         }
 
         fn hear(&mut self, second: u64, samples: &[Sample]) {
@@ -219,7 +218,7 @@ mod tests {
             self.events.list(ctl::request::EventQuery { since: None, limit: Some(KEPT) })
         }
 
-        fn told(&self) -> Vec<(String, String)> {
+        fn reported(&self) -> Vec<(String, String)> {
             self.events().into_iter().map(|event| (event.kind, event.message)).collect()
         }
     }
@@ -235,14 +234,14 @@ mod tests {
 
     #[test]
     fn a_loop_and_a_return_name_the_backend_and_the_vip() {
-        let mut desk = Desk::new();
+        let mut rig = Rig::new();
         let samples = [
             sample(DropReason::Loop, 3, "10.0.0.1", "192.168.0.101"),
             sample(DropReason::ReturnViaDirector, 3, "192.168.0.101", "10.0.0.1"),
         ];
-        desk.hear(0, &[&samples[..], &samples[..]].concat());
-        desk.hear(10, &samples[..1]);
-        let events = desk.events();
+        rig.hear(0, &[&samples[..], &samples[..]].concat());
+        rig.hear(10, &samples[..1]);
+        let events = rig.events();
         let kinds: Vec<(&str, u64)> = events.iter().map(|event| (event.kind.as_str(), event.suppressed)).collect();
         assert_eq!(kinds, [("loop", 0), ("return-via-director", 0), ("loop", 1)]);
         for event in &events {
@@ -259,18 +258,18 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_one_subject() {
-        let mut desk = Desk::new();
+    fn unknown_stations_are_one_subject() {
+        let mut rig = Rig::new();
         let from = |last| sample(DropReason::ReturnViaDirector, last, "192.168.0.101", "10.0.0.1");
-        desk.hear(0, &[from(77), from(78), from(79)]);
-        let told = desk.told();
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].1.starts_with("Station 02:00:00:00:00:4d, which is no backend"), "{told:?}");
+        rig.hear(0, &[from(77), from(78), from(79)]);
+        let reported = rig.reported();
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert!(reported[0].1.starts_with("Station 02:00:00:00:00:4d, which is no backend"), "{reported:?}");
     }
 
     #[test]
-    fn a_backends_life_is_told() {
-        let desk = Desk::new();
+    fn changes_of_a_backends_mac_address_are_reported() {
+        let rig = Rig::new();
         let (old, new) = (Some(Mac([2, 0, 0, 0, 0, 3])), Some(Mac([2, 0, 0, 0, 0, 0x33])));
         for (before, now, kind, says) in [
             (None, old, "backend-resolved", "Backend 192.168.0.3 is at 02:00:00:00:00:03 on lan0"),
@@ -279,33 +278,33 @@ mod tests {
             (None, None, "backend-unreachable", "is its address right"),
         ] {
             let news = News { address: address("192.168.0.3"), network: NetworkNo::new(0), before, now };
-            desk.reporter.news(vec![news], &desk.current, desk.begin);
-            let (last, message) = desk.told().pop().unwrap();
+            rig.reporter.news(vec![news], &rig.current, rig.begin);
+            let (last, message) = rig.reported().pop().unwrap();
             assert!(last == kind && message.contains(says), "{last}: {message}");
         }
     }
 
     #[test]
-    fn links_are_told_when_they_change_and_when_they_are_down_at_first() {
-        let mut desk = Desk::new();
+    fn links_are_reported_when_they_change_and_when_they_are_down_at_the_first_look() {
+        let mut rig = Rig::new();
         for up in [true, true, false, false, true] {
-            desk.reporter.links(&[up], &desk.current, desk.begin);
+            rig.reporter.links(&[up], &rig.current, rig.begin);
         }
-        let told: Vec<String> = desk.told().into_iter().map(|(kind, _)| kind).collect();
-        assert_eq!(told, ["link-down", "link-up"]);
-        let mut desk = Desk::new();
-        desk.reporter.links(&[false], &desk.current, desk.begin);
-        assert_eq!(desk.told()[0].0, "link-down");
+        let reported: Vec<String> = rig.reported().into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(reported, ["link-down", "link-up"]);
+        let mut rig = Rig::new();
+        rig.reporter.links(&[false], &rig.current, rig.begin);
+        assert_eq!(rig.reported()[0].0, "link-down");
     }
 
     #[test]
-    fn losses_are_told_with_their_number() {
-        let mut desk = Desk::new();
+    fn losses_are_reported_with_their_number() {
+        let mut rig = Rig::new();
         let worker = Arc::new(WorkerCounters::new(1));
         let mut lose = |second: u64, reason: DropReason, count| {
             worker.ports[0].drops[reason.index()].add(count);
-            let now = desk.begin + Duration::from_secs(second);
-            desk.reporter.losses(std::slice::from_ref(&worker), &desk.current, now);
+            let now = rig.begin + Duration::from_secs(second);
+            rig.reporter.losses(std::slice::from_ref(&worker), &rig.current, now);
         };
         lose(0, DropReason::TxFull, 0);
         lose(1, DropReason::TxFull, 7);
@@ -314,16 +313,16 @@ mod tests {
         lose(3, DropReason::PuntFull, 1);
         lose(11, DropReason::TxFull, 9);
         lose(30, DropReason::Loop, 9);
-        let told = desk.told();
+        let reported = rig.reported();
         let begin: Vec<(&str, &str)> =
-            told.iter().map(|(kind, message)| (kind.as_str(), message.split(':').next().unwrap())).collect();
+            reported.iter().map(|(kind, message)| (kind.as_str(), message.split(':').next().unwrap())).collect();
         let expected = [
             ("tx-full", "7 frames dropped on lan0, tx_full"),
             ("slow-path-overloaded", "1 frames dropped on lan0, punt_full"),
             ("tx-full", "17 frames dropped on lan0, tx_full"),
         ];
         assert_eq!(begin, expected);
-        let happened: Vec<(Kind, u64)> = desk.events.happened().filter(|(_, count)| *count > 0).collect();
+        let happened: Vec<(Kind, u64)> = rig.events.happened().filter(|(_, count)| *count > 0).collect();
         assert_eq!(happened, [(Kind::SlowPathOverloaded, 1), (Kind::TxFull, 3)], "each time that some were lost");
     }
 }

@@ -1,4 +1,4 @@
-//! The turn of the slow path's thread.
+//! The slow path's thread: each turn takes punted frames, sends answers and probes, and reports what has changed.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -22,10 +22,10 @@ use crate::state::networks::LocalNetwork;
 use crate::state::publication::SnapshotReader;
 use crate::wire::vlan;
 
-/// Frames taken from one worker before the next has its turn.
+/// Frames taken from one worker before those of the next worker.
 const FRAMES_PER_TURN: usize = 64;
 
-/// How often links are looked at.
+/// How often links, losses and samples are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// What the slow path needs of the ports besides their queues.
@@ -33,7 +33,7 @@ pub trait PortControl: Send {
     /// Which ports' links are up.
     fn links(&mut self) -> Vec<bool>;
 
-    /// Has a port receive these multicast addresses.
+    /// Makes a port receive these multicast addresses.
     fn listen(&mut self, port: PortNo, groups: &[Mac]);
 }
 
@@ -55,7 +55,8 @@ pub struct SlowPath<S: FrameSource> {
 }
 
 impl<S: FrameSource> SlowPath<S> {
-    /// With the other ends of the workers' rings. `neighbors` is shared with whoever lists them.
+    /// A slow path with the other ends of the workers' rings. The control socket lists the neighbors, so `neighbors` is
+    /// shared with it.
     pub fn new(
         director: Arc<Director>,
         neighbors: Arc<Mutex<Neighbors>>,
@@ -82,7 +83,7 @@ impl<S: FrameSource> SlowPath<S> {
         }
     }
 
-    /// One turn. Says whether there was something to do.
+    /// One turn. Returns whether there was something to do.
     pub fn turn(&mut self, now: Instant) -> bool {
         let is_new = self.snapshots.load().generation != self.current.generation;
         if is_new {
@@ -107,7 +108,7 @@ impl<S: FrameSource> SlowPath<S> {
         busy
     }
 
-    /// Has the ports receive solicitations for their IPv6 addresses.
+    /// Makes the ports receive solicitations for their IPv6 addresses.
     fn listen(&mut self, current: &Compiled) {
         self.groups.resize(current.vlans.len(), Vec::new());
         for (port, groups) in self.groups.iter_mut().enumerate() {
@@ -121,7 +122,7 @@ impl<S: FrameSource> SlowPath<S> {
         }
     }
 
-    /// Processes what the workers have punted.
+    /// Processes the frames that the workers have punted.
     fn take_frames(&mut self, current: &Compiled, now: Instant) -> bool {
         let mut frames = Vec::new();
         let mut busy = false;
@@ -133,7 +134,8 @@ impl<S: FrameSource> SlowPath<S> {
                 // The worker may have had another snapshot.
                 let Some(network) = current.vlans[punt.port.index()].network(tags) else { continue };
                 let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { current, network });
-                // Strangers get what room is left by what keeps the director alive.
+                // Any client can cause these answers. They get at most half of the ring, so that ARP, NDP and probes
+                // always have room.
                 if !matches!(punt.reason, PuntReason::Echo | PuntReason::TooBig)
                     || self.outgoing.slots() > self.outgoing.buffer().capacity() / 2 + frames.len()
                 {
@@ -156,20 +158,20 @@ impl<S: FrameSource> SlowPath<S> {
                 continue;
             };
             if self.outgoing.push(Outgoing { port, packet }).is_err() {
-                // Probes and announcements come again, and so do whoever's requests.
+                // Probes and announcements are repeated, and so are requests that stay unanswered.
                 tracing::debug!("the ring to the worker is full: a frame of the slow path is lost");
             }
         }
     }
 
-    /// Looks at links and losses, and at what the workers have shown.
+    /// Reports links, losses and samples.
     fn report(&mut self, current: &Compiled, now: Instant) {
         let links = self.ports.links();
         self.reporter.links(&links, current, now);
         self.neighbors().set_links(&links);
         self.announcer.links(current, links, now);
         self.reporter.losses(self.director.workers(), current, now);
-        let neighbors = self.neighbors.lock().expect("nobody panics while holding the neighbors");
+        let neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
         self.reporter.samples(&neighbors, current, now);
     }
 
@@ -185,11 +187,11 @@ impl<S: FrameSource> SlowPath<S> {
     }
 
     fn neighbors(&self) -> std::sync::MutexGuard<'_, Neighbors> {
-        self.neighbors.lock().expect("nobody panics while holding the neighbors")
+        self.neighbors.lock().expect("no thread panics while it holds the neighbors")
     }
 }
 
-/// What comes of a frame without VLAN tags. `mtu` is that of the port towards the backend, where it does not fit.
+/// What a frame without VLAN tags leads to. For a frame that is too big, `mtu` is that of the port towards the backend.
 pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Outcome {
     let Some(&[a, b, c, d, e, f]) = frame.get(6..).and_then(<[u8]>::first_chunk) else { return Outcome::default() };
     if !view.is_station(Mac([a, b, c, d, e, f])) {
@@ -253,7 +255,7 @@ mod tests {
             Rig { slow_path, punts, outgoing, now: Instant::now() }
         }
 
-        /// What is sent in one turn.
+        /// The frames that are sent in one turn.
         fn turn(&mut self) -> Vec<Vec<u8>> {
             self.slow_path.turn(self.now);
             std::iter::from_fn(|| self.outgoing.pop().ok()).map(|outgoing| outgoing.packet.bytes).collect()
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_and_we_ourselves_are_answered_nothing() {
+    fn frames_from_group_addresses_and_from_ourselves_are_not_answered() {
         let mut rig = Rig::new();
         rig.turn();
         for (station, answers) in [(CLIENT_MAC, 1), (Mac([0xff; 6]), 0), (Mac([1, 0, 0x5e, 0, 0, 1]), 0), (PORT_MAC, 0)]
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_have_the_tags_of_the_request_and_a_vip_is_in_its_network_alone() {
+    fn answers_have_the_tags_of_the_request_and_a_vip_is_in_its_own_network_only() {
         let mut rig = Rig::new();
         rig.turn();
         let who_has =
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_is_learned_in_its_own_network_alone() {
+    fn a_backend_is_learned_in_its_own_network_only() {
         let mut rig = Rig::new();
         rig.turn();
         let mac = Mac([2, 0, 0, 0, 0, 3]);

@@ -1,7 +1,7 @@
-//! "Too big": tells a sender what its packets must fit in to reach the backend (RFC 1191, RFC 4443 §3.2).
+//! "Too big": tells a sender the MTU that its packets must fit to reach the backend (RFC 1191, RFC 4443 §3.2).
 //!
-//! Direct routing changes no packet, so it does not fragment either: an IPv4 packet that may be fragmented (no DF) is dropped and
-//! answered like any other. Senders that look for the path's MTU, as all do for TCP, learn of it that way.
+//! Direct routing changes no packet, so it does not fragment either. Even an IPv4 packet that may be fragmented (no DF)
+//! is dropped and answered. Senders with path MTU discovery, as all have for TCP, learn the MTU from the answer.
 
 use std::net::IpAddr;
 
@@ -12,11 +12,11 @@ use crate::slow::view::{Frame, View};
 use crate::wire::ethernet::ETHERNET_HEADER;
 use crate::wire::ipv6::ipv6_protocol;
 
-/// What an ICMP error may be in all (RFC 1812 §4.3.2.3), its IP header included.
+/// The most bytes of an ICMP error, its IP header included (RFC 1812 §4.3.2.3).
 const V4_MOST: usize = 576;
 /// The same for ICMPv6: the smallest MTU (RFC 4443 §2.4).
 const V6_MOST: usize = 1_280;
-/// Of the ICMP error itself, before what it quotes.
+/// The bytes of an ICMP error before the quoted packet.
 const ICMP_HEADER: usize = 8;
 
 /// The answer to a packet that is larger than `mtu`, to the station that it came from.
@@ -35,7 +35,8 @@ fn v4(packet: &[u8], mtu: u16, view: View<'_>) -> Option<Vec<u8>> {
     let sent = Ipv4Packet::new_unchecked(header);
     let (client, vip) = (sent.src_addr(), sent.dst_addr());
     let IpAddr::V4(own) = own_address(vip.into(), view)? else { return None };
-    // An error about an error, or about a later fragment, is never sent (RFC 1122 §3.2.2); nor is one to nobody in particular.
+    // An error about an ICMP error, or about a later fragment, is never sent (RFC 1122 §3.2.2). Nor is an error to an
+    // address that is no single station's.
     if !answerable(client.into(), vip.into(), view) || sent.next_header() == IpProtocol::Icmp || sent.frag_offset() != 0
     {
         return None;
@@ -62,7 +63,7 @@ fn v6(packet: &[u8], mtu: u16, view: View<'_>) -> Option<Vec<u8>> {
     let sent = Ipv6Packet::new_unchecked(header);
     let (client, vip) = (sent.src_addr(), sent.dst_addr());
     let IpAddr::V6(own) = own_address(vip.into(), view)? else { return None };
-    // An ICMPv6 error may stand behind extension headers, too.
+    // An ICMPv6 error may follow extension headers, too.
     let about_icmp = ipv6_protocol(packet).is_none_or(|protocol| protocol == u8::from(IpProtocol::Icmpv6));
     if !answerable(client.into(), vip.into(), view) || about_icmp {
         return None;
@@ -83,10 +84,11 @@ fn v6(packet: &[u8], mtu: u16, view: View<'_>) -> Option<Vec<u8>> {
     Some([bytes, message].concat())
 }
 
-/// Our own address of the VIP's family in the network that the packet came by, else in any; never the VIP.
+/// Our own address of the VIP's address family: in the network that the packet came by, else in any network. Never the
+/// VIP.
 fn own_address(vip: IpAddr, view: View<'_>) -> Option<IpAddr> {
-    let everywhere = view.current.networks.iter();
-    let addresses = [view.local()].into_iter().chain(everywhere).flat_map(|network| &network.addresses);
+    let all_networks = view.current.networks.iter();
+    let addresses = [view.local()].into_iter().chain(all_networks).flat_map(|network| &network.addresses);
     let link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let fits = |address: &IpAddr| address.is_ipv4() == vip.is_ipv4() && !link_local(*address);
     addresses.map(ipnet::IpNet::addr).find(fits)
@@ -106,7 +108,7 @@ mod tests {
         let mut model = Model::new([1; 16], 31, networks);
         model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
         model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
-        // By VLAN 7, which has no IPv6 address.
+        // The packet comes by VLAN 7, which has no IPv6 address.
         process(frame, 1_400, View { current: &snapshot(model), network: NetworkNo::new(1) }).map(|frame| frame.bytes)
     }
 
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_fragment_and_a_cut_one_are_quoted_as_far_as_they_go() {
+    fn a_first_fragment_is_answered_and_a_truncated_packet_is_quoted_as_far_as_it_goes() {
         let sent = eth().ipv4("172.16.0.1", "192.168.0.101").fragment(0x2000).udp(1, 80, &[7; 1_464]);
         assert!(answer(&sent).is_some());
         let quoted = answer(&sent[..14 + 100]).unwrap();
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_answered_is_not() {
+    fn packets_that_must_not_be_answered_are_not() {
         let v4 = || eth().ipv4("172.16.0.1", "192.168.0.101");
         let from = |source| eth().ipv4(source, "192.168.0.101").tcp(1, 80).data(&[7; 1_460]);
         for frame in [

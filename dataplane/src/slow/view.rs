@@ -1,4 +1,4 @@
-//! What the protocols work with: a frame and what is known around it; and what comes of it.
+//! The input and the output of the protocols: what is known when a frame is processed, and what it leads to.
 
 use std::net::IpAddr;
 
@@ -18,27 +18,27 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
-/// What a protocol makes of a frame.
+/// What a frame leads to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The answer.
     pub reply: Option<Frame>,
-    /// What it tells about somebody's MAC address.
+    /// What the frame says about a neighbor's MAC address.
     pub learned: Option<Learned>,
 }
 
-/// Somebody's MAC address, as somebody says.
+/// The MAC address of a neighbor, as a frame says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Learned {
-    /// Whose.
+    /// The neighbor's IP address.
     pub address: IpAddr,
     /// The MAC address.
     pub mac: Mac,
-    /// How good the word is.
+    /// How reliable this is.
     pub evidence: Evidence,
 }
 
-/// What the slow path knows while it looks at one frame.
+/// What the slow path knows when it processes one frame.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'s> {
     /// The current model and snapshot.
@@ -48,7 +48,7 @@ pub struct View<'s> {
 }
 
 impl<'s> View<'s> {
-    /// Our part in that network.
+    /// Our port, tags and addresses in that network.
     pub fn local(&self) -> &'s LocalNetwork {
         self.current.network(self.network)
     }
@@ -58,14 +58,15 @@ impl<'s> View<'s> {
         self.local().link.mac
     }
 
-    /// Whether a frame can have come from this MAC address, so that an answer can go there. Not from a group, whose members
-    /// would all get it; nor from ourselves.
+    /// Whether a frame can have come from this MAC address, so that an answer can go there. A group address is no
+    /// source: all members of the group would get the answer. Nor is our own address.
     pub(super) fn is_station(&self, source: Mac) -> bool {
         source.is_unicast() && source != self.mac()
     }
 
-    /// Whether we answer for an address in this network: for our own there, and for the VIPs that belong there. Not for
-    /// our address in another one: it would draw that network's traffic here (as `arp_ignore=1`).
+    /// Whether we answer for an address in this network. We answer for our own addresses in this network and for the
+    /// VIPs that belong to it. We do not answer for our address in another network, which would draw that network's
+    /// traffic here (like `arp_ignore=1`).
     pub fn answers_for(&self, address: IpAddr) -> bool {
         match self.current.vips.local(address) {
             Some(Local::Own) => self.local().addresses.iter().any(|net| net.addr() == address),
@@ -75,18 +76,18 @@ impl<'s> View<'s> {
     }
 }
 
-/// The network that a VIP lies in. One that lies in none (it is routed to the director) belongs to all.
+/// The network that a VIP lies in. A VIP that lies in no network is routed to the director; it belongs to all networks.
 pub fn vip_network(current: &Compiled, vip: IpAddr) -> Option<NetworkNo> {
     current.model.network_towards(vip)
 }
 
-/// How good somebody's word about a MAC address is.
+/// How reliable a statement about a MAC address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
-    /// The answer to a question of ours.
+    /// The answer to a probe of ours.
     Answer,
-    /// Said without being asked, or in asking for somebody else.
+    /// Unsolicited, or part of a request for another station's address.
     Announcement,
-    /// Said without claim to replace what is known (no override flag).
+    /// It must not replace a known MAC address (no override flag).
     Hint,
 }
