@@ -1,6 +1,6 @@
 /*
- * A switch's access port on tc's hooks, for kernels without VLAN devices: what comes from the host gets the port's tag
- * (two, where INNER is defined), what goes to the host loses it, and what has other tags does not go there.
+ * A switch's access port on tc's hooks, for kernels without VLAN devices. Frames from the host get the port's tag (two
+ * tags if INNER is defined). Frames to the host lose it. Frames with other tags are dropped.
  * Compiled with clang -target bpf, -DOUTER=id, -DINNER=id, -DPRIORITY=0..7.
  */
 #include <linux/bpf.h>

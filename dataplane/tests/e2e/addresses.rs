@@ -1,4 +1,5 @@
-//! What the director says of its addresses: ARP, neighbor discovery, ping, announcements; and what it learns.
+//! The director's addresses: ARP, neighbor discovery, ping, announcements. And the backends' MAC addresses that it
+//! learns.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +16,7 @@ fn arp_and_ndp_for_vips_and_own_addresses_lead_to_the_director() {
     lab.start([1, 1]);
     let mac = lab.mac("director").to_string();
     for address in [VIP, DIRECTOR] {
-        // One question, one answer, although each real server has the VIP, too.
+        // One answer to each request, although the real servers have the VIP, too.
         let printed = lab.on("client", &["arping", "-c", "3", "-w", "5", "-I", "lan0", address]);
         assert!(printed.to_lowercase().contains(&mac), "{printed}");
         assert!(printed.contains("Received 3 response(s)"), "{printed}");
@@ -25,8 +26,8 @@ fn arp_and_ndp_for_vips_and_own_addresses_lead_to_the_director() {
         let neighbor = lab.on("client", &["ip", "-6", "neighbor", "show", address]);
         assert!(neighbor.contains(&mac), "{neighbor}");
     }
-    let nobody = lab.try_on("client", &["arping", "-c", "2", "-w", "3", "-I", "lan0", "192.168.0.99"]);
-    assert_eq!(nobody, None, "nobody answers for an address that is nobody's");
+    let unused = lab.try_on("client", &["arping", "-c", "2", "-w", "3", "-I", "lan0", "192.168.0.99"]);
+    assert_eq!(unused, None, "no answer for an unused address");
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn a_backend_that_moves_to_another_mac_is_followed_at_once() {
     send(&lab, "rs1", vec![arp::announcement(new, "192.168.0.3".parse().unwrap())]);
     wait_for("the new MAC address is taken", || of_rs1(&lab).mac == Some(new));
     assert_eq!(of_rs1(&lab).changes, 1);
-    // Down and up makes the kernel announce itself over IPv6, too; IPv4 goes on at once.
+    // A link that goes down and up makes the kernel announce itself over IPv6, too. IPv4 traffic goes on at once.
     assert_eq!(lab.requests(VIP, 50).len(), 50);
 }
 
@@ -95,23 +96,23 @@ fn a_backend_that_does_not_answer_gets_nothing_and_is_reported() {
     });
     let warnings = lab.status().warnings;
     assert!(warnings.iter().any(|warning| warning.contains("192.168.0.77")), "{warnings:?}");
-    // Another service that names it, too, does not wait for it to be found dead once more.
-    let known_dead = "192.168.0.104:80".parse().unwrap();
+    // Another service with the same backend need not wait: the backend is known to be down.
+    let second_service = "192.168.0.104:80".parse().unwrap();
     let backends = ["192.168.0.3", "192.168.0.77"].map(|address| ctl::request::BackendSpec {
         address: address.parse().unwrap(),
         port: None,
         weight: 1,
         mac: None,
     });
-    lab.ask(Request::ServiceAdd(ServiceAdd::new(known_dead, backends.into())));
-    wait_for("the dead one has no share", || {
-        let Answer::Service(service) = lab.ask(Request::ServiceShow(known_dead)) else { panic!("no service") };
+    lab.ask(Request::ServiceAdd(ServiceAdd::new(second_service, backends.into())));
+    wait_for("the backend that is down has no share", || {
+        let Answer::Service(service) = lab.ask(Request::ServiceShow(second_service)) else { panic!("no service") };
         service.backends[0].share == 1.0
     });
 }
 
-/// Each backend is asked again before its confirmation is stale, itself first; Linux answers that without saying its MAC
-/// address over IPv6.
+/// Each backend is probed again before its confirmation is stale, first by unicast. Over IPv6, Linux answers such a
+/// probe without its MAC address.
 #[test]
 fn backends_stay_confirmed_by_unicast_probes() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
@@ -124,7 +125,7 @@ fn backends_stay_confirmed_by_unicast_probes() {
     };
     assert_eq!(neighbors.len(), 4);
     assert!(neighbors.iter().all(fresh), "{neighbors:?}");
-    // Nobody but the backends was asked again: the client has heard each question once at most, at the start.
+    // Only the backends were probed again. The client has heard each request at most once, at the start.
     let director = lab.mac("director");
     let frames = capture.finish();
     let asked = |target: [u8; 4]| {

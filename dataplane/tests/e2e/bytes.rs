@@ -1,4 +1,4 @@
-//! Frame for frame: what a client sends is what a backend gets, but for the two MAC addresses.
+//! Frame for frame: a backend gets what a client sends, except for the two MAC addresses.
 
 use dataplane::testing::frame::eth;
 

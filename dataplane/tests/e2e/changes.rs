@@ -18,7 +18,7 @@ use crate::lab::{Lab, Response, Topology, VIP, by_server, service_id, wait_for};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
 
-/// The real server that a flow from this port belongs to, by the daemon's own configuration.
+/// The real server of a flow from this client port, computed from the daemon's configuration.
 pub(crate) fn server_of(model: &Model, port: u16) -> String {
     let destination = VIP.parse::<Ipv4Addr>().unwrap().to_bits();
     let flow = Flow::V4 { source: CLIENT.to_bits(), destination, transport: Transport::new(port, 80, 6) };
@@ -32,7 +32,7 @@ pub(crate) fn model(lab: &Lab) -> Model {
     Config::load(&lab.config()).unwrap().full_model(&Leases::new(vec![])).unwrap()
 }
 
-/// A request from a given client port; what curl says if it fails.
+/// Sends a request from a given client port. Returns curl's message if it fails.
 fn request_from(lab: &Lab, port: u16) -> Result<Response, String> {
     let url = format!("http://{VIP}/");
     let port = port.to_string();
@@ -50,11 +50,12 @@ fn a_killed_and_restarted_daemon_sends_each_flow_to_the_same_backend() {
             .collect()
     };
     let before = servers(&lab);
-    // A connection whose last packet is lost with the daemon would keep its port for some seconds.
+    // If the last packet of a connection were lost with the daemon, the connection would keep its port for some
+    // seconds.
     let open = |lab: &Lab| lab.on("client", &["ss", "-Htan", "dport", "=", "80"]);
     wait_for("all connections are closed", || open(&lab).is_empty());
     assert!(!lab.end_daemon(Signal::SIGKILL).success());
-    assert!(request_from(&lab, 20_100).is_err(), "nobody forwards now");
+    assert!(request_from(&lab, 20_100).is_err(), "no director forwards now");
     lab.restart();
     let after = servers(&lab);
     assert_eq!(before, after);
@@ -75,7 +76,7 @@ fn removing_a_backend_affects_its_own_flows_only() {
         .map(|number| {
             let (lab, stop, removed, done) = (lab.clone(), stop.clone(), removed.clone(), done.clone());
             std::thread::spawn(move || {
-                // Ports of its own, so that each flow is known even if it fails.
+                // Each loop has its own ports, so that each flow is known even if it fails.
                 let mut outcomes = Vec::new();
                 for port in (10_000 + number * 400).. {
                     if stop.load(Ordering::Relaxed) || outcomes.len() == 400 {
@@ -105,10 +106,13 @@ fn removing_a_backend_affects_its_own_flows_only() {
     for (port, _, response) in before {
         let belongs = server_of(&model, *port);
         match response {
-            // Begun before the removal: where it belonged, or, with its SYN after it, at the one that is left.
+            // It began before the removal. If its SYN came after the removal, it is at the backend that is left.
             Ok(response) => assert!(response.server == belongs || response.server == "rs1", "{port}: {response:?}"),
             Err(error) => {
-                assert_eq!(belongs, "rs2", "the flow from port {port} broke ({error}), and was not the removed one's")
+                assert_eq!(
+                    belongs, "rs2",
+                    "the flow from port {port} broke ({error}), although its backend was not removed"
+                )
             }
         }
     }
@@ -128,7 +132,7 @@ fn backends_come_and_go_without_losing_a_request() {
         let lab = lab.clone();
         std::thread::spawn(move || lab.requests(VIP, 3_000))
     };
-    // rs2 has no share: whatever happens to it, nobody else's flows move. Nor does somebody get one who is not there.
+    // rs2 has no share: its changes move no flows of rs1. Nor does a backend that does not exist get any flows.
     let spec = |address: &str, weight| BackendSpec { address: address.parse().unwrap(), port: None, weight, mac: None };
     let add = |backend| lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend }));
     lab.remove_backend(VIP, "192.168.0.4");
@@ -144,7 +148,7 @@ fn backends_come_and_go_without_losing_a_request() {
     assert_eq!(by_server(&responses)["rs1"], 3_000);
     assert!(changes > 20, "{changes}");
     assert_eq!(lab.counted("backend_mac_unknown"), 0);
-    // One that is there takes part as soon as it is resolved.
+    // A backend that exists takes part as soon as it is resolved.
     add(spec("192.168.0.4", 1));
     wait_for("the new backend takes part", || by_server(&lab.requests(VIP, 50)).len() == 2);
     assert_eq!(lab.counted("backend_mac_unknown"), 0);
@@ -158,7 +162,7 @@ fn the_daemon_stops_cleanly_and_starts_again() {
         let status = lab.end_daemon(signal);
         assert!(status.success(), "{status}");
         assert!(!lab.socket().exists(), "the socket is removed");
-        assert_eq!(lab.logged().matches(" INFO stopped").count(), times, "it says so when all is closed");
+        assert_eq!(lab.logged().matches(" INFO stopped").count(), times, "it logs its end when all is closed");
         let link = lab.on("director", &["ip", "link", "show", "lan0"]);
         assert!(!link.contains("PROMISC") && !link.contains("xdp"), "the interface is as before: {link}");
         lab.restart();

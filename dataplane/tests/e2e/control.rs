@@ -1,4 +1,4 @@
-//! The control socket under bad requests, slow clients and crowds; and the two binaries' command lines.
+//! The control socket: bad requests, slow clients, too many clients. And the command lines of the two binaries.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,10 +18,10 @@ fn connect(lab: &Lab) -> UnixStream {
     stream
 }
 
-/// Sends bytes as they are; returns the line that comes back.
+/// Sends raw bytes; returns the line that comes back.
 fn raw(lab: &Lab, bytes: &[u8]) -> String {
     let mut stream = connect(lab);
-    // The daemon may have had enough before we have said all.
+    // The daemon may close the connection before all bytes are sent.
     let _ = stream.write_all(bytes);
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
@@ -71,10 +71,10 @@ fn bad_requests_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_client_that_hangs_disturbs_nobody() {
+fn a_client_that_hangs_does_not_disturb_others() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
-    // Half a request, and then the client is stopped: for the daemon, a socket on which nothing comes any more.
+    // Half a request, and then the client hangs: for the daemon, a socket on which no more bytes come.
     let mut half = connect(&lab);
     half.write_all(b"{\"version\":1,\"comm").unwrap();
     let silent: Vec<UnixStream> = (0..40).map(|_| connect(&lab)).collect();
@@ -90,38 +90,38 @@ fn a_client_that_hangs_disturbs_nobody() {
 }
 
 #[test]
-fn workers_tell_how_long_frames_were_with_them() {
+fn workers_report_how_long_frames_were_with_them() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
-    let latency = |lab: &Lab| lab.workers()[0].latency.clone().expect("this daemon tells");
+    let latency = |lab: &Lab| lab.workers()[0].latency.clone().expect("this daemon measures it");
     let before = lab.workers()[0].forwarded_packets;
     lab.requests(VIP, 1_000);
     let forwarded = lab.workers()[0].forwarded_packets - before;
-    let told = latency(&lab);
-    for of in [&told.recent, &told.since_start] {
-        // Of one burst in 32; the number of samples varies as bursts do.
+    let measured = latency(&lab);
+    for of in [&measured.recent, &measured.since_start] {
+        // One burst in 32 is a sample. The number of samples varies with the size of the bursts.
         assert!(of.samples >= forwarded / 32 / 3 && of.samples <= forwarded / 5, "{} of {forwarded}", of.samples);
         let percentiles = of.percentiles.expect("there are samples");
         let [p50, p99, p999, max] = [percentiles.p50_ns, percentiles.p99_ns, percentiles.p999_ns, percentiles.max_ns];
         assert!(p50 <= p99 && p99 <= p999 && p999 <= max, "{percentiles:?}");
-        // A worker that shares its core may be put off for some time; half of the frames are not.
+        // A worker that shares its core may be delayed for some time, but not for half of the frames.
         assert!((100..10_000_000).contains(&p50) && max < 10_000_000_000, "{percentiles:?}");
         assert!(of.sum_ns >= of.samples * 100 && of.sum_ns <= of.samples * max, "{of:?}");
         assert_eq!(of.buckets.last().expect("buckets").samples, of.samples);
     }
-    assert!(told.recent.seconds <= 70);
+    assert!(measured.recent.seconds <= 70);
     let output = shuntctl(&lab, &["worker", "list"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    let line = text.lines().find(|line| line.contains("the last ")).expect("what was lately");
+    let line = text.lines().find(|line| line.contains("the last ")).expect("the line of the recent time");
     assert!(line.starts_with("worker 0") && !line.ends_with('-'), "{text}");
-    // Pings and ARP are the slow path's, and no samples.
+    // Pings and ARP are processed by the slow path, and are no samples.
     let samples = latency(&lab).since_start.samples;
     lab.on("client", &["ping", "-c", "200", "-i", "0.002", "-w", "10", "-q", VIP]);
     assert_eq!(latency(&lab).since_start.samples, samples);
 }
 
 #[test]
-fn metrics_say_what_shuntctl_says() {
+fn metrics_show_the_same_as_shuntctl() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.configure_daemon([1, 1], Driver::Auto, "metrics = \"127.0.0.1:9747\"\n");
     lab.restart();
@@ -151,19 +151,19 @@ fn metrics_say_what_shuntctl_says() {
 }
 
 #[test]
-fn a_crowd_is_turned_away_and_let_in_again() {
+fn too_many_clients_are_refused_and_later_accepted_again() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
-    let crowd: Vec<UnixStream> = (0..64).map(|_| connect(&lab)).collect();
+    let clients: Vec<UnixStream> = (0..64).map(|_| connect(&lab)).collect();
     wait_for("the daemon is full", || {
         lab.try_ask(Request::Status).is_err_and(|error| error.to_string().contains("Too many"))
     });
-    drop(crowd);
+    drop(clients);
     wait_for("there is room again", || lab.try_ask(Request::Status).is_ok());
 }
 
 #[test]
-fn shuntctl_speaks_to_people_and_to_programs() {
+fn shuntctl_prints_for_people_and_for_programs() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([3, 1]);
     for arguments in [
@@ -198,19 +198,19 @@ fn shuntctl_speaks_to_people_and_to_programs() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("There is no service 192.168.0.9:80/tcp"));
     assert_eq!(shuntctl(&lab, &["service", "shows"]).status.code(), Some(2));
-    let nobody = Command::new(Path::new(env!("CARGO_BIN_EXE_shuntd")).with_file_name("shuntctl"))
+    let not_running = Command::new(Path::new(env!("CARGO_BIN_EXE_shuntd")).with_file_name("shuntctl"))
         .args(["--socket", "/nonexistent/shuntd.sock", "status"])
         .output()
         .unwrap();
-    assert_eq!(nobody.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("is it running"));
+    assert_eq!(not_running.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&not_running.stderr).contains("is it running"));
 }
 
 #[test]
 fn only_root_and_the_daemons_user_may_change_anything() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
-    // Anybody who is let in by the socket's mode may read.
+    // The socket's mode lets every user connect, and a user who may connect may read.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     std::fs::set_permissions(lab.socket(), open).unwrap();
     std::fs::set_permissions(lab.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

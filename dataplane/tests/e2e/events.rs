@@ -1,4 +1,4 @@
-//! What the operator hears of: mistakes of real servers, by name; changes; floods.
+//! Events: mistakes of real servers, which are named; changes; floods.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ fn url(vip: &str) -> String {
     if vip.contains(':') { format!("http://[{vip}]/") } else { format!("http://{vip}/") }
 }
 
-/// Nobody answers.
+/// A request to the VIP gets no answer.
 fn fails(lab: &Lab, vip: &str) {
     assert_eq!(lab.try_on("client", &["curl", "-s", "--max-time", "2", &url(vip)]), None);
 }
@@ -94,7 +94,7 @@ fn a_real_server_without_the_vip_that_forwards_is_named() {
         assert!(dropped_of_service(&lab, vip, "loop") > 0);
     }
     let both = dropped_of_service(&lab, VIP, "loop") + dropped_of_service(&lab, VIP6, "loop");
-    assert_eq!(both, lab.counted("loop"), "each belongs to a service");
+    assert_eq!(both, lab.counted("loop"), "each drop is counted for a service, too");
     let shown = |arguments: &[&str]| String::from_utf8(shuntctl(&lab, arguments).stdout).unwrap();
     let drops = shown(&["drops", "--worker"]);
     assert!(drops.contains(&format!("of {VIP}:80/tcp")) && drops.contains("worker 0: "), "{drops}");
@@ -103,7 +103,7 @@ fn a_real_server_without_the_vip_that_forwards_is_named() {
     assert_eq!(lab.requests(VIP, 10).len(), 10);
 }
 
-/// Twenty thousand frames, each from another stranger, are one event.
+/// Twenty thousand frames, each from another unknown station, are a few events.
 #[test]
 fn a_flood_of_returns_is_a_few_events() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
@@ -111,14 +111,14 @@ fn a_flood_of_returns_is_a_few_events() {
     let eth = dataplane::testing::frame::eth().to(lab.mac("director"));
     let begin = Instant::now();
     while lab.counted("return_via_director") < 20_000 {
-        // A stranger's MAC address, and another one each time.
+        // The MAC address of an unknown station, another one for each frame.
         let frames = (0..5_000u16).map(|number| {
             let [high, low] = number.to_be_bytes();
             eth.from(ctl::Mac([2, 0, 0, 1, high, low])).ipv4(VIP, "10.0.0.10").tcp(80, number).ack()
         });
         send(&lab, "client", frames.collect());
     }
-    wait_for("it is told", || !lab.events("return-via-director").is_empty());
+    wait_for("there is an event", || !lab.events("return-via-director").is_empty());
     let most = 1 + begin.elapsed().as_secs() / 10;
     let events = lab.events("return-via-director");
     assert!(events.len() as u64 <= most, "{events:?}");
@@ -127,7 +127,7 @@ fn a_flood_of_returns_is_a_few_events() {
 }
 
 #[test]
-fn what_operators_and_backends_do_is_told() {
+fn changes_by_operators_and_backends_are_events() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
     assert_eq!(lab.events("started")[0].sequence, 1);
@@ -144,14 +144,14 @@ fn what_operators_and_backends_do_is_told() {
         assert_eq!(events[0].subject.service, Some(service_id("192.168.0.102")));
     }
     assert!(!shuntctl(&lab, &["service", "add", service]).status.success());
-    assert_eq!(lab.events("service-added").len(), 1, "what is refused has not happened");
-    wait_for("the backend that is not there is told", || {
+    assert_eq!(lab.events("service-added").len(), 1, "a refused change is no event");
+    wait_for("the backend that does not exist is reported", || {
         lab.events("backend-unreachable").iter().any(|event| event.subject.backend == Some(address("192.168.0.77")))
     });
     let new = ctl::Mac([2, 0, 0, 0, 0, 0x33]);
     lab.on("rs1", &["ip", "link", "set", "lan0", "address", &new.to_string()]);
     send(&lab, "rs1", vec![arp::announcement(new, "192.168.0.3".parse().unwrap())]);
-    wait_for("the new MAC address is told", || {
+    wait_for("the new MAC address is reported", || {
         lab.events("backend-mac-changed").iter().any(|event| event.subject.mac == Some(new))
     });
     for command in [&["backend", "remove", service, "192.168.0.77"][..], &["service", "remove", service]] {
@@ -183,14 +183,14 @@ fn shuntctl_follows_events_until_it_is_interrupted() {
     std::thread::sleep(Duration::from_millis(500));
     lab.set_weight(VIP, RS1, 7);
     std::thread::sleep(Duration::from_millis(2_500));
-    // A daemon that ends is waited for.
+    // When the daemon ends, the followers wait for the next one.
     assert!(lab.end_daemon(Signal::SIGTERM).success());
     std::thread::sleep(Duration::from_millis(1_500));
     lab.restart();
     std::thread::sleep(Duration::from_millis(2_500));
     let printed = followers.map(|mut follower| {
         kill(Pid::from_raw(i32::try_from(follower.id()).unwrap()), Signal::SIGINT).unwrap();
-        assert_eq!(follower.wait().unwrap().code(), Some(0), "Ctrl-C is no failure");
+        assert_eq!(follower.wait().unwrap().code(), Some(0), "Ctrl-C is not an error");
         let mut printed = String::new();
         follower.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
         printed

@@ -1,4 +1,4 @@
-//! A server of hundreds of services fails.
+//! A server with hundreds of services fails.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ const FIRST_PORT: u16 = 1_000;
 const FAILS: &str = "192.168.0.3";
 const STAYS: &str = "192.168.0.4";
 
-/// The packets and the shares that a backend has of these services.
+/// The packets of a backend over all these services, and its share of each.
 fn of_backend(lab: &Lab, address: &str) -> (u64, Vec<f64>) {
     let Answer::Services(services) = lab.ask(Request::ServiceList) else { panic!("no services") };
     let address: IpAddr = address.parse().unwrap();
@@ -26,13 +26,13 @@ fn of_backend(lab: &Lab, address: &str) -> (u64, Vec<f64>) {
 }
 
 #[test]
-fn a_server_of_many_services_that_fails_gets_nothing_and_the_others_take_its_place() {
+fn a_server_of_many_services_that_fails_gets_no_packets_and_the_others_take_its_flows() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
     for number in 0..SERVICES {
         let spec =
             |address: &str, weight| BackendSpec { address: address.parse().unwrap(), port: None, weight, mac: None };
-        // Weights of its own, so that each has a table of its own.
+        // Each service has other weights, so that each has a table of its own.
         let backends = vec![spec(FAILS, 500 + u32::from(number)), spec(STAYS, 499)];
         let service = format!("{VIP}:{}", FIRST_PORT + number).parse().unwrap();
         lab.ask(Request::ServiceAdd(ServiceAdd::new(service, backends)));
@@ -53,24 +53,26 @@ fn a_server_of_many_services_that_fails_gets_nothing_and_the_others_take_its_pla
     lab.on("rs1", &["ip", "link", "set", "lan0", "down"]);
     let failed = |lab: &Lab| {
         let neighbors = lab.neighbors();
-        neighbors.iter().any(|n| n.address.to_string() == FAILS && n.state == NeighborState::Failed)
+        neighbors
+            .iter()
+            .any(|neighbor| neighbor.address.to_string() == FAILS && neighbor.state == NeighborState::Failed)
     };
-    // Confirmed for 20 s, asked for 6 s: longer than what is waited for otherwise.
+    // Confirmed for 20 s, then probed for 6 s: longer than the time of `wait_for`.
     let begin = std::time::Instant::now();
     while !failed(&lab) {
         assert!(begin.elapsed() < std::time::Duration::from_secs(60), "it is not given up");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    // 50 ms are promised.
+    // The promise is 50 ms.
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(lab.workers().iter().all(|worker| worker.generation > generation), "the workers know");
 
-    // Whether the tables have followed or not: it gets nothing more, and nothing is lost.
+    // Whether the new tables are there or not, it gets no more packets, and no packet is lost.
     let (before, others_before) = (of_backend(&lab, FAILS).0, of_backend(&lab, STAYS).0);
     for round in 1..=5 {
         flows_to_all(&lab);
         let expected = others_before + round * u64::from(SERVICES);
-        wait_for("the other one has all flows", || of_backend(&lab, STAYS).0 == expected);
+        wait_for("the other server has all flows", || of_backend(&lab, STAYS).0 == expected);
     }
     assert_eq!(of_backend(&lab, FAILS).0, before);
     let printed = lab.on("client", &["arping", "-c", "3", "-w", "5", "-I", "lan0", VIP]);
@@ -80,7 +82,7 @@ fn a_server_of_many_services_that_fails_gets_nothing_and_the_others_take_its_pla
     // It comes back, and has its share again.
     lab.on("rs1", &["ip", "link", "set", "lan0", "up"]);
     wait_for("it is back in all tables", || of_backend(&lab, FAILS).1.iter().all(|share| *share > 0.4));
-    assert_eq!(of_backend(&lab, FAILS).0, before, "nobody asked since");
+    assert_eq!(of_backend(&lab, FAILS).0, before, "no packets were sent since");
     for _ in 0..3 {
         flows_to_all(&lab);
     }

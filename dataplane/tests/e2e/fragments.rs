@@ -1,4 +1,4 @@
-//! Packets larger than the MTU, and what tells a backend of a smaller one.
+//! Fragments of packets larger than the MTU, and path MTU discovery by the backends.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn large_datagrams_arrive(lab: &Lab, vips: &[(&'static str, &'static str)]) {
         std::thread::sleep(Duration::from_millis(200));
         let client = lab.inside("client", move || {
             for number in 0..20 {
-                // Each from a port of its own: many flows.
+                // Each datagram from a port of its own, so that there are many flows.
                 let socket = UdpSocket::bind(client).unwrap();
                 socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
                 socket.send_to(&payload(number), (vip, PORT)).unwrap();
@@ -62,7 +62,7 @@ fn a_fragmented_datagram_reaches_a_backends_socket_whole() {
 }
 
 #[test]
-fn fragments_find_each_other_across_workers() {
+fn a_datagram_whose_fragments_reach_different_workers_arrives_whole() {
     if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
         println!("skipped: two workers need two cores");
         return;
@@ -71,7 +71,8 @@ fn fragments_find_each_other_across_workers() {
     lab.configure_daemon([1, 1], Driver::AfPacket, "workers = [0, 1]\nslow_path = 0\n");
     lab.restart();
     add_udp_services(&lab);
-    // IPv6 only: the AF_PACKET driver has the kernel put IPv4 packets together before it spreads them.
+    // IPv6 only: with the AF_PACKET driver, the kernel reassembles IPv4 packets before it spreads them over the
+    // workers.
     large_datagrams_arrive(&lab, &[(VIP6, "[::]:0")]);
 }
 
@@ -97,7 +98,7 @@ fn path_mtu_discovery_works_through_the_vip() {
     }
     assert!(lab.status().forwarded_packets > before);
     assert_eq!(lab.counted("icmp_quote"), 0);
-    // The servers have learned it, so errors have reached them.
+    // The servers have learned the MTU, so the errors have reached them.
     let learned = ["rs1", "rs2"].map(|server| {
         ["10.0.0.10", "fd01::10"].map(|client| lab.on(server, &["ip", "route", "get", client]).contains("mtu 1300"))
     });

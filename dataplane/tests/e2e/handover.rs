@@ -1,4 +1,4 @@
-//! Running connections and changes: whoever may stay where it is does.
+//! Hand-over: running connections stay at their backend through changes, wherever that is possible.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,16 +51,16 @@ fn add(lab: &Lab, address: &str) {
     lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend }));
 }
 
-/// Downloads that take some seconds, from these client ports.
+/// Downloads that take some seconds, each from a given client port.
 struct Downloads {
     curls: Vec<(PathBuf, Child)>,
 }
 
 const SIZE: u32 = 4 << 20;
 
-/// The byte at a place of the file.
-fn content(place: u32) -> u8 {
-    place.wrapping_mul(2_654_435_761).to_be_bytes()[0]
+/// The byte at an offset of the file.
+fn content(offset: u32) -> u8 {
+    offset.wrapping_mul(2_654_435_761).to_be_bytes()[0]
 }
 
 impl Downloads {
@@ -83,7 +83,7 @@ impl Downloads {
         downloads
     }
 
-    /// None is done yet, so that what was just changed met them all.
+    /// Asserts that no download is done yet, so that the last change met all of them.
     fn assert_running(&mut self, what: &str) {
         for (path, curl) in &mut self.curls {
             let ended = curl.try_wait().unwrap();
@@ -91,14 +91,14 @@ impl Downloads {
         }
     }
 
-    /// Waits for their ends; says how many broke. Of the others, every byte must be right.
+    /// Waits until all have ended; returns how many broke. Of the others, every byte must be right.
     fn broken(mut self) -> usize {
         let mut broken = 0;
         for (path, mut curl) in std::mem::take(&mut self.curls) {
             if curl.wait().unwrap().success() {
                 let got = fs::read(&path).unwrap();
                 assert_eq!(got.len(), SIZE as usize);
-                assert!(got.iter().zip(0..).all(|(&byte, place)| byte == content(place)), "every byte in its place");
+                assert!(got.iter().zip(0..).all(|(&byte, offset)| byte == content(offset)), "every byte at its offset");
             } else {
                 broken += 1;
             }
@@ -126,7 +126,7 @@ fn downloads_survive_reweighting_draining_removal_of_others_and_a_restart() {
     };
     let handed_over = |lab: &Lab| service(lab, service_id(VIP)).slots_in_handover;
 
-    // A daemon that is killed: the next one sends each flow where the last one did.
+    // The daemon is killed. The next one sends each flow to the same backend.
     let mut downloads = Downloads::start(&lab, &ports_of("rs1", 10_000));
     lab.end_daemon(Signal::SIGKILL);
     lab.restart();
@@ -150,7 +150,7 @@ fn downloads_survive_reweighting_draining_removal_of_others_and_a_restart() {
     drain(&lab, RS1, None);
     assert_eq!(by_server(&lab.requests(VIP, 40)), BTreeMap::from([("rs2", 40)]), "new flows go elsewhere");
     assert_eq!(backend(&lab, RS1).state, BackendState::Draining);
-    // A download says something once a second.
+    // The client of a download sends some packets every second.
     wait_for("the worker has met the downloads", || backend(&lab, RS1).active_flows >= 4);
     downloads.assert_running("the drain of their own backend");
     assert_eq!(downloads.broken(), 0, "the drain of their own backend");
@@ -161,22 +161,22 @@ fn downloads_survive_reweighting_draining_removal_of_others_and_a_restart() {
     downloads.assert_running("the removal of another backend");
     assert_eq!(downloads.broken(), 0, "the removal of another backend");
 
-    // One that is drained with a deadline is left by the flows that are not done by then.
+    // A drain with a deadline: flows that are not done by then leave the backend, and break.
     add(&lab, RS2);
     wait_for("the other backend takes part again", || backend(&lab, RS2).share > 0.4);
     let downloads = Downloads::start(&lab, &ports_of("rs1", 50_000));
     drain(&lab, RS1, Some(1));
     wait_for("the drain is over", || backend(&lab, RS1).state == BackendState::Drained);
-    assert_eq!(downloads.broken(), 4, "what was left of the flows has gone where nobody knows them");
+    assert_eq!(downloads.broken(), 4, "the flows that were left have gone to a backend that does not know them");
 }
 
-/// Connections that are kept open and asked now and then, in one namespace.
+/// Connections from one namespace that stay open, with a request on each from time to time.
 struct Connections {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<(usize, usize), String>>,
 }
 
-/// An HTTP connection to the VIP, and who answered on it first.
+/// An HTTP connection to the VIP, and the server of its first answer.
 struct Connection {
     stream: BufReader<TcpStream>,
     server: String,
@@ -191,7 +191,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// A request; returns who answers.
+    /// Sends a request; returns the server that answers.
     fn ask(&mut self) -> std::io::Result<String> {
         self.stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")?;
         let mut length = 0;
@@ -214,8 +214,9 @@ impl Connection {
 }
 
 impl Connections {
-    /// Opens so many from a host, and asks each of them again and again. In the end, says how many they were and how
-    /// often they were asked; or what went wrong.
+    /// Opens `count` connections from the client, and sends requests on each of them again and again.
+    /// [`finish`](Self::finish) returns how many connections and how many requests there were, or panics with the
+    /// error.
     fn open(lab: &Lab, vip: &str, count: usize) -> Connections {
         let address: SocketAddr = format!("{vip}:80").parse().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -250,7 +251,7 @@ impl Connections {
     }
 }
 
-/// So many segments to the VIP from everywhere, none twice.
+/// Sends `count` TCP segments to the VIP, each from another source address.
 fn flood(lab: &Lab, syn: bool, count: u32, salt: u32) {
     let eth = eth().to(lab.mac("director"));
     let frames = (0..count).map(|number| {
@@ -266,7 +267,8 @@ fn flood(lab: &Lab, syn: bool, count: u32, salt: u32) {
 fn floods_during_a_hand_over_break_no_connection_and_keep_none_out() {
     const CONNECTIONS: usize = 200;
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
-    // Room for a few flows only, which the floods fill many times over; and a hand-over that ends while we watch.
+    // An exception table for a few flows only: the floods could fill it many times. And a hand-over that ends during
+    // the test.
     lab.configure_daemon([1, 1], Driver::Auto, "exceptions = 1024\n");
     let text = fs::read_to_string(lab.config()).unwrap();
     fs::write(lab.config(), text.replace("port = 80\n", "port = 80\nidle_timeout = \"8s\"\n")).unwrap();
@@ -284,7 +286,7 @@ fn floods_during_a_hand_over_break_no_connection_and_keep_none_out() {
     assert!(lab.workers()[0].unremembered_packets > 0, "the floods have filled the table");
     assert!(
         service(&lab, service_id(VIP)).slots_in_handover > 0,
-        "all that within the hand-over: {:?}",
+        "the hand-over must last until here: {:?}",
         handover.elapsed()
     );
     wait_for("the hand-over ends", || service(&lab, service_id(VIP)).slots_in_handover == 0);
@@ -297,11 +299,11 @@ fn floods_during_a_hand_over_break_no_connection_and_keep_none_out() {
 }
 
 #[test]
-fn a_backend_that_dies_is_left_and_comes_back_without_breaking_others() {
+fn a_backend_that_fails_loses_its_flows_and_comes_back_without_breaking_others() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
     lab.on("rs2", &["ip", "link", "set", "lan0", "down"]);
-    // The neighbor engine confirms its backends every 20 s, and asks six times before it gives one up.
+    // Backends are confirmed every 20 s, and probed six times before they are given up.
     let begin = Instant::now();
     while backend(&lab, RS2).state != BackendState::Unreachable {
         assert!(begin.elapsed() < Duration::from_secs(40), "it is not given up");
@@ -314,7 +316,7 @@ fn a_backend_that_dies_is_left_and_comes_back_without_breaking_others() {
     lab.on("rs2", &["ip", "route", "replace", "default", "via", "192.168.0.1"]);
     wait_for("it is back", || backend(&lab, RS2).share > 0.4);
     wait_for("it gets new flows", || by_server(&lab.requests(VIP, 20)).len() == 2);
-    assert_eq!(connections.finish().0, 40, "those that have begun in the meantime stay");
+    assert_eq!(connections.finish().0, 40, "connections that began in the meantime stay");
 }
 
 #[test]
@@ -328,7 +330,7 @@ fn schedulers_that_decide_flow_by_flow_keep_their_promise() {
             let address = format!("{network}{last}").parse().unwrap();
             wanted.backends.push(BackendSpec { address, port: None, weight, mac: None });
         }
-        // What a closing connection still says would be an old flow's packet to the new service.
+        // A packet of a connection that is still closing would be an old flow to the new service.
         wait_for("all connections are closed", || lab.on("client", &["ss", "-Htan", "dport", "=", "80"]).is_empty());
         lab.ask(Request::ServiceRemove(wanted.service));
         lab.ask(Request::ServiceAdd(wanted));
@@ -338,7 +340,11 @@ fn schedulers_that_decide_flow_by_flow_keep_their_promise() {
     };
     for vip in [VIP, VIP6] {
         replace(vip, Scheduler::Wrr);
-        assert_eq!(by_server(&lab.requests(vip, 80)), BTreeMap::from([("rs1", 60), ("rs2", 20)]), "to the flow");
+        assert_eq!(
+            by_server(&lab.requests(vip, 80)),
+            BTreeMap::from([("rs1", 60), ("rs2", 20)]),
+            "exactly, flow by flow"
+        );
         replace(vip, Scheduler::Rr);
         assert_eq!(by_server(&lab.requests(vip, 80)), BTreeMap::from([("rs1", 40), ("rs2", 40)]));
     }

@@ -1,4 +1,4 @@
-//! Requests through the VIP: who answers, and how the packets went.
+//! HTTP requests to the VIP: which server answers, and which way the packets take.
 
 use dataplane::dpdk::Driver;
 
@@ -56,7 +56,7 @@ fn each_driver_for_linux_interfaces_works() {
             other => panic!("{other:?}"),
         };
         assert_eq!(ports[0].driver, name);
-        assert!(lab.logged().contains(name), "the log says which driver was taken");
+        assert!(lab.logged().contains(name), "the log names the driver");
         assert_eq!(by_server(&lab.requests(VIP, 100)).len(), 2);
         assert_eq!(by_server(&lab.requests(VIP6, 100)).len(), 2);
     }
@@ -82,7 +82,7 @@ fn two_workers_share_the_traffic_of_one_port() {
         println!("skipped: two workers need two cores");
         return;
     }
-    // veth has no "combined" queues, of which DPDK's AF_XDP driver wants two: there, "auto" takes AF_PACKET.
+    // DPDK's AF_XDP driver needs two "combined" queues, which veth does not have. So "auto" takes AF_PACKET.
     for driver in [Driver::AfPacket, Driver::Auto] {
         let Some(mut lab) = Lab::new(Topology::Segment) else { return };
         lab.configure_daemon([1, 1], driver, "workers = [0, 1]\nslow_path = 0\n");

@@ -23,7 +23,7 @@ const PREFIX: &str = "shunt-e2e";
 const ACCESS_PORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/access_port.c");
 const REAL_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/real-server");
 
-/// Where the client is.
+/// The network of the client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topology {
     /// On the director's segment.
@@ -42,13 +42,13 @@ pub(crate) struct Lab {
     daemon: Option<Child>,
     /// The port of the client's next request.
     next_port: AtomicU16,
-    /// One lab at a time, whatever runs the tests.
+    /// A lock: one lab at a time, whatever runs the tests.
     _turn: File,
 }
 
 impl Lab {
-    /// The client, the director, two real servers with nginx on both VIPs, and a gateway where the topology has one.
-    /// `None` where this machine cannot do that; then it says so.
+    /// A lab with the client, the director, two real servers with nginx on both VIPs, and a gateway. `None` if this
+    /// machine cannot do that; then it prints the reason.
     pub(crate) fn new(topology: Topology) -> Option<Lab> {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: network namespaces need root");
@@ -93,7 +93,7 @@ impl Lab {
             self.route(server, &["default", "via", "fd00::1"]);
             self.nginx(server);
         }
-        // A test may use a port again at once, which side of the connection ever closed first.
+        // A test may use a port again at once, whichever side closed the connection first.
         self.on("client", &["sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0"]);
         match self.topology {
             Topology::Segment => self.plug("client", "lan0", &["192.168.0.10/24", "fd00::10/64"]),
@@ -114,7 +114,8 @@ impl Lab {
         }
     }
 
-    /// Puts a host's interface on the switch: at the port of the host's name, with that of another interface than lan0.
+    /// Plugs a host's interface into the switch. The switch's port has the host's name; for an interface other than
+    /// lan0, it is `host-interface`.
     pub(crate) fn plug(&mut self, host: &str, interface: &str, addresses: &[&str]) {
         let (switch, namespace) = (self.namespace("switch"), self.namespace(host));
         let port = if interface == "lan0" { host.into() } else { format!("{host}-{interface}") };
@@ -126,8 +127,8 @@ impl Lab {
         self.configure(host, interface, addresses);
     }
 
-    /// Makes a port of the switch an access port of a VLAN: by its id, or by two with a point between. What comes from
-    /// the host gets this priority.
+    /// Makes a port of the switch an access port of a VLAN. `vlan` is the VLAN's id, or two ids with a point between
+    /// (QinQ). Frames from the host get this priority.
     pub(crate) fn access_port(&self, port: &str, vlan: &str, priority: u8) {
         let object = self.folder.path().join(format!("{port}.o"));
         let object = object.to_str().unwrap();
@@ -144,14 +145,14 @@ impl Lab {
         }
     }
 
-    /// Has the switch write VLAN tags into frames for the director: veth hands them over beside the frame, where XDP does
-    /// not see them.
+    /// Makes the switch write VLAN tags into frames for the director. Otherwise veth passes them beside the frame,
+    /// where XDP does not see them.
     pub(crate) fn tags_in_frames(&self) {
         self.on("switch", &["ethtool", "-K", "director", "txvlan", "off", "tx-vlan-stag-hw-insert", "off"]);
     }
 
     pub(crate) fn configure(&self, host: &str, interface: &str, addresses: &[&str]) {
-        // veth leaves checksums to hardware that is not there, and hands over super-frames.
+        // veth leaves checksums to hardware that does not exist, and passes on frames larger than the MTU.
         self.on(host, &["ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]);
         for address in addresses {
             let mut command = vec!["ip", "address", "add", address, "dev", interface];
@@ -173,8 +174,8 @@ impl Lab {
         self.on(host, &[&[REAL_SERVER, "start", "--interface", "lan0"], vips].concat());
     }
 
-    /// An nginx that says who it is and who asked, and serves the files of its folder under /files/, and under /slow/ at
-    /// a MiB a second.
+    /// Starts an nginx that answers with its own name and the client's address and port. It serves the files of its
+    /// folder under /files/, and under /slow/ at 1 MiB/s.
     fn nginx(&mut self, host: &str) {
         let folder = self.folder.path().join(host);
         fs::create_dir_all(folder.join("files")).unwrap();
@@ -216,7 +217,7 @@ impl Lab {
         run(&[&["ip", "netns", "exec", &self.namespace(host)], command].concat())
     }
 
-    /// The same for a command that may fail: then its status and what it says of that.
+    /// The same for a command that may fail. The error has its status and its error output.
     pub(crate) fn attempt(&self, host: &str, command: &[&str]) -> Result<String, String> {
         let output = output(&[&["ip", "netns", "exec", &self.namespace(host)], command].concat());
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -227,7 +228,7 @@ impl Lab {
         }
     }
 
-    /// The same for a command of which it is enough to know that it failed.
+    /// The same, if the reason of a failure does not matter.
     pub(crate) fn try_on(&self, host: &str, command: &[&str]) -> Option<String> {
         self.attempt(host, command).ok()
     }
@@ -238,7 +239,7 @@ impl Lab {
         self.children.push(child);
     }
 
-    /// Does something in a thread that is on a host.
+    /// Runs a function in a thread that is on a host.
     pub(crate) fn inside<T: Send + 'static>(
         &self,
         host: &str,
@@ -298,14 +299,14 @@ impl Lab {
         self.folder.path().join("shuntd.sock")
     }
 
-    /// What a daemon that cannot start says.
+    /// The output of a daemon that cannot start.
     pub(crate) fn daemon_output(&self) -> Output {
         let (namespace, config) = (self.namespace("director"), self.config());
         let shuntd = env!("CARGO_BIN_EXE_shuntd");
         output(&["ip", "netns", "exec", &namespace, shuntd, "--config", config.to_str().unwrap()])
     }
 
-    /// Starts the daemon with the configuration that is there; returns when it knows where the real servers are.
+    /// Starts the daemon with the current configuration; returns when it has resolved the real servers.
     pub(crate) fn restart(&mut self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new("ip");
@@ -326,7 +327,7 @@ impl Lab {
         self.folder.path().join("shuntd.log")
     }
 
-    /// What the daemon has logged.
+    /// The daemon's log.
     pub(crate) fn logged(&self) -> String {
         fs::read_to_string(self.log()).unwrap()
     }
@@ -393,8 +394,8 @@ impl Lab {
         self.ask(Request::BackendRemove(BackendName { service: service_id(vip), address: backend.parse().unwrap() }));
     }
 
-    /// So many HTTP requests of one curl, a connection each, all from different ports, the same in each run of a test;
-    /// all must be answered. Returns who answered.
+    /// Sends `count` HTTP requests with one curl, each on a connection of its own. Their ports are all different, and
+    /// are the same in each run of a test. All requests must be answered. Returns the answers.
     pub(crate) fn requests(&self, vip: &str, count: u16) -> Vec<Response> {
         let first = self.next_port.fetch_add(count, Ordering::Relaxed);
         let url = format!("http://{}/", host_of_url(vip));
@@ -421,7 +422,7 @@ fn host_of_url(vip: &str) -> String {
     if vip.contains(':') { format!("[{vip}]") } else { vip.into() }
 }
 
-/// What nginx says: who it is, and whom it sees.
+/// An answer of nginx: its own name, and the client that it sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) server: String,
@@ -461,7 +462,7 @@ impl Drop for Lab {
             let _ = child.wait();
         }
         for server in ["rs1", "rs2"] {
-            // It remembers in /run what it changed.
+            // The script keeps in /run what it has changed.
             let _ = self.try_on(server, &[REAL_SERVER, "stop", VIP, VIP6]);
         }
         for namespace in &self.namespaces {
@@ -470,7 +471,7 @@ impl Drop for Lab {
     }
 }
 
-/// Lets a daemon clean up after itself; one that does not is killed.
+/// Lets a daemon clean up after itself. Kills it if it does not end.
 fn end(daemon: &mut Child) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
@@ -482,7 +483,7 @@ fn end(daemon: &mut Child) {
     let _ = daemon.wait();
 }
 
-/// Removes what a test that was killed has left: namespaces of ours whose process is gone, and what runs in them.
+/// Removes the leftovers of a test that was killed: our namespaces without a test process, and the processes in them.
 fn remove_leftovers() {
     for namespace in run(&["ip", "netns", "list"]).lines().filter_map(|line| line.split(' ').next()) {
         let Some(pid) = namespace.strip_prefix(&format!("{PREFIX}-")).and_then(|rest| rest.split('-').next()) else {
@@ -514,10 +515,10 @@ pub(crate) fn run(command: &[&str]) -> String {
     out.into_owned()
 }
 
-/// Waits until something is so, 15 s at most.
-pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+/// Waits until a condition holds, at most 15 s.
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
-    while !so() {
+    while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(15), "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,5 +1,6 @@
-//! The real daemon between real hosts: network namespaces, veth pairs, nginx and curl, without a NIC and without
-//! hugepages. Needs root; where namespaces cannot be made, scripts/test leaves them out and says so.
+//! End-to-end tests: the real daemon between real hosts. The hosts are network namespaces with veth pairs, nginx and
+//! curl. No NIC and no hugepages are needed, but root is. Where namespaces cannot be made, scripts/test leaves these
+//! tests out and says so.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but does not see that this is all tests")]
 

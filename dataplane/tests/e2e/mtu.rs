@@ -1,4 +1,4 @@
-//! Links of different sizes: what does not fit is said to the client, and large frames go where they fit.
+//! Links with different MTUs: a client learns the MTU when a packet does not fit, and large frames go where they fit.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -9,7 +9,7 @@ use dataplane::dpdk::Driver;
 
 use crate::lab::{Lab, Topology, VIP, VIP6};
 
-/// What a client uploads.
+/// The bytes that a client uploads.
 const UPLOAD: usize = 500_000;
 
 /// Adds a service on each VIP whose only backend is rs1.
@@ -21,7 +21,7 @@ fn add_services(lab: &Lab, service: &str, backends: [&str; 2]) {
     }
 }
 
-/// The client sends a lot over TCP, and the server says how much has come.
+/// The client sends [`UPLOAD`] bytes over TCP. The server checks them and confirms.
 fn upload(lab: &Lab, to: SocketAddr) {
     let (ready, listening) = std::sync::mpsc::channel();
     let server = lab.inside("rs1", move || {
@@ -31,13 +31,13 @@ fn upload(lab: &Lab, to: SocketAddr) {
         let mut received = vec![0; UPLOAD];
         stream.read_exact(&mut received).unwrap();
         stream.write_all(b"all").unwrap();
-        received.iter().enumerate().all(|(place, &byte)| byte == place.to_le_bytes()[0])
+        received.iter().enumerate().all(|(offset, &byte)| byte == offset.to_le_bytes()[0])
     });
     listening.recv().unwrap();
     let client = lab.inside("client", move || {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
-        let bytes: Vec<u8> = (0..UPLOAD).map(|place| place.to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..UPLOAD).map(|offset| offset.to_le_bytes()[0]).collect();
         stream.write_all(&bytes).unwrap();
         let mut answer = [0; 3];
         stream.read_exact(&mut answer).unwrap();
@@ -46,9 +46,9 @@ fn upload(lab: &Lab, to: SocketAddr) {
     assert!(server.join().unwrap(), "{to}: byte for byte");
 }
 
-/// The director's port to the backends takes 1,400 bytes; the clients and the backends do not know.
+/// The director's port to the backends has an MTU of 1,400 bytes. The clients and the backends do not know this.
 #[test]
-fn clients_are_told_what_fits_the_backends_port() {
+fn clients_learn_the_mtu_of_the_backends_port() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.plug("director", "lan1", &[]);
     lab.on("director", &["sysctl", "-qw", "net.ipv6.conf.lan1.disable_ipv6=1"]);
@@ -75,7 +75,7 @@ fn clients_are_told_what_fits_the_backends_port() {
     }
 }
 
-/// Frames of 9,000 bytes go through AF_PACKET as they are.
+/// Packets of 9,000 bytes go through AF_PACKET unsplit.
 #[test]
 fn jumbo_frames_are_forwarded() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };

@@ -1,4 +1,4 @@
-//! VLANs: the director's only port is a trunk, clients and backends are on access ports of different VLANs.
+//! VLANs: the director's only port is a trunk. Clients and backends are on access ports of different VLANs.
 
 use ctl::answer::Answer;
 use ctl::request::Request;
@@ -7,7 +7,7 @@ use dataplane::dpdk::Driver;
 use crate::lab::{Lab, Topology, VIP, VIP6, by_server, wait_for};
 use crate::wire::Capture;
 
-/// The networks of the real servers, and what is instead of the director's usual addresses in its configuration.
+/// Writes a configuration with the real servers' other networks, and with `port` instead of the port's usual addresses.
 fn configure(lab: &Lab, driver: Driver, port: &str) {
     lab.configure_daemon([1, 1], driver, "");
     let usual = "addresses = [\"192.168.0.2/24\", \"fd00::2/64\"]";
@@ -73,7 +73,7 @@ fn a_client_in_one_vlan_reaches_backends_in_another() {
     }
 }
 
-/// Whether the driver takes tags out of the frames or not.
+/// With and without VLAN stripping by the driver.
 #[test]
 fn an_untagged_client_reaches_backends_in_a_vlan() {
     for strip in [false, true] {
@@ -89,7 +89,7 @@ fn an_untagged_client_reaches_backends_in_a_vlan() {
     }
 }
 
-/// What reaches the backend's VLANs is what the client has sent, with the client's priority.
+/// Two tags (QinQ): the backends answer, and the frames that reach them come from the director.
 #[test]
 fn vlans_within_vlans() {
     for (driver, strip) in [(Driver::AfXdp, false), (Driver::AfPacket, false), (Driver::AfPacket, true)] {
@@ -116,7 +116,7 @@ fn vlans_within_vlans() {
     }
 }
 
-/// Frames of other VLANs are none of ours, whatever they carry.
+/// Frames of other VLANs are not for the director, whatever they carry.
 #[test]
 fn other_vlans_are_dropped_and_counted() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };

@@ -20,14 +20,14 @@ pub(crate) fn send(lab: &Lab, host: &str, frames: Vec<Vec<u8>>) {
     sending.join().unwrap();
 }
 
-/// Frames that arrive at a host, from its start on.
+/// The frames that arrive at a host, from the start of the capture on.
 pub(crate) struct Capture {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Vec<u8>>>,
 }
 
 impl Capture {
-    /// Begins to capture, and returns when it does.
+    /// Starts a capture; returns when it runs.
     pub(crate) fn start(lab: &Lab, host: &str) -> Capture {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, started) = std::sync::mpsc::channel();
@@ -49,7 +49,7 @@ impl Capture {
         Capture { stop, thread }
     }
 
-    /// All that came until a moment from now.
+    /// Waits for a moment, then returns all frames that have arrived.
     pub(crate) fn finish(self) -> Vec<Vec<u8>> {
         std::thread::sleep(Duration::from_millis(300));
         self.stop.store(true, Ordering::Relaxed);
