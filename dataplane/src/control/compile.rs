@@ -1,4 +1,5 @@
-//! From what the operator asked for to what workers forward by.
+//! The compiler: from the model (what the operator wants) and the MAC addresses to the snapshot that workers forward
+//! by.
 
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -18,12 +19,12 @@ use crate::state::{
 use crate::wire::flow::FlowHasher;
 use crate::wire::ipv6::link_local;
 
-/// What the director goes by: a snapshot, and the model that it was made of.
+/// A snapshot, and the model that it was made from.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     /// The model.
     pub model: Arc<Model>,
-    /// What workers forward by.
+    /// The snapshot, which workers forward by.
     pub snapshot: Arc<Snapshot>,
 }
 
@@ -35,7 +36,8 @@ impl Deref for Compiled {
     }
 }
 
-/// Makes a snapshot of a model. `resolve` knows the backends' MAC addresses, `ports` are those that the networks are on.
+/// Makes a snapshot from a model. `resolve` returns a backend's MAC address, if it is known. `ports` are the ports that
+/// the networks are on.
 pub fn compile(
     model: Arc<Model>,
     resolve: impl Fn(IpAddr) -> Option<Mac>,
@@ -45,8 +47,8 @@ pub fn compile(
     compile_from(None, model, resolve, ports, generation)
 }
 
-/// The same, by taking over from the snapshot before what has not changed. `moved` are the backends whose MAC addresses
-/// have changed since; the networks and their ports are the same.
+/// The same, but copies what has not changed from the previous snapshot. `moved` are the backends whose MAC addresses
+/// have changed since. The networks and their ports must be the same.
 pub fn recompile(
     previous: &Compiled,
     moved: &[IpAddr],
@@ -55,17 +57,18 @@ pub fn recompile(
     ports: &[PortLink],
     generation: u64,
 ) -> Compiled {
-    let previous = Some(Previous { snapshot: previous, moved }).filter(|_| moved.len() <= MANY_MOVED);
+    let previous = Some(Previous { compiled: previous, moved }).filter(|_| moved.len() <= MANY_MOVED);
     compile_from(previous, model, resolve, ports, generation)
 }
 
-/// Where more MAC addresses have changed than this, all are looked up anew.
+/// If more MAC addresses have changed than this, all of them are looked up again.
 const MANY_MOVED: usize = 256;
 
-/// What has not changed is taken from here.
+/// The previous snapshot, from which unchanged parts are copied, and the backends whose MAC addresses have changed
+/// since.
 #[derive(Clone, Copy)]
 struct Previous<'a> {
-    snapshot: &'a Compiled,
+    compiled: &'a Compiled,
     moved: &'a [IpAddr],
 }
 
@@ -78,12 +81,12 @@ fn compile_from(
 ) -> Compiled {
     let networks: Box<[LocalNetwork]> = model.networks.iter().map(|network| local_network(network, ports)).collect();
     let mut vlans: Box<[PortVlans]> = ports.iter().map(|_| PortVlans::default()).collect();
-    for (number, network) in networks.iter().enumerate() {
-        vlans[network.port.index()].insert(network.tags, NetworkNo::new(number));
+    for (index, network) in networks.iter().enumerate() {
+        vlans[network.port.index()].insert(network.tags, NetworkNo::new(index));
     }
 
-    let mut parts = Parts::new(&model, &networks, previous.map(|previous| previous.snapshot));
-    let mut old = previous.map(|Previous { snapshot, .. }| snapshot.model.services.values().zip(&snapshot.services));
+    let mut parts = Parts::new(&model, &networks, previous.map(|previous| previous.compiled));
+    let mut old = previous.map(|Previous { compiled, .. }| compiled.model.services.values().zip(&compiled.services));
     let mut old = std::iter::from_fn(|| old.as_mut()?.next()).peekable();
     for service in model.services.values() {
         while let Some((gone, _)) = old.next_if(|(old, _)| old.id < service.id) {
@@ -107,7 +110,7 @@ fn compile_from(
     let snapshot = Snapshot {
         generation,
         hasher: FlowHasher::new(&model.hash_key),
-        vips: vip_map(&model, &networks, previous.map(|previous| previous.snapshot)),
+        vips: vip_map(&model, &networks, previous.map(|previous| previous.compiled)),
         services: services.into(),
         targets: targets.into(),
         owners: owners.into(),
@@ -118,7 +121,7 @@ fn compile_from(
     Compiled { model, snapshot: Arc::new(snapshot) }
 }
 
-/// The target of a changed service's backend, if nothing that it depends on has changed.
+/// The previous target of a changed service's backend, if nothing that the target depends on has changed.
 fn unchanged_target(
     previous: Previous<'_>,
     old: &Service,
@@ -127,20 +130,20 @@ fn unchanged_target(
     number: usize,
 ) -> Option<Target> {
     let backend = &service.backends[number];
-    // Mostly, it has the number that it had.
+    // In most cases, the backend has the same number as before.
     let same = old.backends.get(number).filter(|old| Arc::ptr_eq(&old.target, &backend.target))?;
     let known = same.pinned == backend.pinned && !previous.moved.contains(&backend.address);
-    known.then(|| previous.snapshot.targets[entry.first_target + number])
+    known.then(|| previous.compiled.targets[entry.first_target + number])
 }
 
-/// What addresses mean; the same as before where the services are the same.
+/// The map of VIPs and own addresses. It is copied from the previous snapshot if the services are the same.
 fn vip_map(model: &Model, networks: &[LocalNetwork], previous: Option<&Compiled>) -> VipMap {
     if let Some(previous) = previous.filter(|previous| previous.model.services.keys().eq(model.services.keys())) {
         return previous.vips.clone();
     }
     let mut vips = VipMap::default();
-    for (number, id) in model.services.keys().enumerate() {
-        vips.insert_service(*id, ServiceNo::new(number));
+    for (index, id) in model.services.keys().enumerate() {
+        vips.insert_service(*id, ServiceNo::new(index));
     }
     for network in networks {
         for address in &network.addresses {
@@ -150,7 +153,7 @@ fn vip_map(model: &Model, networks: &[LocalNetwork], previous: Option<&Compiled>
     vips
 }
 
-/// The parts of a snapshot that services add to, one after the other.
+/// The parts of a snapshot to which the services are added, one after the other.
 struct Parts<'a> {
     model: &'a Model,
     networks: &'a [LocalNetwork],
@@ -165,13 +168,13 @@ impl<'a> Parts<'a> {
             model,
             networks,
             services: Vec::with_capacity(model.services.len()),
-            // Some more than there were.
+            // Room for some more than there were.
             targets: Vec::with_capacity(previous.map_or(0, |previous| previous.targets.len() + 64)),
             owners: previous.map_or_else(Vec::new, |previous| previous.owners.to_vec()),
         }
     }
 
-    /// A service that has not changed; some of its backends may have other MAC addresses.
+    /// Adds a service that has not changed. Some of its backends may have other MAC addresses.
     fn take_over(
         &mut self,
         service: &Service,
@@ -182,7 +185,7 @@ impl<'a> Parts<'a> {
         let first_target = self.targets.len();
         let moved_by = first_target != entry.first_target;
         let end = entry.first_target + entry.backends;
-        self.targets.extend_from_slice(&previous.snapshot.targets[entry.first_target..end]);
+        self.targets.extend_from_slice(&previous.compiled.targets[entry.first_target..end]);
         self.services.push(ServiceEntry { first_target, ..entry.clone() });
         for &address in previous.moved {
             if let Ok(number) = service.number_of(address) {
@@ -195,7 +198,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// A new or changed service. `known` are the targets that have not changed, by number.
+    /// Adds a new or changed service. `known` returns the target of a backend by its number, if it has not changed.
     fn add(
         &mut self,
         service: &Service,
@@ -245,7 +248,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// A service that is gone, or that has changed. No other backend has the counters of its backends yet: the old snapshot holds them.
+    /// Removes the owners of a service that is gone or has changed. The old snapshot still holds the counters of its
+    /// backends, so no other backend has them yet.
     fn forget(&mut self, service: &Service) {
         for backend in &service.backends {
             if let Some(owner) = self.owners.get_mut(backend.target.number().index()) {
@@ -255,7 +259,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The leading bits of the client's address that decide, where nothing else does.
+/// How many leading bits of the client's address choose the backend. `None`: the whole 5-tuple does.
 fn source_bits(service: &Service) -> Option<u8> {
     match service.hash {
         FlowHash::FiveTuple => None,
@@ -263,7 +267,7 @@ fn source_bits(service: &Service) -> Option<u8> {
     }
 }
 
-/// The configured addresses, and the link-local one that every IPv6 interface has (RFC 4291 §2.1).
+/// A network with its configured addresses, and the link-local address that every IPv6 interface has (RFC 4291 §2.1).
 fn local_network(network: &Network, ports: &[PortLink]) -> LocalNetwork {
     let link = ports[network.port.index()];
     let link_local = Ipv6Net::new(link_local(link.mac), 64).expect("64 is a prefix length");

@@ -1,17 +1,17 @@
 //! The control side's state: the model, the backends' MAC addresses, and the snapshot made of both.
 //!
-//! All changes go through [`Director`], from the API or from the slow path: a new model or new MAC addresses are compiled to a
-//! snapshot and published, or nothing changes.
+//! All changes go through [`Director`], from the API or from the slow path. A new model or new MAC addresses are
+//! compiled to a snapshot and published, or nothing changes.
 //!
-//! What the network tells (who has failed, who is back, who is resolved) is taken in two steps. At once, nothing goes to those
-//! who have failed any more, and whoever is back where nobody else is left takes part ([`Model::mark_down`]); the services
-//! concerned are put on a list. A thread of its own, [`Director::keep_up`], goes through that list and builds new tables
-//! ([`Model::renew`]), so that neither the slow path nor an operator waits for a thousand of them. It takes what the network
-//! says when it begins with a service, so changes that come in the meantime are none too few and none twice: they put the
-//! service on the list again.
+//! News from the network (a backend has failed, is back, or is resolved) is handled in two steps. The first step is
+//! immediate: no packets go to failed backends any more, and a backend that is back takes flows if no other backend of
+//! its service is up ([`Model::mark_down`]). The services concerned are put on a list. The second step is done by a
+//! thread of its own, [`Director::keep_up`]. It goes through the list and builds new tables ([`Model::renew`]), so that
+//! neither the slow path nor an operator waits for a thousand of them. It reads the state of the network when it begins
+//! a round. A change in the meantime puts the service on the list again, so no change is lost or made twice.
 //!
-//! Tables are built without a lock. Whoever has built one looks, before it is published, whether the service is still the one
-//! that was begun with; if not, it is done again.
+//! Tables are built without a lock. Before a thread publishes new tables, it checks that their services have not
+//! changed since it began. If a service has changed, its new table is built again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -28,10 +28,10 @@ use crate::count::{counters::WorkerCounters, lease::Leases};
 use crate::state::networks::PortLink;
 use crate::state::publication::{Publisher, SnapshotReader};
 
-/// New tables are published this long after the first of them is there, with all that are there by then.
+/// New tables are built for this long, then all of them are published together.
 const BATCH: Duration = Duration::from_millis(100);
 
-/// How often deadlines are looked at, and old snapshots and tables freed.
+/// How often deadlines are checked, and old snapshots and tables freed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// The control side's state.
@@ -40,12 +40,12 @@ pub struct Director {
     leases: Arc<Leases>,
     workers: Vec<Arc<WorkerCounters>>,
     ports: Vec<PortLink>,
-    /// The operators who change the model: one at a time, and without holding up those who only look, or the network.
+    /// Held by the operator who changes the model: one at a time. Neither readers nor the slow path wait for it.
     changing: Mutex<()>,
-    /// Whoever keeps up: one at a time.
+    /// Held by the thread in [`Director::catch_up`]: one at a time.
     renewing: Mutex<()>,
     state: Mutex<State>,
-    /// There is something to keep up with.
+    /// Notified when there may be services to renew.
     news: Condvar,
     started: Instant,
 }
@@ -54,11 +54,11 @@ pub struct Director {
 struct State {
     model: Arc<Model>,
     macs: HashMap<IpAddr, Mac>,
-    /// Who does not answer.
+    /// The backends that are down.
     down: HashSet<IpAddr>,
-    /// The services that are not as the network says.
+    /// The services that do not match the state of the network, and wait to be renewed.
     behind: BTreeSet<ServiceId>,
-    /// The last of them that was renewed, of those in an outage and of the others.
+    /// The last service that was renewed, of those in an outage and of the others.
     last_renewed: [Option<ServiceId>; 2],
     current: Compiled,
     publisher: Publisher,
@@ -66,7 +66,7 @@ struct State {
 }
 
 impl Director {
-    /// With a first model. `ports` are those that the model's networks are on.
+    /// A director with a first model. `ports` are the ports that the model's networks are on.
     pub fn new(model: Model, leases: Arc<Leases>, workers: Vec<Arc<WorkerCounters>>, ports: Vec<PortLink>) -> Self {
         let model = Arc::new(model);
         let first = compile(model.clone(), |_| None, &ports, 1);
@@ -92,9 +92,9 @@ impl Director {
         }
     }
 
-    /// Changes the model: all of it is done and published, or, on an error, none of it. Returns the number of the
-    /// snapshot that has the change. The change may be made several times: what was made of a service is worth nothing if the
-    /// network has changed the same one meanwhile.
+    /// Changes the model. Either the whole change is made and published, or, on an error, none of it. Returns the
+    /// generation of the snapshot that has the change. `change` may be called several times: if news from the network
+    /// has changed the same service meanwhile, the change is made again.
     pub fn change<E>(&self, change: impl Fn(&mut Model, &Arc<Leases>) -> Result<(), E>) -> Result<u64, E> {
         let _turn = self.changing.lock().expect(NO_PANIC);
         loop {
@@ -113,8 +113,8 @@ impl Director {
         }
     }
 
-    /// What the network tells: whose MAC addresses have changed (`None`: it is not known any more), and all who do not answer.
-    /// Nothing goes to these from now on; the rest is for [`Self::keep_up`].
+    /// Takes news from the network: the MAC addresses that have changed (`None`: not known any more), and all backends
+    /// that are down. No packets go to those from now on; the rest is done by [`Self::keep_up`].
     pub fn hear(&self, macs: &[(IpAddr, Option<Mac>)], down: &HashSet<IpAddr>) {
         let mut state = self.state();
         let mut moved = Vec::new();
@@ -143,7 +143,7 @@ impl Director {
         self.news.notify_all();
     }
 
-    /// Keeps services as the network says, and looks after what has to be done now and then, until it is to stop.
+    /// Keeps services up to date with the network, and frees unused memory from time to time, until `stop` is set.
     pub fn keep_up(&self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let more = self.catch_up();
@@ -155,15 +155,17 @@ impl Director {
         }
     }
 
-    /// Has [`Self::keep_up`] look whether it is to stop.
+    /// Makes [`Self::keep_up`] check whether it must stop.
     pub fn wake(&self) {
-        // Whoever is about to wait has the lock, and has looked before. After a panic of another thread, this one is to end, too.
+        // A thread that is about to wait holds the lock, and has checked `stop` under it. `keep_up` must end even if
+        // another thread has panicked.
         let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.news.notify_all();
     }
 
-    /// Renews services that are not as the network says, each in its turn, but those first whose tables name somebody who has failed;
-    /// and those whose hand-over or drain has ended. Publishes what is there after a while. Says whether there is more to do.
+    /// Renews the services that do not match the state of the network, and those whose hand-over or drain has ended.
+    /// Those in an outage come first. After `BATCH`, publishes the services that are done. Returns whether there is
+    /// more to do.
     pub fn catch_up(&self) -> bool {
         let _turn = self.renewing.lock().expect(NO_PANIC);
         let now_ms = self.now_ms();
@@ -176,7 +178,7 @@ impl Director {
                 return false;
             }
             in_order(&mut services, &model, &state.last_renewed);
-            let waiting = services.iter().filter_map(|id| model.services.get(id)).flat_map(|s| s.waiting());
+            let waiting = services.iter().filter_map(|id| model.services.get(id)).flat_map(|service| service.waiting());
             let resolved: HashSet<IpAddr> = waiting.filter(|address| state.macs.contains_key(address)).collect();
             (model, services, state.last_renewed, state.down.clone(), resolved)
         };
@@ -204,10 +206,10 @@ impl Director {
 
     /// The time of changes, in ms since the start.
     pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).expect("not in the age of the universe")
+        u64::try_from(self.started.elapsed().as_millis()).expect("u64 has room for 500 million years in ms")
     }
 
-    /// Frees the snapshots and tables that nobody uses any more; to be called now and then.
+    /// Frees the snapshots and tables that are not in use any more. To be called from time to time.
     pub fn reclaim(&self) {
         let (unused, model) = {
             let mut state = self.state();
@@ -217,17 +219,17 @@ impl Director {
         model.forget_tables();
     }
 
-    /// The current snapshot, and the model that it was made of.
+    /// The current snapshot, and the model that it was made from.
     pub fn current(&self) -> Compiled {
         self.state().current.clone()
     }
 
-    /// For a thread that follows the snapshots.
+    /// A reader, for a thread that follows the snapshots.
     pub fn reader(&self) -> SnapshotReader {
         self.state().publisher.reader()
     }
 
-    /// What the workers count, by worker.
+    /// The workers' counters, by worker.
     pub fn workers(&self) -> &[Arc<WorkerCounters>] {
         &self.workers
     }
@@ -237,7 +239,7 @@ impl Director {
     }
 }
 
-/// Of services to renew: those in an outage, and the others.
+/// The classes of services to renew: those in an outage, and the others.
 const OUTAGE: usize = 0;
 const OTHER: usize = 1;
 
@@ -245,7 +247,8 @@ fn class(model: &Model, id: &ServiceId) -> usize {
     if model.services.get(id).is_some_and(|service| service.outage.is_some()) { OUTAGE } else { OTHER }
 }
 
-/// In the order in which they are to be renewed: first one of the others, so that each gets its turn however many fail.
+/// Sorts services into the order in which they are renewed: one that is not in an outage, then those in an outage, then
+/// the others. So each of the others gets its turn, however many services are in an outage.
 fn in_order(services: &mut [ServiceId], model: &Model, last_renewed: &[Option<ServiceId>; 2]) {
     services.sort_by_key(|id| (class(model, id), Some(*id) <= last_renewed[class(model, id)]));
     if let Some(other) = services.iter().position(|id| class(model, id) == OTHER) {
@@ -253,17 +256,17 @@ fn in_order(services: &mut [ServiceId], model: &Model, last_renewed: &[Option<Se
     }
 }
 
-const NO_PANIC: &str = "whoever changes the state checks first, and does not panic";
+const NO_PANIC: &str = "no thread panics while it holds a lock of the director";
 
 /// A model with the changes that were made to an older one.
 struct Merged {
     model: Model,
-    /// The services whose changes are left out: they are not any more what they were.
+    /// The services whose changes are left out, because they have changed meanwhile.
     outdated: Vec<ServiceId>,
 }
 
 impl State {
-    /// The current model with what is different in `changed` from `base`, which was current.
+    /// The current model with the changes from `base`, a model that was current, to `changed`.
     fn merged(&self, base: &Arc<Model>, changed: Model) -> Merged {
         if Arc::ptr_eq(base, &self.model) {
             return Merged { model: changed, outdated: Vec::new() };
@@ -281,7 +284,7 @@ impl State {
         Merged { model, outdated }
     }
 
-    /// Makes a model current. Its services may not know of the last failures yet.
+    /// Makes a model current and publishes it. Its services may not have the last failures yet.
     fn publish(&mut self, mut model: Model, moved: &[IpAddr], ports: &[PortLink]) -> u64 {
         self.generation += 1;
         let changed: Vec<ServiceId> = self.model.differences(&model).collect();
@@ -297,12 +300,12 @@ impl State {
         self.generation
     }
 
-    /// Puts those of these services on the list that are not as the network says.
+    /// Puts those of these services on the list that do not match the state of the network.
     fn note_behind(&mut self, services: &[ServiceId]) {
         let macs = &self.macs;
         let network = Reachability { down: &self.down, resolved: &|address| macs.contains_key(&address) };
         let behind = |id: &&ServiceId| {
-            // Deadlines are looked at now and then.
+            // Deadlines are checked from time to time.
             self.model.services.get(*id).is_some_and(|service| service.is_behind(&network, 0))
         };
         self.behind.extend(services.iter().filter(behind));
@@ -339,7 +342,7 @@ mod tests {
         Mac([2, 0, 0, 0, 0, last])
     }
 
-    /// The network says that these have a MAC address, those not any more, and those do not answer.
+    /// News from the network: the MAC addresses of `found` are known, those of `lost` no more, and `down` are down.
     fn hear(director: &Director, found: &[u8], lost: &[u8], down: &[u8]) {
         let found = found.iter().map(|&last| (address(last), Some(mac(last))));
         let macs: Vec<_> = found.chain(lost.iter().map(|&last| (address(last), None))).collect();
@@ -351,7 +354,7 @@ mod tests {
         snapshot.model.services[&id.parse().unwrap()].backends.iter().map(|backend| backend.slots).collect()
     }
 
-    /// Who would get new flows of a service, by slot.
+    /// By slot, the backend that gets new flows of a service.
     fn owners(director: &Director, service: usize) -> Vec<BackendNo> {
         let snapshot = director.current();
         let entry = &snapshot.services[service];
@@ -388,14 +391,14 @@ mod tests {
         director.catch_up();
         assert_eq!(shares().iter().sum::<u32>(), 1_021);
         assert!(shares()[1].abs_diff(510) <= 1);
-        // Lost again, it keeps its share: who decides that it is down is somebody else.
+        // When its MAC address is lost again, it keeps its share: that alone does not make it down.
         hear(&director, &[], &[4], &[]);
         director.catch_up();
         assert!(shares()[1].abs_diff(510) <= 1);
     }
 
     #[test]
-    fn nothing_goes_to_who_is_down_and_the_tables_follow() {
+    fn no_slot_goes_to_a_backend_that_is_down_and_the_tables_follow() {
         let director = director();
         let backends = [("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)];
         for vip in ["192.168.0.101:80", "192.168.0.102:80"] {
@@ -408,11 +411,11 @@ mod tests {
             let owners = owners(&director, service);
             assert!(!owners.contains(&BackendNo::new(1)) && !owners.contains(&BackendNo::NONE));
             let moved = before.iter().zip(&owners).filter(|(before, now)| before != now);
-            assert!(moved.into_iter().all(|(&before, _)| before == BackendNo::new(1)), "nobody else moves");
+            assert!(moved.into_iter().all(|(&before, _)| before == BackendNo::new(1)), "no other slot moves");
         }
         let stood_in = owners(&director, 0);
         assert_eq!(slots(&director, "192.168.0.101:80")[1], 340, "there are no new tables yet");
-        // One that comes meanwhile has the failure, too; one that goes is not brought back.
+        // A service that is added meanwhile has the failure, too. A service that is removed does not come back.
         director.change(|model, ids| model.add_service(&service("192.168.0.103:80", &backends), ids)).unwrap();
         director.change(|model, _| model.remove_service(&"192.168.0.102:80".parse().unwrap())).unwrap();
         assert!(!owners(&director, 1).contains(&BackendNo::new(1)));
@@ -425,7 +428,7 @@ mod tests {
                 .all(|service| service.outage.is_none() && !service.table.contains(&BackendNo::new(1)))
         );
         assert_eq!(snapshot.services.len(), 2);
-        // Flows that have begun at those who stood in are handed over.
+        // Flows that have begun at the backends that stood in are handed over.
         let entry = &snapshot.services[0];
         for (slot, &stood_in) in stood_in.iter().enumerate() {
             assert!(entry.now(slot) == stood_in || entry.before(slot) == stood_in);
@@ -433,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_up_again_before_the_tables_were_built_is_handed_its_slots() {
+    fn a_backend_that_is_up_again_before_the_tables_are_built_gets_its_slots_by_a_hand_over() {
         let director = director();
         let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
         director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
@@ -441,7 +444,7 @@ mod tests {
         hear(&director, &[3, 4], &[], &[]);
         hear(&director, &[], &[], &[4]);
         hear(&director, &[], &[], &[]);
-        assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "until there is a table");
+        assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "until there is a new table");
         while director.catch_up() {}
         assert_eq!(owners(&director, 0), before);
         let snapshot = director.current();
@@ -451,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_up_again_takes_part_at_once_where_nobody_else_is_left() {
+    fn a_backend_that_is_up_again_takes_part_at_once_if_no_other_is_left() {
         for on_all_down in [OnAllDown::Drop, OnAllDown::All] {
             let director = director();
             let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
@@ -460,7 +463,7 @@ mod tests {
             hear(&director, &[3, 4], &[], &[]);
             hear(&director, &[], &[], &[3]);
             while director.catch_up() {}
-            // It has no table since it is back.
+            // No table was built since it is back.
             hear(&director, &[], &[], &[]);
             hear(&director, &[], &[], &[4]);
             assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "{on_all_down:?}");
@@ -470,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_who_is_up_again_takes_part_at_once() {
+    fn the_first_backend_that_is_up_again_takes_part_at_once() {
         let director = director();
         let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
         director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
@@ -484,9 +487,9 @@ mod tests {
         }
     }
 
-    /// Of many services that fail again and again, each time one of those is renewed that do not.
+    /// While many services fail again and again, one of the others is renewed each time.
     #[test]
-    fn nobody_waits_for_ever_behind_outages() {
+    fn no_service_waits_for_ever_behind_outages() {
         let director = director();
         for vip in 101..107 {
             let backends = if vip < 105 { ["192.168.0.3", "192.168.0.4"] } else { ["192.168.0.5", "192.168.0.6"] };
@@ -495,7 +498,7 @@ mod tests {
         }
         hear(&director, &[3, 4, 5, 6], &[], &[6]);
         while director.catch_up() {}
-        // One fails, another one is up again.
+        // One backend fails, another one is up again.
         hear(&director, &[], &[], &[3]);
         let order = {
             let state = director.state();
@@ -506,9 +509,9 @@ mod tests {
         assert_eq!(order, [OTHER, OUTAGE, OUTAGE, OUTAGE, OUTAGE, OTHER]);
     }
 
-    /// Operators and the network change the same services, while somebody keeps up.
+    /// Operators and the network change the same services, while another thread keeps up.
     #[test]
-    fn no_change_is_lost_whoever_comes_in_between() {
+    fn no_change_is_lost_when_changes_overlap() {
         let director = director();
         let backends: Vec<(String, u32)> = (3..13).map(|last| (format!("192.168.0.{last}"), 1)).collect();
         let backends: Vec<(&str, u32)> = backends.iter().map(|(address, weight)| (&**address, *weight)).collect();
@@ -517,7 +520,7 @@ mod tests {
             director.change(|model, ids| model.add_service(&service(id, &backends), ids)).unwrap();
         }
         let stop = AtomicBool::new(false);
-        let (mut in_order, mut to_dead) = (true, 0);
+        let (mut in_order, mut to_down) = (true, 0);
         std::thread::scope(|scope| {
             scope.spawn(|| director.keep_up(&stop));
             let weigh = || {
@@ -537,13 +540,13 @@ mod tests {
                     all.iter().copied().filter(|last| (u32::from(*last) * 7 + u32::from(round) * 5) % 11 < 4).collect();
                 hear(&director, &all, &[], &down);
                 let snapshot = director.current();
-                // Asserted afterwards: the others must come to an end, too.
+                // Asserted afterwards: the other threads must end first.
                 in_order &= snapshot.generation >= generation;
                 generation = snapshot.generation;
                 for entry in &snapshot.services {
                     let owners =
                         (0..entry.table.len()).map(|slot| entry.now(slot)).filter(|&owner| owner != BackendNo::NONE);
-                    to_dead += owners
+                    to_down += owners
                         .into_iter()
                         .filter(|&owner| down.iter().any(|d| usize::from(*d) == owner.index() + 3))
                         .count();
@@ -556,7 +559,7 @@ mod tests {
             operator.unwrap();
         });
         assert!(in_order, "a snapshot was published out of order");
-        assert_eq!(to_dead, 0, "slots go to who is down");
+        assert_eq!(to_down, 0, "slots go to backends that are down");
         let snapshot = director.current();
         let last = snapshot.model.services.values().flat_map(|service| service.backends.iter().map(|b| b.weight));
         let expected = [21, 22, 23, 24, 25, 26, 27, 28, 29, 20].into_iter();
@@ -570,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_made_from_the_last_one_is_as_one_made_anew() {
+    fn a_snapshot_made_from_the_previous_one_equals_one_made_from_nothing() {
         let director = director();
         let ids = ["192.168.0.101:80", "192.168.0.102:80", "192.168.0.103:80"];
         let check = |what: &str| {
@@ -587,26 +590,26 @@ mod tests {
         for id in [ids[1], ids[2], ids[0]] {
             let wanted = service(id, &[("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)]);
             director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
-            check("a service more");
+            check("one more service");
         }
         hear(&director, &[3, 5], &[], &[]);
         check("resolved");
         let middle: ServiceId = ids[1].parse().unwrap();
         director.change(|model, ids| model.add_backend(&middle, &backend("192.168.0.2", 1), ids)).unwrap_err();
         director.change(|model, ids| model.add_backend(&middle, &backend("192.168.0.9", 1), ids)).unwrap();
-        check("a backend more");
+        check("one more backend");
         hear(&director, &[9, 4], &[3], &[3]);
         check("one is down");
         director.catch_up();
         check("tables");
         director.change(|model, _| model.remove_backend(&ids[0].parse().unwrap(), address(4))).unwrap();
-        check("a backend less");
+        check("one backend less");
         director.change(|model, _| model.drain_backend(&middle, address(4), Some(0))).unwrap();
         check("drained");
         hear(&director, &[3], &[], &[]);
         director.catch_up();
         check("up again");
         director.change(|model, _| model.remove_service(&ids[0].parse().unwrap())).unwrap();
-        check("a service less");
+        check("one service less");
     }
 }

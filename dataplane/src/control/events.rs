@@ -1,8 +1,8 @@
-//! What has happened: a bounded log in memory, for `shuntctl events`, and lines of the daemon's log.
+//! Events: a bounded log in memory, for `shuntctl events`, and lines of the daemon's log.
 //!
-//! Control threads and the slow path write to it, workers never do. What packets can cause any number of is written
-//! once in ten seconds for each kind and subject, with the number of those left out; and only so many subjects are told
-//! apart, so that no flood of made-up addresses pushes everything else out.
+//! Control threads and the slow path write to it, workers never do. Packets can cause any number of events of some
+//! kinds. Of these, one event is written in ten seconds for each kind and subject, with the number of those left out.
+//! The number of subjects is bounded, so a flood of made-up addresses cannot push all other events out.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -14,17 +14,17 @@ use hashbrown::HashMap;
 
 /// How many events are kept.
 pub const KEPT: usize = 1_024;
-/// What a packet can cause is written once in this time.
+/// An event that packets can cause is written once in this time.
 const WINDOW: Duration = Duration::from_secs(10);
-/// How many kinds and subjects are told apart within a window; all others of a kind are as one.
+/// How many kinds and subjects are told apart within a window. Beyond that, all subjects of a kind count as one.
 const MAX_SUBJECTS: usize = 256;
-/// What [`EventLog::recent`] looks back at.
+/// The time that [`EventLog::recent`] looks back.
 const RECENT: Duration = Duration::from_secs(3_600);
 
 /// Declares the kinds with their names and severities.
 macro_rules! kinds {
     ($($variant:ident = $name:literal, $severity:ident: $meaning:literal;)*) => {
-        /// What kind of event it is.
+        /// The kind of an event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind {
             $(#[doc = $meaning] $variant,)*
@@ -39,7 +39,7 @@ macro_rules! kinds {
                 match self { $(Kind::$variant => $name),* }
             }
 
-            /// How bad it is.
+            /// The severity.
             pub fn severity(self) -> Severity {
                 match self { $(Kind::$variant => Severity::$severity),* }
             }
@@ -54,11 +54,11 @@ macro_rules! kinds {
 
 kinds! {
     Started = "started", Info: "The daemon forwards.";
-    ServiceAdded = "service-added", Info: "Somebody has added a service.";
-    ServiceRemoved = "service-removed", Info: "Somebody has removed a service.";
-    BackendAdded = "backend-added", Info: "Somebody has added a backend.";
-    BackendEdited = "backend-edited", Info: "Somebody has changed a backend's weight or MAC address.";
-    BackendRemoved = "backend-removed", Info: "Somebody has removed a backend.";
+    ServiceAdded = "service-added", Info: "An operator has added a service.";
+    ServiceRemoved = "service-removed", Info: "An operator has removed a service.";
+    BackendAdded = "backend-added", Info: "An operator has added a backend.";
+    BackendEdited = "backend-edited", Info: "An operator has changed a backend's weight or MAC address.";
+    BackendRemoved = "backend-removed", Info: "An operator has removed a backend.";
     BackendResolved = "backend-resolved", Info: "A backend has answered ARP or NDP: it can get packets.";
     BackendUnreachable = "backend-unreachable", Error: "A backend does not answer ARP or NDP, or never did: its packets are dropped.";
     BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
@@ -71,8 +71,8 @@ kinds! {
 }
 
 impl Kind {
-    /// Whether packets can cause any number of these. Neither a backend's way from resolved to unreachable is of that
-    /// sort (its probes take their time), nor a link's, which is looked at twice a second.
+    /// Whether packets can cause any number of these events. A backend that becomes resolved and unreachable in turn
+    /// cannot: its probes take time. Nor can a link, which is checked twice a second.
     fn limited(self) -> bool {
         use Kind::*;
         matches!(self, BackendMacChanged | Loop | ReturnViaDirector | SlowPathOverloaded | TxFull)
@@ -87,34 +87,35 @@ pub struct EventLog {
 
 #[derive(Debug, Default)]
 struct Log {
-    /// The oldest first, and when they were written.
+    /// The events, the oldest first, each with the time when it was written.
     events: VecDeque<(Instant, Event)>,
     /// The number of the last one.
     sequence: u64,
     windows: HashMap<(Kind, Subject), Window>,
-    /// How many there were of each kind, those that were left out among them.
+    /// How many events of each kind there were, including those that were left out.
     happened: HashMap<Kind, u64>,
 }
 
-/// What became of a limited kind of event about one subject.
+/// The current window of a limited kind of event, for one subject.
 #[derive(Debug)]
 struct Window {
-    /// Until when no other is written.
+    /// No other event is written until then.
     until: Instant,
-    /// How many were not.
+    /// How many were left out.
     suppressed: u64,
 }
 
 impl EventLog {
-    /// Writes an event down; its message is a sentence that says what happened and what to do. Returns whether it was
-    /// written, or left out because there were too many like it; then the message is not even made.
+    /// Writes an event. `message` makes the sentence that says what has happened and what to do. Returns whether the
+    /// event was written. An event is left out if there were too many of its kind and subject; then `message` is not
+    /// called.
     pub fn write(&self, kind: Kind, subject: Subject, now: Instant, message: impl FnOnce() -> String) -> bool {
         let mut log = self.log();
         *log.happened.entry(kind).or_default() += 1;
         let Some(suppressed) = log.admit(kind, &subject, now) else { return false };
         let event = log.push(kind, subject, now, message(), suppressed);
         drop(log);
-        tell(&event);
+        log_line(&event);
         true
     }
 
@@ -130,7 +131,7 @@ impl EventLog {
         newer.take(limit).cloned().collect()
     }
 
-    /// How many of the last hour are bad ones.
+    /// How many warnings and errors there were in the last hour.
     pub fn recent(&self, now: Instant) -> EventCount {
         let log = self.log();
         let recent = log.events.iter().rev().take_while(|(then, _)| now.saturating_duration_since(*then) < RECENT);
@@ -152,12 +153,12 @@ impl EventLog {
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().expect("nobody panics while holding the events")
+        self.log.lock().expect("no thread panics while it holds the events")
     }
 }
 
 impl Log {
-    /// Whether an event may be written now, and how many like it were left out before.
+    /// Whether an event may be written now. Returns how many of its kind and subject were left out before, or `None`.
     fn admit(&mut self, kind: Kind, subject: &Subject, now: Instant) -> Option<u64> {
         if !kind.limited() {
             return Some(0);
@@ -165,7 +166,7 @@ impl Log {
         if self.windows.len() >= MAX_SUBJECTS {
             self.windows.retain(|_, window| window.until > now);
         }
-        // Anybody can make up MAC addresses, so they do not tell subjects apart.
+        // Any station can make up MAC addresses, so they do not tell subjects apart.
         let mut key = (kind, Subject { mac: None, ..subject.clone() });
         if self.windows.len() >= MAX_SUBJECTS && !self.windows.contains_key(&key) {
             key.1 = Subject::default();
@@ -189,7 +190,7 @@ impl Log {
             self.events.pop_front();
         }
         self.sequence += 1;
-        // Nothing depends on the wall clock: it is what the operator compares with other logs.
+        // Nothing depends on the wall clock. The operator compares it with other logs.
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let (sequence, severity, kind) = (self.sequence, kind.severity(), kind.name().into());
         let event = Event { sequence, time, severity, kind, subject, message, suppressed };
@@ -198,8 +199,8 @@ impl Log {
     }
 }
 
-/// A line of the daemon's log.
-fn tell(event: &Event) {
+/// Writes a line to the daemon's log.
+fn log_line(event: &Event) {
     let (kind, sentence) = (&event.kind, event.sentence());
     match event.severity {
         Severity::Info => tracing::info!("{kind}: {sentence}"),
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ones_are_kept_and_numbered() {
+    fn the_last_events_are_kept_and_numbered() {
         let (log, now) = (EventLog::default(), Instant::now());
         for number in 0..KEPT + 10 {
             assert!(log.write(Kind::ServiceAdded, Subject::default(), now, || format!("Number {number}.")));
@@ -253,7 +254,7 @@ mod tests {
         let last = KEPT as u64 + 10;
         let ask = |since, limit| sequences(&log.list(EventQuery { since, limit }));
         assert_eq!(ask(None, Some(2)), [last - 1, last], "the latest");
-        assert_eq!(ask(Some(last - 3), Some(2)), [last - 2, last - 1], "what comes behind");
+        assert_eq!(ask(Some(last - 3), Some(2)), [last - 2, last - 1], "those that follow");
         assert_eq!(ask(Some(last - 1), None), [last]);
         assert!(ask(Some(last), None).is_empty());
         assert_eq!(ask(Some(0), Some(1)), [11]);
@@ -266,7 +267,10 @@ mod tests {
         let write = |kind, number, second| log.write(kind, backend(number), at(second), || "It happened.".into());
         assert!(write(Kind::Loop, 1, 0));
         assert!((0..50).all(|_| !write(Kind::Loop, 1, 9)));
-        assert!(write(Kind::Loop, 2, 9) && write(Kind::ReturnViaDirector, 1, 9), "others are not held up");
+        assert!(
+            write(Kind::Loop, 2, 9) && write(Kind::ReturnViaDirector, 1, 9),
+            "other subjects and kinds are written"
+        );
         assert!(write(Kind::Loop, 1, 10));
         let events = log.list(all());
         assert_eq!(events.iter().map(|event| event.suppressed).collect::<Vec<_>>(), [0, 0, 0, 50]);
@@ -280,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn made_up_subjects_do_not_push_everything_out() {
+    fn made_up_subjects_do_not_push_all_other_events_out() {
         let (log, begin) = (EventLog::default(), Instant::now());
         let write = |kind, number, now| log.write(kind, backend(number), now, || "It happened.".into());
         let written = (0..100_000).filter(|&number| write(Kind::Loop, number, begin)).count();
-        assert_eq!(written, MAX_SUBJECTS + 1, "one for all that are not told apart");
+        assert_eq!(written, MAX_SUBJECTS + 1, "one for all subjects beyond the limit");
         assert!(write(Kind::ReturnViaDirector, 1, begin), "another kind has a window of its own");
         assert!(log.log().windows.len() <= MAX_SUBJECTS + Kind::ALL.len());
         let later = begin + WINDOW;

@@ -1,6 +1,7 @@
-//! What the operator wants and what the network says, made into snapshots. The only room where state changes.
+//! The control side: makes snapshots from the operator's configuration and the state of the network. State changes in
+//! this room only.
 //!
-//! - In: requests, MAC addresses, failures.
+//! - In: requests, the backends' MAC addresses, failed backends.
 //! - Out: snapshots, events.
 //! - Uses: `base`, `wire`, `select`, `count`, `state`.
 

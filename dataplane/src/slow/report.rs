@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_reported_with_their_number() {
+    fn losses_are_told_with_their_number() {
         let mut rig = Rig::new();
         let worker = Arc::new(WorkerCounters::new(1));
         let mut lose = |second: u64, reason: DropReason, count| {

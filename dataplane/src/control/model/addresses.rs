@@ -1,4 +1,4 @@
-//! What an address is in the model, and which addresses a VIP and a backend may have.
+//! Addresses in the model: which addresses a VIP and a backend may have, and which network an address lies in.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ use crate::control::model::network::Network;
 use crate::control::model::service::Service;
 
 impl Model {
-    /// A network.
-    pub fn network(&self, number: NetworkNo) -> &Network {
-        &self.networks[number.index()]
+    /// The network of this number.
+    pub fn network(&self, network: NetworkNo) -> &Network {
+        &self.networks[network.index()]
     }
 
     pub(super) fn check_vip(&self, id: ServiceId) -> Result<(), ModelError> {
@@ -50,7 +50,7 @@ impl Model {
         self.check_no_edge(address)
     }
 
-    /// The first and the last address of an IPv4 network are its own and its broadcast address.
+    /// Refuses the first and the last address of an IPv4 network: the network's own and the broadcast address.
     pub(super) fn check_no_edge(&self, address: IpAddr) -> Result<(), ModelError> {
         let edge = |net: &IpNet| {
             net.addr().is_ipv4() && net.prefix_len() < 31 && (net.network() == address || net.broadcast() == address)
@@ -66,10 +66,14 @@ impl Model {
         });
         ModelError::OffLink { address, networks: networks.collect() }
     }
-    /// The network that an address lies in, the most specific one.
+
+    /// The most specific network that an address lies in.
     pub fn network_towards(&self, address: IpAddr) -> Option<NetworkNo> {
-        let prefixes =
-            self.networks.iter().enumerate().flat_map(|(index, n)| n.addresses.iter().map(move |net| (index, net)));
+        let prefixes = self
+            .networks
+            .iter()
+            .enumerate()
+            .flat_map(|(index, network)| network.addresses.iter().map(move |net| (index, net)));
         prefixes
             .filter(|(_, net)| net.contains(&address))
             .max_by_key(|&(index, net)| (net.prefix_len(), std::cmp::Reverse(index)))
@@ -92,7 +96,7 @@ impl Model {
         self.services.range(first..).take_while(move |(id, _)| id.vip == vip)
     }
 
-    /// How often each backend address is used, over all services.
+    /// The number of services that have each backend address.
     pub fn backend_addresses(&self) -> BTreeMap<IpAddr, usize> {
         let mut addresses = BTreeMap::new();
         for backend in self.services.values().flat_map(|service| &service.backends) {
@@ -101,7 +105,7 @@ impl Model {
         addresses
     }
 
-    /// One service more (or less) has this backend.
+    /// Counts that one more service has this backend, or one less.
     pub(super) fn count_backend(&mut self, address: IpAddr, more: bool) {
         let uses = Arc::make_mut(&mut self.backend_uses[part_of_uses(address)]);
         let count = uses.entry(address).or_default();

@@ -9,12 +9,12 @@ use ctl::Mac;
 use crate::base::ids::NetworkNo;
 use crate::count::lease::TargetLease;
 
-/// What the network says of the backends.
+/// What the neighbor table knows of the backends.
 #[derive(Clone, Copy)]
 pub struct Reachability<'a> {
-    /// Who does not answer; the others do, or are not known not to.
+    /// The backends that do not answer. All others answer, or were not given up yet.
     pub down: &'a HashSet<IpAddr>,
-    /// Whose MAC address is known.
+    /// Whether a backend's MAC address is known.
     pub resolved: &'a dyn Fn(IpAddr) -> bool,
 }
 
@@ -25,7 +25,7 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its weight, 0 to [`ctl::MAX_WEIGHT`].
     pub weight: u32,
-    /// Its MAC address, where the operator gives it.
+    /// Its MAC address, if the operator sets it.
     pub pinned: Option<Mac>,
     /// The network by which it is reached.
     pub network: NetworkNo,
@@ -33,12 +33,12 @@ pub struct Backend {
     pub target: Arc<TargetLease>,
     /// Its slots of the service's table.
     pub slots: u32,
-    /// Whether it takes part. A backend that is added to a running service does when its MAC address is known for the
-    /// first time: before that, its share of the flows would be lost.
+    /// Whether it gets flows at all. A backend that is added to a running service gets none until its MAC address is
+    /// known for the first time: before that, its share of the flows would be lost.
     pub joined: bool,
     /// Whether it takes new flows, or is being drained.
     pub duty: Duty,
-    /// Whether it cannot be reached, or fails its checks. Nothing goes there.
+    /// Whether it cannot be reached. No packets go there.
     pub down: bool,
 }
 
@@ -47,17 +47,18 @@ pub struct Backend {
 pub enum Duty {
     /// Take new flows, by its weight.
     Serve,
-    /// Take no new flows; keep the old ones until they end, or until then.
+    /// Take no new flows. Keep the old ones until they end, or until the deadline.
     Drain {
-        /// In ms.
+        /// The deadline in ms, on the clock of [`Model::now_ms`](crate::control::model::Model::now_ms).
         until_ms: Option<u64>,
     },
-    /// Its drain's deadline has passed: nothing goes there.
+    /// The deadline of its drain has passed: no packets go there.
     Drained,
 }
 
 impl Backend {
-    /// Whether it is one of those that do not answer. One whose MAC address is given need not.
+    /// Whether it is one of the backends that are down. A backend with a pinned MAC address never is: it need not
+    /// answer.
     pub(super) fn is_among(&self, down: &HashSet<IpAddr>) -> bool {
         self.pinned.is_none() && down.contains(&self.address)
     }

@@ -20,29 +20,29 @@ use crate::count::lease::Leases;
 use crate::select::maglev::{self, Candidate};
 use crate::select::schedule::{Cursor, Schedule};
 
-/// All that forwarding depends on, except what the network itself tells (MAC addresses).
+/// Everything that forwarding depends on, except the MAC addresses, which the network tells.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// Keys the flow hash and the Maglev tables; the same on every director of the same VIPs.
+    /// The key of the flow hash and of the Maglev tables. All directors of the same VIPs have the same key.
     pub hash_key: [u8; 16],
-    /// Slots of a Maglev table, a prime.
+    /// The number of slots of a Maglev table, a prime.
     pub table_size: u32,
     /// The networks, in the order of the configuration.
     pub networks: Arc<[Network]>,
     /// The services by VIP, port and protocol.
     pub services: BTreeMap<ServiceId, Arc<Service>>,
-    /// The time of the change that is being made, in ms on any clock that does not go back.
+    /// The time of the current change, in ms on any clock that does not go back.
     pub now_ms: u64,
-    /// The table of a service in which no_backends takes new flows.
+    /// The table of a service in which no backend takes new flows.
     pub(super) no_backends: Arc<[BackendNo]>,
-    /// How many services have each backend, in [parts](part_of_uses), so that a change copies but a small one.
+    /// How many services have each backend. The map is in parts, so that a change copies only one small part.
     pub(super) backend_uses: Box<[Arc<HashMap<IpAddr, usize>>]>,
-    /// Services of the same backends and weights have one table between them.
+    /// The Maglev tables in use. Services with the same backends and weights share a table.
     pub(super) tables: Arc<Tables>,
 }
 
 impl Model {
-    /// Without services.
+    /// A model without services.
     pub fn new(hash_key: [u8; 16], table_size: u32, networks: Vec<Network>) -> Self {
         let no_backends = vec![BackendNo::NONE; table_size as usize].into();
         Model {
@@ -62,7 +62,7 @@ impl Model {
         self.services.get(id).ok_or(ModelError::NoSuchService(*id))
     }
 
-    /// Adds a service. All that is wrong with it is said at once; then the model is as it was.
+    /// Adds a service. If the request is wrong, returns all its errors at once, and leaves the model as it was.
     pub fn add_service(&mut self, wanted: &ServiceAdd, leases: &Arc<Leases>) -> Result<(), Vec<ModelError>> {
         let service = self.checked(wanted, leases)?;
         self.count_backends(&service);
@@ -70,7 +70,7 @@ impl Model {
         Ok(())
     }
 
-    /// Adds services, whose tables are built by so many threads. On an error, some have been added.
+    /// Adds services. `threads` threads build their tables. On an error, some of the services have been added.
     pub fn add_services(
         &mut self,
         wanted: &[ServiceAdd],
@@ -105,7 +105,7 @@ impl Model {
         service.backends.iter().for_each(|backend| self.count_backend(backend.address, true));
     }
 
-    /// A service as wanted, without its table.
+    /// The service that a request asks for, checked, and still without its table.
     fn checked(&self, wanted: &ServiceAdd, leases: &Arc<Leases>) -> Result<Service, Vec<ModelError>> {
         let id = wanted.service;
         if self.services.contains_key(&id) {
@@ -160,9 +160,9 @@ impl Model {
         leases: &Arc<Leases>,
     ) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(id)?);
-        let number = self.insert_backend(&mut service, wanted, leases)?;
-        // To a service that has no_backends else, there is nothing to lose.
-        service.backends[number.index()].joined = wanted.mac.is_some() || service.backends.len() == 1;
+        let backend_no = self.insert_backend(&mut service, wanted, leases)?;
+        // A service without other backends has no flows to lose.
+        service.backends[backend_no.index()].joined = wanted.mac.is_some() || service.backends.len() == 1;
         self.count_backend(wanted.address, true);
         self.put(service);
         Ok(())
@@ -171,8 +171,8 @@ impl Model {
     /// Changes a backend's weight or MAC address.
     pub fn edit_backend(&mut self, edit: &BackendEdit) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(&edit.service)?);
-        let number = service.number_of(edit.address)?;
-        let backend = &mut service.backends[number.index()];
+        let backend_no = service.number_of(edit.address)?;
+        let backend = &mut service.backends[backend_no.index()];
         if edit.weight.is_none() && edit.mac.is_none() {
             return Err(ModelError::NothingToChange);
         }
@@ -194,14 +194,14 @@ impl Model {
     /// Removes a backend from a service.
     pub fn remove_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(id)?);
-        let number = service.number_of(address)?;
-        service.backends.remove(number.index());
+        let backend_no = service.number_of(address)?;
+        service.backends.remove(backend_no.index());
         self.count_backend(address, false);
         self.put(service);
         Ok(())
     }
 
-    /// Has a backend take no new flows. Its old ones stay until they end, or for so long.
+    /// Drains a backend: it takes no new flows. Its old flows stay until they end, or until `deadline_ms` have passed.
     pub fn drain_backend(
         &mut self,
         id: &ServiceId,
@@ -213,37 +213,37 @@ impl Model {
         self.set_duty(id, address, duty)
     }
 
-    /// Has a backend that was drained take new flows again.
+    /// Ends a backend's drain: it takes new flows again.
     pub fn enable_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
         self.set_duty(id, address, Duty::Serve)
     }
 
     fn set_duty(&mut self, id: &ServiceId, address: IpAddr, duty: Duty) -> Result<(), ModelError> {
         let mut service = Service::clone(self.service(id)?);
-        let number = service.number_of(address)?;
-        service.backends[number.index()].duty = duty;
+        let backend_no = service.number_of(address)?;
+        service.backends[backend_no.index()].duty = duty;
         self.put(service);
         Ok(())
     }
 
-    /// Lets go of tables that no service has any more; to be called now and then.
+    /// Frees the tables that no service uses any more. To be called from time to time.
     pub fn forget_tables(&self) {
         self.tables.forget();
     }
 
-    /// The table of a service where no_backends takes new flows.
+    /// The table of a service in which no backend takes new flows.
     pub(crate) fn no_backends(&self) -> &Arc<[BackendNo]> {
         &self.no_backends
     }
 
-    /// Puts a new or changed service into the model, with its table and what it hands over.
+    /// Puts a new or changed service into the model, with its table and its hand-over.
     pub(super) fn put(&mut self, service: Service) {
         let old = self.services.get(&service.id);
         let service = self.finished(service, old);
         self.services.insert(service.id, Arc::new(service));
     }
 
-    /// A new or changed service with its table and what it hands over.
+    /// A new or changed service with its table and its hand-over.
     fn finished(&self, mut service: Service, old: Option<&Arc<Service>>) -> Service {
         service.forced = service.is_forced();
         service.outage = None;

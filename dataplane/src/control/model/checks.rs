@@ -1,4 +1,4 @@
-//! What of a request can be checked without knowing the other services.
+//! Checks of a request that do not depend on the other services.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use ctl::{FlowHash, MAX_WEIGHT, Mac, Protocol, Scheduler, Tracking};
 use crate::base::limits::MAX_IDLE_MS;
 use crate::control::model::error::ModelError;
 
-/// Which flows are remembered: where the scheduler decides flow by flow, all.
+/// Which flows are remembered. A scheduler that decides flow by flow needs all of them.
 pub(super) fn tracking(wanted: &ServiceAdd) -> Result<Tracking, ModelError> {
     match wanted.tracking {
         Some(Tracking::Exceptions) if wanted.scheduler.decides_by_flow() => {
@@ -20,7 +20,7 @@ pub(super) fn tracking(wanted: &ServiceAdd) -> Result<Tracking, ModelError> {
     }
 }
 
-/// In ms; by default as LVS has it.
+/// The idle timeout in ms. The defaults are those of LVS.
 pub(super) fn idle_timeout(wanted: &ServiceAdd) -> Result<u64, ModelError> {
     let default = if wanted.service.protocol == Protocol::Udp { 300 } else { 900 };
     let seconds = wanted.idle_timeout_s.unwrap_or(default);
@@ -28,7 +28,7 @@ pub(super) fn idle_timeout(wanted: &ServiceAdd) -> Result<u64, ModelError> {
     if (1..=MAX_IDLE_MS).contains(&milliseconds) { Ok(milliseconds) } else { Err(ModelError::IdleTimeout(seconds)) }
 }
 
-/// What decides: what is asked for, if it goes together with scheduler and VIP, else what the scheduler stands for.
+/// The hash that a request asks for, if it fits the scheduler and the VIP. Without one, the scheduler's own hash.
 pub(super) fn flow_hash(wanted: &ServiceAdd) -> Result<FlowHash, ModelError> {
     let bits = if wanted.service.vip.is_ipv4() { 32 } else { 128 };
     match (wanted.scheduler, wanted.hash) {
@@ -52,7 +52,7 @@ pub(super) fn checked_mac(mac: Mac) -> Result<Mac, ModelError> {
     if mac.is_unicast() { Ok(mac) } else { Err(ModelError::MacNotUnicast(mac)) }
 }
 
-/// An address that one host may have, as seen by other hosts.
+/// Refuses an address that no single host can have on a network.
 pub fn check_unicast(address: IpAddr) -> Result<(), ModelError> {
     let broadcast = |address: IpAddr| matches!(address, IpAddr::V4(address) if address.is_broadcast());
     let mapped = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());

@@ -11,7 +11,7 @@ use crate::base::limits::{MAX_BACKENDS, MAX_IDLE_MS, MAX_SERVICES, MAX_TARGETS};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// There is no such service.
-    #[error("There is no service {0}: `shuntctl service list` shows those that there are")]
+    #[error("There is no service {0}: `shuntctl service list` shows all services")]
     NoSuchService(ServiceId),
     /// There is such a service already.
     #[error("Service {0} exists already")]
@@ -32,29 +32,29 @@ pub enum ModelError {
         /// The backend.
         address: IpAddr,
     },
-    /// Nobody could say whose a port is.
-    #[error("The ports of {service} overlap with those of {other}, and neither are more specific")]
+    /// It would be unclear to which of the two services a port belongs.
+    #[error("The ports of {service} overlap with those of {other}, and neither of the two is more specific")]
     PortsOverlap {
         /// The service that was to be added.
         service: Box<ServiceId>,
         /// The service that has these ports.
         other: Box<ServiceId>,
     },
-    /// sh is hashing by the client's address.
+    /// Scheduler sh hashes the client's address only.
     #[error("Scheduler sh goes by the client's address: leave the hash out, or use scheduler maglev for 5tuple")]
     HashOfSh,
-    /// There is no hash to go by.
+    /// This scheduler uses no hash.
     #[error(
         "Scheduler {0} decides flow by flow, not by a hash: use maglev or sh for persistence by the client's address"
     )]
     HashWithout(Scheduler),
-    /// What it decided would be forgotten.
+    /// This scheduler's decisions would be forgotten.
     #[error("Scheduler {0} decides flow by flow, so all flows must be remembered: leave tracking out, or use all")]
     MustTrack(Scheduler),
-    /// No time at all, or too long.
+    /// The idle timeout is zero, or too long.
     #[error("An idle timeout of {0} s is out of range: use 1 to {max} s", max = MAX_IDLE_MS / 1_000)]
     IdleTimeout(u32),
-    /// More bits than the address has.
+    /// The prefix has more bits than the address.
     #[error("A prefix of {prefix} bits is longer than the client's address: use 1 to {bits}")]
     HashPrefix {
         /// The prefix length.
@@ -62,7 +62,7 @@ pub enum ModelError {
         /// Bits of an address of the VIP's family.
         bits: u8,
     },
-    /// A weight that LVS does not know either.
+    /// The weight is above the maximum, which is that of LVS.
     #[error("Weight {0} is out of range: use 0 to {MAX_WEIGHT}")]
     Weight(u32),
     /// Direct routing rewrites the Ethernet header only.
@@ -83,13 +83,13 @@ pub enum ModelError {
         /// The backend.
         backend: IpAddr,
     },
-    /// Multicast, loopback, broadcast, unspecified.
+    /// The address is multicast, loopback, broadcast or unspecified.
     #[error("{0} is not an address that a single host can have on a network")]
     NotUnicast(IpAddr),
-    /// IPv4 in IPv6's clothes.
+    /// An IPv4-mapped IPv6 address.
     #[error("{0} is an IPv4 address written as IPv6: write it as IPv4")]
     Mapped(IpAddr),
-    /// Valid on one link only, and not without saying which.
+    /// A link-local address is valid on one link only, and does not say on which.
     #[error("{0} is a link-local address: use a global or unique local one")]
     LinkLocal(IpAddr),
     /// The VIP is an address of the director.
@@ -99,7 +99,7 @@ pub enum ModelError {
     #[error("VIP {0} is the address of a backend: ARP for one would find the other")]
     VipIsBackend(IpAddr),
     /// The backend's address is a VIP.
-    #[error("Backend {0} is a VIP: name a backend by the address that it has for itself")]
+    #[error("Backend {0} is a VIP: name a backend by its own address")]
     BackendIsVip(IpAddr),
     /// The backend is the director.
     #[error("Backend {0} is the director's own address: Shunt serves nothing itself")]
@@ -115,27 +115,27 @@ pub enum ModelError {
         /// The director's networks, with their ports.
         networks: Vec<String>,
     },
-    /// A MAC address that is nobody's.
+    /// The MAC address is a group address, or zero: no station has it.
     #[error("{0} is not the MAC address of a single station")]
     MacNotUnicast(Mac),
     /// An edit without a change.
     #[error("Nothing to change: give a weight or a MAC address")]
     NothingToChange,
-    /// More than the tables are made for.
-    #[error("There are {MAX_SERVICES} services, the most that there may be")]
+    /// There would be more services than [`MAX_SERVICES`].
+    #[error("There are already {MAX_SERVICES} services, the maximum")]
     TooManyServices,
-    /// More than the tables are made for.
-    #[error("Service {0} has {MAX_BACKENDS} backends, the most that it may have")]
+    /// The service would have more backends than [`MAX_BACKENDS`].
+    #[error("Service {0} already has {MAX_BACKENDS} backends, the maximum")]
     TooManyBackends(ServiceId),
-    /// More than the counters are made for.
-    #[error("There are {MAX_TARGETS} backends over all services, the most that there may be")]
+    /// There would be more backends over all services than [`MAX_TARGETS`].
+    #[error("There are already {MAX_TARGETS} backends over all services, the maximum")]
     TooManyTargets,
-    /// Wrong with one backend of a list.
+    /// An error of one backend in a list.
     #[error("{error}")]
     InList {
         /// Its index in the list.
         index: usize,
-        /// What is wrong with it.
+        /// The error.
         error: Box<ModelError>,
     },
 }
@@ -145,7 +145,7 @@ fn networks_of(networks: &[String]) -> String {
 }
 
 impl ModelError {
-    /// The part of a service or backend, as the operator wrote it, that is at fault: `backends[1].weight`.
+    /// The field of the request that is wrong, as the operator wrote it: `backends[1].weight`.
     pub fn field(&self) -> String {
         let field = match self {
             ModelError::NoSuchService(_) | ModelError::DuplicateService(_) | ModelError::TooManyServices => "service",

@@ -1,48 +1,48 @@
-//! Who had a slot before it moved, and until when that matters.
+//! Hand-over: which backend had a slot before it moved, and until when that matters.
 //!
-//! A change of a service's backends makes a new Maglev table, in which some slots have moved from one backend to
-//! another. The flows of such a slot belong to who had it before, as long as that backend serves. For the service's
-//! idle timeout, the slot keeps it as `before`; by then, workers have met every flow of it that lives, and
-//! remember them ([`crate::forward::exceptions`]).
+//! A change of a service's backends makes a new Maglev table. In it, some slots have moved from one backend to another.
+//! The old flows of such a slot stay with the backend that had it before, as long as that backend serves. The slot
+//! keeps this backend as `before` for the service's idle timeout. By then, workers have seen a packet of every flow
+//! that is still active, and remember these flows ([`crate::forward::exceptions`]).
 //!
-//! A slot that moves again in the meantime keeps its first `before`, and that one's deadline: flows that have begun since
-//! are all remembered already, because a SYN in a hand-over is.
+//! A slot that moves again in the meantime keeps its first `before`, with its deadline. Flows that began after the
+//! first move are all remembered already, because every SYN during a hand-over is.
 
 use std::sync::Arc;
 
 use crate::base::ids::BackendNo;
 
-/// What the slots of one service were before. Backends are numbered as in the service.
+/// The earlier backends of one service's slots. Backends have the numbers that they have in the service.
 #[derive(Debug, Clone)]
 pub struct HandOver {
-    /// By slot; [`BackendNo::NONE`] where there is no hand-over.
+    /// By slot, the backend that had it; [`BackendNo::NONE`] without a hand-over.
     pub before: Arc<[BackendNo]>,
-    /// By slot: which of `deadlines` it has.
+    /// By slot, the index of its deadline in `deadlines`.
     round: Box<[u8]>,
-    /// When hand-overs end, in ms, in no order.
+    /// When hand-overs end, in ms, in no particular order.
     deadlines: Vec<u64>,
-    /// The first deadline of a slot that has somebody before.
+    /// The first deadline of a slot with a `before`.
     next: u64,
-    /// How many slots have somebody before.
+    /// How many slots have a `before`.
     slots: usize,
 }
 
-/// A service's slots at some time.
+/// A service's slots at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct Slots<'a> {
-    /// Who has them.
+    /// By slot, the backend that has it.
     pub now: &'a [BackendNo],
-    /// Who had them before.
+    /// The backends that had them before.
     pub handover: Option<&'a HandOver>,
 }
 
-/// The most deadlines of one service; of more, two are made one, the later one.
+/// The most deadlines of one service. A further one is merged with the latest; both end at the later time.
 const MAX_ROUNDS: usize = 256;
 
 impl HandOver {
-    /// The hand-over from old slots to a new table, which begins at `now_ms` and lasts until `until_ms`. `renumber` says
-    /// which number a backend of the old slots has now; [`BackendNo::NONE`] if it is gone, or does not serve. `None` where no
-    /// slot has anybody before.
+    /// The hand-over from old slots to a new table. It begins at `now_ms` and lasts until `until_ms`. `renumber` maps
+    /// the number of a backend in the old slots to its number now, or to [`BackendNo::NONE`] if the backend is gone or
+    /// does not serve. Returns `None` if no slot has a `before`.
     pub fn begin(
         old: Slots<'_>,
         table: &[BackendNo],
@@ -77,19 +77,19 @@ impl HandOver {
         })
     }
 
-    /// Who had a slot before, and which deadline that has, if it has not passed.
+    /// The backend that had a slot before, and the index of its deadline, if that has not passed.
     fn at(&self, slot: usize, now_ms: u64) -> Option<(BackendNo, u8)> {
         let (backend, round) = (*self.before.get(slot)?, self.round[slot]);
         let open = backend != BackendNo::NONE && self.deadlines[usize::from(round)] > now_ms;
         open.then_some((backend, round))
     }
 
-    /// When the first of its deadlines passes.
+    /// When the first of its deadlines passes, in ms.
     pub fn next_deadline(&self) -> u64 {
         self.next
     }
 
-    /// How many slots have somebody before.
+    /// How many slots have a `before`.
     pub fn slots(&self) -> usize {
         self.slots
     }
@@ -102,7 +102,8 @@ fn first_deadline(before: &[BackendNo], round: &[u8], deadlines: &[u64]) -> u64 
     deadlines.iter().zip(used).filter(|(_, used)| *used).map(|(deadline, _)| *deadline).min().unwrap_or(u64::MAX)
 }
 
-/// The number of a deadline: of one that has passed, which no slot has any more, or a new one.
+/// The index of a deadline at `until_ms`. Uses the entry of a deadline that has passed, if there is one: no slot has
+/// that any more.
 fn round_of(deadlines: &mut Vec<u64>, now_ms: u64, until_ms: u64) -> u8 {
     let round = match deadlines.iter().position(|&deadline| deadline <= now_ms || deadline == until_ms) {
         Some(round) => round,
@@ -110,7 +111,7 @@ fn round_of(deadlines: &mut Vec<u64>, now_ms: u64, until_ms: u64) -> u8 {
             deadlines.push(until_ms);
             deadlines.len() - 1
         }
-        // Whose hand-over ends last can wait a little longer.
+        // The slots whose hand-over ends last can wait a little longer.
         None => (0..deadlines.len()).max_by_key(|&round| deadlines[round]).expect("there are MAX_ROUNDS"),
     };
     deadlines[round] = until_ms;
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_moved_know_who_had_them() {
+    fn slots_that_moved_keep_the_backend_that_had_them() {
         let handover = begin(&[A, A, B, N], None, &[A, B, B, A], 0, 100).unwrap();
         assert_eq!(*handover.before, [N, A, N, N]);
         assert_eq!((handover.slots(), handover.next_deadline()), (1, 100));
@@ -153,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_was_nobody() {
+    fn a_backend_that_is_gone_is_no_before() {
         let moved = HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), 0, 100).unwrap();
         assert_eq!(*moved.before, [N, B]);
     }
 
     #[test]
-    fn a_second_move_keeps_the_first_owner_and_its_deadline() {
+    fn a_second_move_keeps_the_first_backend_and_its_deadline() {
         let first = begin(&[A, A, A], None, &[B, A, B], 0, 100).unwrap();
         let second = begin(&[B, A, B], Some(&first), &[C, C, B], 50, 150).unwrap();
         assert_eq!(*second.before, [A, A, A]);
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_first_owner_goes_its_slots_have_nobody_but_whom_they_leave() {
+    fn when_the_first_backend_goes_its_slots_keep_only_the_backend_that_they_leave() {
         let first = begin(&[A, A], None, &[B, B], 0, 100).unwrap();
         let second =
             HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), 50, 150).unwrap();
@@ -178,20 +179,20 @@ mod tests {
     }
 
     #[test]
-    fn back_to_the_first_owner_is_no_hand_over() {
+    fn a_move_back_to_the_first_backend_is_no_hand_over() {
         let first = begin(&[A], None, &[B], 0, 100).unwrap();
         assert!(begin(&[B], Some(&first), &[A], 50, 150).is_none());
     }
 
     #[test]
-    fn nobody_may_come_after_somebody() {
+    fn a_slot_may_be_left_without_a_backend() {
         let drained = begin(&[A, A], None, &[N, N], 0, 100).unwrap();
         assert_eq!(*drained.before, [A, A]);
         assert!(begin(&[N, N], Some(&drained), &[A, A], 10, 110).is_none());
     }
 
     #[test]
-    fn any_number_of_changes_has_room() {
+    fn any_number_of_changes_fits_the_deadlines() {
         let (mut table, mut handover) = (vec![A; 600], None);
         for change in 0..600u64 {
             let old = table.clone();

@@ -1,4 +1,4 @@
-//! How changes that were made at the same time come together: service by service.
+//! Merges changes that were made at the same time, service by service.
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::control::model::changes::Model;
 use crate::control::model::service::Service;
 
 impl Model {
-    /// The services that are not the same in another model: changed, added or removed.
+    /// The services that differ from those of another model: changed, added or removed ones.
     pub fn differences<'a>(&'a self, other: &'a Model) -> impl Iterator<Item = ServiceId> + 'a {
         let (mut these, mut others) = (self.services.iter().peekable(), other.services.iter().peekable());
         std::iter::from_fn(move || {
@@ -34,7 +34,7 @@ impl Model {
         })
     }
 
-    /// Takes a service over from another model, as it is there, or is not.
+    /// Copies a service from another model. Removes it if the other model does not have it.
     pub fn take_service(&mut self, id: &ServiceId, from: &Model) {
         let new = from.services.get(id).cloned();
         let old = match new.clone() {

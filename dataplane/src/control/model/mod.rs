@@ -1,8 +1,9 @@
-//! What the operator asked for: networks, services, backends.
+//! The configuration of forwarding, as the operator wants it: networks, services, backends.
 //!
-//! A [`Model`] is a value. A change makes a new one from the old ([`Model::clone`] is cheap: services are shared),
-//! checks it, and either all of it is right or a [`ModelError`] says what is not. [`compile`](crate::control::compile::compile) turns a model into
-//! the [`Snapshot`](crate::state::snapshot::Snapshot) that workers forward by.
+//! A [`Model`] is a value. A change makes a new model from a clone of the old one ([`Model::clone`] is cheap, because
+//! services are shared), and checks it. Either the whole change is valid, or a [`ModelError`] says what is wrong.
+//! [`compile`](crate::control::compile::compile) turns a model into the [`Snapshot`](crate::state::snapshot::Snapshot)
+//! that workers forward by.
 
 mod addresses;
 mod backend;

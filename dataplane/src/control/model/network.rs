@@ -14,12 +14,12 @@ pub struct Network {
     pub port_name: String,
     /// The VLAN tags of its frames.
     pub tags: Tags,
-    /// The director's own addresses there, each with its network's prefix length.
+    /// The director's own addresses in the network, each with the network's prefix length.
     pub addresses: Vec<IpNet>,
 }
 
 impl Network {
-    /// What it is called: as the port, with the VLAN, if there is one: `lan0`, `lan0.100`.
+    /// Its name: that of the port, with the VLAN if there is one (`lan0`, `lan0.100`).
     pub fn name(&self) -> String {
         if self.tags.is_none() { self.port_name.clone() } else { format!("{}.{}", self.port_name, self.tags) }
     }

@@ -1,4 +1,4 @@
-//! What follows from what the network says: who is down, who is back, whose time is over.
+//! How the model follows the network and the time: backends that fail or come back, and deadlines that pass.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -13,9 +13,9 @@ use crate::select::schedule::Schedule;
 use crate::state::outage::Outage;
 
 impl Model {
-    /// Has nothing go to those of a service's backends that have failed, from now on: a matter of microseconds. The table
-    /// stays, and others stand in; the service needs to be [renewed](Self::renew). Who is up again is left to that, too, unless
-    /// there is nobody else.
+    /// Takes a service's failed backends out of use. This takes microseconds: the table stays, and other backends stand
+    /// in for the failed ones. The service must then be [renewed](Self::renew). A backend that is up again also waits
+    /// for the renewal, unless no other backend of the service is up.
     pub fn mark_down(&mut self, id: &ServiceId, down: &HashSet<IpAddr>) {
         let concerned =
             |service: &&Arc<Service>| service.fails(down) || service.is_deserted() && service.recovers(down);
@@ -29,7 +29,7 @@ impl Model {
                 backend.down = backend.is_among(down);
             }
         }
-        // Where all serve because all are down, that is not for others to stand in.
+        // If all backends serve because all are down, no backend can stand in.
         if old.forced || service.is_forced() {
             return;
         }
@@ -43,8 +43,9 @@ impl Model {
         self.services.insert(*id, Arc::new(service));
     }
 
-    /// Has a service be as the network says: who is down and who is up, who takes part because its MAC address is known; and
-    /// ends the hand-overs and drains whose deadlines have passed.
+    /// Brings a service up to date with the network: which backends are down, and which join because their MAC
+    /// addresses are known. Ends the hand-overs and drains whose deadlines have passed. Builds a new table if the
+    /// backends that take new flows have changed.
     pub fn renew(&mut self, id: &ServiceId, network: &Reachability<'_>) {
         let Some(old) = self.services.get(id).filter(|service| service.is_behind(network, self.now_ms)) else { return };
         let mut service = Service::clone(old);
@@ -58,14 +59,14 @@ impl Model {
         self.put(service);
     }
 
-    /// All services as the network says.
+    /// [Renews](Self::renew) all services.
     pub fn renew_all(&mut self, network: &Reachability<'_>) {
         for id in self.services.keys().copied().collect::<Vec<_>>() {
             self.renew(&id, network);
         }
     }
 
-    /// The services of which a hand-over or a drain's deadline has passed.
+    /// The services with a hand-over or a drain whose deadline has passed.
     pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &ServiceId> {
         let due = move |service: &Service| service.deadline.is_some_and(|deadline| deadline <= now_ms);
         self.services.iter().filter(move |(_, service)| due(service)).map(|(id, _)| id)

@@ -1,4 +1,4 @@
-//! A service and its backends: who serves, who takes new flows, and what a change hands over.
+//! A service and its backends: which of them serve, which take new flows, and what a change hands over.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -18,7 +18,8 @@ use crate::state::outage::Outage;
 /// How much longer than the idle timeout a hand-over lasts.
 const HAND_OVER_SLACK_MS: u64 = 1_000;
 
-/// So few addresses are looked for in each service's backends, and not the other way round.
+/// With fewer addresses than this, each one is looked up in the service's backends. With more, each backend is looked
+/// up in the addresses.
 pub(super) const FEW_ADDRESSES: usize = 16;
 
 /// A service and its backends.
@@ -32,27 +33,28 @@ pub struct Service {
     pub hash: FlowHash,
     /// Which flows are remembered.
     pub tracking: Tracking,
-    /// For how long a flow is remembered that nothing is heard of, and how long a hand-over lasts.
+    /// How long an idle flow is remembered, and how long a hand-over lasts, in ms.
     pub idle_ms: u64,
     /// What becomes of packets when all backends are down.
     pub on_all_down: OnAllDown,
     /// In ascending order of their addresses.
     pub backends: Vec<Backend>,
-    /// The Maglev table over `backends`; all [`BackendNo::NONE`] where nobody takes new flows.
+    /// The Maglev table over `backends`. If no backend takes new flows, all its slots are [`BackendNo::NONE`].
     pub table: Arc<[BackendNo]>,
-    /// Who had its slots before.
+    /// The backends that had its slots before.
     pub handover: Option<Arc<HandOver>>,
-    /// Who has failed since the table was built, and who stands in. Then the service waits to be [renewed](crate::control::model::Model::renew).
+    /// The backends that have failed since the table was built, and those that stand in. A service in an outage waits
+    /// to be [renewed](crate::control::model::Model::renew).
     pub outage: Option<Arc<Outage>>,
     /// When a hand-over or a drain's deadline passes next, in ms.
     pub(super) deadline: Option<u64>,
-    /// Whether all backends that should have flows are down, and get them nevertheless.
+    /// Whether all backends that should get flows are down, and get them nevertheless (`on_all_down`).
     pub(super) forced: bool,
-    /// Who gets a new flow.
+    /// Which backend gets a new flow.
     pub schedule: Schedule,
-    /// By worker: where it is in the schedule.
+    /// By worker, its position in the schedule.
     pub cursors: Arc<[Cursor]>,
-    /// Where what is dropped of its packets is counted.
+    /// The counters of its dropped packets.
     pub counter: Arc<ServiceLease>,
 }
 
@@ -62,18 +64,18 @@ impl Service {
         self.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|backend| backend.down)
     }
 
-    /// Whether a backend may have packets of its old flows.
+    /// Whether a backend gets the packets of its old flows.
     pub fn serves(&self, backend: &Backend) -> bool {
         backend.duty != Duty::Drained && (!backend.down || self.forced)
     }
 
-    /// Who takes new flows, by which weight.
+    /// The backends with the weights by which they take new flows.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
         let weight = |backend: &Backend| if backend.is_wanted() && self.serves(backend) { backend.weight } else { 0 };
         self.backends.iter().map(|backend| Candidate { address: backend.address, weight: weight(backend) }).collect()
     }
 
-    /// The backends that take part when their MAC addresses are known.
+    /// The backends that will join when their MAC addresses are known.
     pub fn waiting(&self) -> impl Iterator<Item = IpAddr> {
         self.backends.iter().filter(|backend| !backend.joined).map(|backend| backend.address)
     }
@@ -89,7 +91,7 @@ impl Service {
         self.backends.iter().any(fails)
     }
 
-    /// Whether all who would take new flows are down.
+    /// Whether all backends that would take new flows are down.
     pub(super) fn is_deserted(&self) -> bool {
         !self.backends.iter().any(|backend| backend.is_wanted() && !backend.down)
     }
@@ -99,7 +101,7 @@ impl Service {
         self.backends.iter().any(|backend| backend.down && !backend.is_among(down))
     }
 
-    /// Whether it is not as the network says, or a deadline has passed.
+    /// Whether it does not match the state of the network, or a deadline has passed.
     pub fn is_behind(&self, network: &Reachability<'_>, now_ms: u64) -> bool {
         let is_behind = |backend: &Backend| {
             backend.down != backend.is_among(network.down) || !backend.joined && (network.resolved)(backend.address)
@@ -126,12 +128,13 @@ impl Service {
     }
 }
 
-/// What a changed service hands over: slots that have moved away from backends that serve.
+/// The hand-over of a changed service: the slots that have moved away from backends that serve.
 pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
     if old.handover.is_none() && old.outage.is_none() && Arc::ptr_eq(&old.table, &new.table) {
         return None;
     }
-    // By its lease: a backend that was removed and came back is a new one. So is one that was down: its flows are gone.
+    // Backends are the same if their leases are: a backend that was removed and added again is a new one. So is a
+    // backend that was down, because its flows are gone.
     let number = |backend: &Backend| {
         let same =
             |now: &BackendNo| Arc::ptr_eq(&new.backends[now.index()].target, &backend.target) && old.serves(backend);
@@ -141,14 +144,15 @@ pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<Han
     };
     let numbers: Vec<BackendNo> = old.backends.iter().map(number).collect();
     let stood_in: Option<Vec<BackendNo>> = old.outage.as_ref().map(|outage| {
-        // Most slots' owners have not failed.
-        let owner = |(slot, &named): (usize, &BackendNo)| {
-            if outage.takes(named) { named } else { outage.now(&old.table, slot) }
+        // The backends of most slots have not failed.
+        let owner = |(slot, &backend): (usize, &BackendNo)| {
+            if outage.takes(backend) { backend } else { outage.now(&old.table, slot) }
         };
         old.table.iter().enumerate().map(owner).collect()
     });
     let slots = Slots { now: stood_in.as_deref().unwrap_or(&old.table), handover: old.handover.as_deref() };
-    // A little longer than a flow may be silent: one that was heard of at the moment of the change has the whole of its time.
+    // A little longer than a flow may be idle: a flow that sent a packet just before the change has its whole idle
+    // timeout.
     let until_ms = now_ms + new.idle_ms + HAND_OVER_SLACK_MS;
     HandOver::begin(slots, &new.table, |backend| numbers[backend.index()], now_ms, until_ms)
 }

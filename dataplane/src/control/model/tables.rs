@@ -1,7 +1,7 @@
-//! The Maglev tables that are in use, by what they were made of.
+//! The Maglev tables that are in use, by the backends that they were built from.
 //!
-//! A table depends on nothing but the backends' addresses and weights. A farm of servers behind many VIPs, or many ports, has one
-//! table: it is built once, and is in the workers' caches once.
+//! A table depends only on the backends' addresses and weights. A farm of servers behind many VIPs or many ports has
+//! one table. It is built once, and is in the workers' caches once.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -11,18 +11,19 @@ use hashbrown::HashMap;
 use crate::base::ids::BackendNo;
 use crate::select::maglev::Candidate;
 
-/// Finds a table that somebody has.
+/// Finds the tables that some service uses.
 #[derive(Debug, Default)]
 pub(super) struct Tables(Mutex<ByPool>);
 
 /// Tables by the addresses and weights of backends.
 type ByPool = HashMap<Box<[(IpAddr, u32)]>, Weak<[BackendNo]>>;
 
-/// After so many new ones, those that nobody has are looked for: their memory is not free before.
+/// After this number of new tables, the entries of unused ones are removed. Their memory is not freed before.
 const TIDY_EVERY: usize = 64;
 
 impl Tables {
-    /// The table of these candidates. Where there is none, it is built, by whoever asks; two may do that at a time.
+    /// The table of these candidates. If there is none, the caller builds it. Two callers may build the same table at
+    /// the same time; then both get the first one.
     pub(super) fn find_or(
         &self,
         candidates: &[Candidate],
@@ -34,8 +35,8 @@ impl Tables {
         }
         let table = build();
         let mut tables = self.lock();
-        if let Some(others) = tables.get(&key).and_then(Weak::upgrade) {
-            return others;
+        if let Some(existing) = tables.get(&key).and_then(Weak::upgrade) {
+            return existing;
         }
         tables.insert(key, Arc::downgrade(&table));
         if tables.len().is_multiple_of(TIDY_EVERY) {
@@ -44,7 +45,7 @@ impl Tables {
         table
     }
 
-    /// Lets go of those that nobody has.
+    /// Frees the tables that are not in use any more.
     pub(super) fn forget(&self) {
         self.lock().retain(|_, table| table.strong_count() > 0);
     }
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_backends_have_one_table_as_long_as_somebody_has_it() {
+    fn the_same_backends_share_a_table_as_long_as_it_is_in_use() {
         let tables = Tables::default();
         let first = tables.find_or(&candidates(1), || table(&[1, 2, 3]));
         let second = tables.find_or(&candidates(1), || panic!("it is there"));

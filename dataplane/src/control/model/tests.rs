@@ -1,4 +1,4 @@
-//! What can be asked of the model, and what it refuses.
+//! What the model accepts, and what it refuses.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::base::ids::NetworkNo;
 use crate::testing::model::{backend, ids, model, network, service};
 
 #[test]
-fn backends_stand_in_the_order_of_their_addresses() {
+fn a_table_does_not_depend_on_the_order_in_which_backends_were_added() {
     let (mut one, mut other) = (model(), model());
     one.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 3)]), &ids()).unwrap();
     other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &ids()).unwrap();
@@ -33,7 +33,7 @@ fn an_edit_that_leaves_weights_alone_keeps_the_table() {
 }
 
 #[test]
-fn what_cannot_work_is_refused() {
+fn services_that_cannot_work_are_refused() {
     let add = |vip: &str, backends: &[(&str, u32)]| {
         let mut model = model();
         let error = model.add_service(&service(vip, backends), &ids()).unwrap_err();
@@ -58,7 +58,7 @@ fn what_cannot_work_is_refused() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_at_once() {
+fn all_errors_are_returned_at_once() {
     let wrong = service("192.168.0.2:80", &[("10.9.9.9", 1), ("192.168.0.3", 1), ("192.168.0.4", 99_999)]);
     assert_eq!(model().add_service(&wrong, &ids()).unwrap_err().len(), 3);
 }
