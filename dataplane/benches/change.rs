@@ -36,7 +36,7 @@ fn backend(service: u32, number: u32) -> IpAddr {
     Ipv4Addr::from_bits(0x0a80_0000 + offset).into()
 }
 
-fn model(ids: &Arc<Leases>) -> Model {
+fn model(leases: &Arc<Leases>) -> Model {
     let mut model = Model::new([1; 16], DEFAULT_TABLE_SIZE, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
     let wanted = |service| {
         let spec = |number| BackendSpec { address: backend(service, number), port: None, weight: 1, mac: None };
@@ -44,7 +44,7 @@ fn model(ids: &Arc<Leases>) -> Model {
     };
     let wanted: Vec<ServiceAdd> = (0..SERVICES).map(wanted).collect();
     let threads = std::thread::available_parallelism().unwrap().get();
-    model.add_services(&wanted, ids, threads).unwrap();
+    model.add_services(&wanted, leases, threads).unwrap();
     model
 }
 
@@ -123,11 +123,11 @@ fn show(what: &str, took: Vec<Took>) {
 fn main() {
     let begin = Instant::now();
     let counters = vec![Arc::new(WorkerCounters::new(1))];
-    let ids = Leases::new(counters.clone());
-    let model = model(&ids);
+    let leases = Leases::new(counters.clone());
+    let model = model(&leases);
     println!("{SERVICES} services of {BACKENDS} backends, first tables: {:.2?}", begin.elapsed());
     let begin = Instant::now();
-    let director = Arc::new(Director::new(model, ids, counters, vec![PORT]));
+    let director = Arc::new(Director::new(model, leases, counters, vec![PORT]));
     println!("first snapshot: {:.2?}", begin.elapsed());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");

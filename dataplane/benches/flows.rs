@@ -294,16 +294,16 @@ fn open(eal: &Arc<Eal>, pool: &Arc<Mempool>, index: usize, size: usize) -> anyho
 
 fn director(arguments: &Arguments, port: &Port, workers: usize) -> anyhow::Result<Director> {
     let counters: Vec<Arc<WorkerCounters>> = (0..workers).map(|_| Arc::new(WorkerCounters::new(1))).collect();
-    let ids = Leases::new(counters.clone());
+    let leases = Leases::new(counters.clone());
     let networks = vec![network("lan0", 0, "", &["192.168.0.2/16", "fd00::2/64"])];
     let key = std::array::from_fn(|byte| u8::try_from(byte).unwrap_or_default());
     let mut model = Model::new(key, DEFAULT_TABLE_SIZE, networks);
     for service in 0..arguments.services {
-        let added = model.add_service(&arguments.wanted(service), &ids);
+        let added = model.add_service(&arguments.wanted(service), &leases);
         added.map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     }
     let links = vec![PortLink { mac: port.mac(), mtu: port.mtu() }];
-    Ok(Director::new(model, ids, counters, links))
+    Ok(Director::new(model, leases, counters, links))
 }
 
 /// The weights of all backends are turned around: every slot moves.

@@ -38,7 +38,7 @@ fn snapshot(services: u32, tracking: Tracking) -> Compiled {
     let mut model: Model = model();
     model.table_size = DEFAULT_TABLE_SIZE;
     let backends: Vec<String> = (10..26).map(|last| format!("192.168.0.{last}")).collect();
-    let ids = Leases::new(vec![]);
+    let leases = Leases::new(vec![]);
     for number in 0..services {
         // No two services have the same weights: they would share one table.
         let weights = [100 + number % 32, 100 + number / 32].into_iter().chain(std::iter::repeat(100));
@@ -46,7 +46,7 @@ fn snapshot(services: u32, tracking: Tracking) -> Compiled {
         let vip = std::net::Ipv4Addr::from_bits(0xac10_0000 + number);
         let mut service = service(&format!("{vip}:80"), &backends);
         service.tracking = Some(tracking);
-        model.add_service(&service, &ids).expect("a service");
+        model.add_service(&service, &leases).expect("a service");
     }
     compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1)
 }

@@ -129,11 +129,11 @@ fn sixteen_backends() -> Model {
     model.table_size = limits::DEFAULT_TABLE_SIZE;
     let backends: Vec<String> = (10..26).map(|last| format!("192.168.0.{last}")).collect();
     let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();
-    let ids = Leases::new(vec![]);
-    model.add_service(&service("192.168.0.101:80", &backends), &ids).expect("a service");
+    let leases = Leases::new(vec![]);
+    model.add_service(&service("192.168.0.101:80", &backends), &leases).expect("a service");
     let backends: Vec<String> = (0x10..0x20).map(|last| format!("fd00::{last:x}")).collect();
     let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();
-    model.add_service(&service("[fd00::101]:80", &backends), &ids).expect("a service");
+    model.add_service(&service("[fd00::101]:80", &backends), &leases).expect("a service");
     model
 }
 

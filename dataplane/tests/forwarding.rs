@@ -124,7 +124,7 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let counters = Arc::new(WorkerCounters::new(1));
-        let ids = Leases::new(vec![counters.clone()]);
+        let leases = Leases::new(vec![counters.clone()]);
         let mut model = model();
         for net in [Net::V4, Net::V6] {
             let host = |last: u8| if net == Net::V4 { net.host(last) } else { format!("[{}]", net.host(last)) };
@@ -142,9 +142,9 @@ impl Rig {
             ] {
                 let mut wanted = service(&format!("{}:{ports}", host(vip)), &[(&net.host(backend), weight)]);
                 wanted.service.protocol = protocol;
-                model.add_service(&wanted, &ids).unwrap();
+                model.add_service(&wanted, &leases).unwrap();
             }
-            model.add_service(&service(&format!("{}:81", host(VIP)), &[]), &ids).unwrap();
+            model.add_service(&service(&format!("{}:81", host(VIP)), &[]), &leases).unwrap();
         }
         // The backends that end in 9 have not answered.
         let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);

@@ -116,7 +116,7 @@ struct Known {
 struct World {
     wanted: ServiceAdd,
     model: Model,
-    ids: Arc<Leases>,
+    leases: Arc<Leases>,
     publisher: Publisher,
     worker: Worker<MemoryIo>,
     wire: MemoryIo,
@@ -132,9 +132,9 @@ struct World {
 impl World {
     fn new(wanted: ServiceAdd) -> Self {
         let counters = Arc::new(WorkerCounters::new(1));
-        let ids = Leases::new(vec![counters.clone()]);
+        let leases = Leases::new(vec![counters.clone()]);
         let mut model = model();
-        model.add_service(&wanted, &ids).unwrap();
+        model.add_service(&wanted, &leases).unwrap();
         let publisher = Publisher::new(compile(Arc::new(model.clone()), |a| Some(backend_mac(a)), &[PORT], 1).snapshot);
         let wire = MemoryIo::default();
         let (punts, outgoing, samples) =
@@ -152,7 +152,7 @@ impl World {
         World {
             wanted,
             model,
-            ids,
+            leases,
             publisher,
             worker,
             wire,
@@ -322,8 +322,8 @@ impl World {
         match *event {
             Event::Add { backend: number, weight } if !self.known.contains_key(&number) => {
                 self.known.insert(number, Known { weight, draining: false, drained_at_ms: None, down: false });
-                let (spec, ids) = (backend(&self.address(number).to_string(), weight), self.ids.clone());
-                self.change(|model| model.add_backend(&id, &spec, &ids).unwrap());
+                let (spec, leases) = (backend(&self.address(number).to_string(), weight), self.leases.clone());
+                self.change(|model| model.add_backend(&id, &spec, &leases).unwrap());
                 self.renew();
             }
             Event::Remove { backend } if self.known.remove(&backend).is_some() => {

@@ -18,8 +18,8 @@ fuzz_target!(|text: &str| {
         Ok(mut config) => {
             // The size makes no difference but time.
             config.director.maglev_table_size = config.director.maglev_table_size.min(61);
-            let ids = Leases::new(vec![]);
-            let model = config.full_model(&ids).expect("what was checked is right");
+            let leases = Leases::new(vec![]);
+            let model = config.full_model(&leases).expect("what was checked is right");
             assert_eq!(model.services.len(), config.services.len());
             let ports = vec![PORT; config.ports.len()];
             let snapshot = compile(Arc::new(model), |_| None, &ports, 1);

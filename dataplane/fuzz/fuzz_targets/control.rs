@@ -51,9 +51,9 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn facts() -> Facts {
     let workers = vec![COUNTERS.clone()];
-    let ids = Leases::new(workers.clone());
+    let leases = Leases::new(workers.clone());
     let model = Model::new([1; 16], 61, model().networks.to_vec());
-    facts_of(Arc::new(Director::new(model, ids, workers, vec![PORT])))
+    facts_of(Arc::new(Director::new(model, leases, workers, vec![PORT])))
 }
 
 /// As the socket's server does. A change is a new snapshot; a refusal and a question change nothing.

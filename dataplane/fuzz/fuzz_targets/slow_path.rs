@@ -45,16 +45,16 @@ impl PortControl for Ports {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut choices = Choices::new(bytes);
-    let ids = Leases::new(vec![]);
+    let leases = Leases::new(vec![]);
     let mut model = Model::new([1; 16], 61, model().networks.to_vec());
     for wanted in [
         service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]),
         service("203.0.113.1:80", &[("192.168.0.3", 1)]),
         service("[fd00::101]:80", &[("fd00::3", 1)]),
     ] {
-        model.add_service(&wanted, &ids).expect("the services are legal");
+        model.add_service(&wanted, &leases).expect("the services are legal");
     }
-    let director = Arc::new(Director::new(model, ids, vec![], vec![PORT]));
+    let director = Arc::new(Director::new(model, leases, vec![], vec![PORT]));
     let reporter = Reporter::new(Arc::new(EventLog::default()), vec![]);
     let (mut punts, punted) = RingBuffer::new(RING);
     let (outgoing, mut said) = RingBuffer::new(RING);

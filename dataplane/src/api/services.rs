@@ -28,7 +28,7 @@ pub(super) fn show(facts: &Facts, id: &ServiceId) -> Result<answer::Service, Ref
 
 pub(super) fn add(facts: &Facts, add: &ServiceAdd) -> Result<Done, Refusal> {
     let message = format!("Added service {} with {}", add.service, backends(add.backends.len()));
-    let change = facts.director.change(|model, ids| model.add_service(add, ids));
+    let change = facts.director.change(|model, leases| model.add_service(add, leases));
     let generation = change.map_err(|errors| {
         let fields: Vec<String> = errors.iter().map(ModelError::field).collect();
         let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -44,7 +44,7 @@ pub(super) fn remove(facts: &Facts, id: &ServiceId) -> Result<Done, Refusal> {
 
 pub(super) fn add_backend(facts: &Facts, add: &BackendAdd) -> Result<Done, Refusal> {
     let BackendAdd { service, backend } = add;
-    let generation = facts.director.change(|model, ids| model.add_backend(service, backend, ids))?;
+    let generation = facts.director.change(|model, leases| model.add_backend(service, backend, leases))?;
     let message = format!("Added backend {} to {service} with weight {}", backend.address, backend.weight);
     Ok(done(facts, Kind::BackendAdded, of_backend(service, backend.address), message, generation))
 }

@@ -138,9 +138,9 @@ impl Config {
         let mut source = source;
         // Against a model with the smallest of tables: what is checked does not depend on the size.
         let mut model = config.model(3);
-        let ids = Leases::new(Vec::new());
+        let leases = Leases::new(Vec::new());
         for (key, service) in services {
-            for error in model.add_service(&service, &ids).err().into_iter().flatten() {
+            for error in model.add_service(&service, &leases).err().into_iter().flatten() {
                 source.problem(&place_of(&key, &error), error.to_string());
             }
             config.services.push(service);
@@ -150,10 +150,10 @@ impl Config {
     }
 
     /// The model of this configuration with its services.
-    pub fn full_model(&self, ids: &std::sync::Arc<Leases>) -> Result<Model, Vec<ModelError>> {
+    pub fn full_model(&self, leases: &std::sync::Arc<Leases>) -> Result<Model, Vec<ModelError>> {
         let mut model = self.model(self.director.maglev_table_size);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        model.add_services(&self.services, ids, threads)?;
+        model.add_services(&self.services, leases, threads)?;
         Ok(model)
     }
 

@@ -319,16 +319,17 @@ mod tests {
 
     use super::*;
     use crate::base::ids::{BackendNo, CounterNo};
-    use crate::testing::model::{PORT, backend, ids, model, service};
+    use crate::testing::model::{PORT, backend, leases, model, service};
 
     fn director() -> Director {
-        Director::new(model(), ids(), vec![], vec![PORT])
+        Director::new(model(), leases(), vec![], vec![PORT])
     }
 
     #[test]
     fn a_refused_change_changes_nothing() {
         let director = director();
-        let add = |vip| director.change(|model, ids| model.add_service(&service(vip, &[("192.168.0.3", 1)]), ids));
+        let add =
+            |vip| director.change(|model, leases| model.add_service(&service(vip, &[("192.168.0.3", 1)]), leases));
         assert_eq!(add("192.168.0.101:80"), Ok(2));
         assert!(add("192.168.0.101:80").is_err());
         assert_eq!(director.current().generation, 2);
@@ -365,7 +366,7 @@ mod tests {
     fn a_mac_address_reaches_all_services_of_its_backend() {
         let director = director();
         for vip in ["192.168.0.101:80", "192.168.0.102:80"] {
-            director.change(|model, ids| model.add_service(&service(vip, &[("192.168.0.3", 1)]), ids)).unwrap();
+            director.change(|model, leases| model.add_service(&service(vip, &[("192.168.0.3", 1)]), leases)).unwrap();
         }
         assert!(director.current().targets.iter().all(|target| !target.known));
         hear(&director, &[3], &[], &[]);
@@ -380,11 +381,13 @@ mod tests {
     fn a_backend_added_to_a_running_service_gets_flows_when_it_is_resolved() {
         let director = director();
         let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1)]);
-        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
         let shares = || slots(&director, "192.168.0.101:80");
         assert_eq!(shares(), [1_021], "from the start: its share is its own, resolved or not");
         hear(&director, &[3], &[], &[]);
-        director.change(|model, ids| model.add_backend(&wanted.service, &backend("192.168.0.4", 1), ids)).unwrap();
+        director
+            .change(|model, leases| model.add_backend(&wanted.service, &backend("192.168.0.4", 1), leases))
+            .unwrap();
         assert!(!director.catch_up());
         assert_eq!(shares(), [1_021, 0]);
         hear(&director, &[4], &[], &[]);
@@ -402,7 +405,7 @@ mod tests {
         let director = director();
         let backends = [("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)];
         for vip in ["192.168.0.101:80", "192.168.0.102:80"] {
-            director.change(|model, ids| model.add_service(&service(vip, &backends), ids)).unwrap();
+            director.change(|model, leases| model.add_service(&service(vip, &backends), leases)).unwrap();
         }
         hear(&director, &[3, 4, 5], &[], &[]);
         let before = owners(&director, 0);
@@ -416,7 +419,7 @@ mod tests {
         let stood_in = owners(&director, 0);
         assert_eq!(slots(&director, "192.168.0.101:80")[1], 340, "there are no new tables yet");
         // A service that is added meanwhile has the failure, too. A service that is removed does not come back.
-        director.change(|model, ids| model.add_service(&service("192.168.0.103:80", &backends), ids)).unwrap();
+        director.change(|model, leases| model.add_service(&service("192.168.0.103:80", &backends), leases)).unwrap();
         director.change(|model, _| model.remove_service(&"192.168.0.102:80".parse().unwrap())).unwrap();
         assert!(!owners(&director, 1).contains(&BackendNo::new(1)));
         while director.catch_up() {}
@@ -439,7 +442,7 @@ mod tests {
     fn a_backend_that_is_up_again_before_the_tables_are_built_gets_its_slots_by_a_hand_over() {
         let director = director();
         let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
-        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
         let before = owners(&director, 0);
         hear(&director, &[3, 4], &[], &[]);
         hear(&director, &[], &[], &[4]);
@@ -459,7 +462,7 @@ mod tests {
             let director = director();
             let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
             wanted.on_all_down = on_all_down;
-            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+            director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
             hear(&director, &[3, 4], &[], &[]);
             hear(&director, &[], &[], &[3]);
             while director.catch_up() {}
@@ -476,7 +479,7 @@ mod tests {
     fn the_first_backend_that_is_up_again_takes_part_at_once() {
         let director = director();
         let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
-        director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+        director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
         hear(&director, &[3, 4], &[], &[]);
         for renewed in [false, true] {
             hear(&director, &[], &[], &[3, 4]);
@@ -494,7 +497,7 @@ mod tests {
         for vip in 101..107 {
             let backends = if vip < 105 { ["192.168.0.3", "192.168.0.4"] } else { ["192.168.0.5", "192.168.0.6"] };
             let wanted = service(&format!("192.168.0.{vip}:80"), &backends.map(|backend| (backend, 1)));
-            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+            director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
         }
         hear(&director, &[3, 4, 5, 6], &[], &[6]);
         while director.catch_up() {}
@@ -515,9 +518,9 @@ mod tests {
         let director = director();
         let backends: Vec<(String, u32)> = (3..13).map(|last| (format!("192.168.0.{last}"), 1)).collect();
         let backends: Vec<(&str, u32)> = backends.iter().map(|(address, weight)| (&**address, *weight)).collect();
-        let ids: Vec<String> = (0..20).map(|i| format!("192.168.0.{}:80", 100 + i)).collect();
-        for id in &ids {
-            director.change(|model, ids| model.add_service(&service(id, &backends), ids)).unwrap();
+        let leases: Vec<String> = (0..20).map(|i| format!("192.168.0.{}:80", 100 + i)).collect();
+        for id in &leases {
+            director.change(|model, leases| model.add_service(&service(id, &backends), leases)).unwrap();
         }
         let stop = AtomicBool::new(false);
         let (mut in_order, mut to_down) = (true, 0);
@@ -525,7 +528,7 @@ mod tests {
             scope.spawn(|| director.keep_up(&stop));
             let weigh = || {
                 for weight in 2..30 {
-                    for id in &ids {
+                    for id in &leases {
                         let (service, address) = (id.parse().unwrap(), address(3 + (weight % 10) as u8));
                         let edit = BackendEdit { service, address, weight: Some(weight), mac: None };
                         director.change(|model, _| model.edit_backend(&edit)).unwrap();
@@ -575,7 +578,7 @@ mod tests {
     #[test]
     fn a_snapshot_made_from_the_previous_one_equals_one_made_from_nothing() {
         let director = director();
-        let ids = ["192.168.0.101:80", "192.168.0.102:80", "192.168.0.103:80"];
+        let leases = ["192.168.0.101:80", "192.168.0.102:80", "192.168.0.103:80"];
         let check = |what: &str| {
             let snapshot = director.current();
             let macs = director.state().macs.clone();
@@ -587,29 +590,29 @@ mod tests {
             assert_eq!(owners(&snapshot), owners(&anew), "{what}");
             assert_eq!(format!("{:?}", snapshot.services), format!("{:?}", anew.services), "{what}");
         };
-        for id in [ids[1], ids[2], ids[0]] {
+        for id in [leases[1], leases[2], leases[0]] {
             let wanted = service(id, &[("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)]);
-            director.change(|model, ids| model.add_service(&wanted, ids)).unwrap();
+            director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
             check("one more service");
         }
         hear(&director, &[3, 5], &[], &[]);
         check("resolved");
-        let middle: ServiceId = ids[1].parse().unwrap();
-        director.change(|model, ids| model.add_backend(&middle, &backend("192.168.0.2", 1), ids)).unwrap_err();
-        director.change(|model, ids| model.add_backend(&middle, &backend("192.168.0.9", 1), ids)).unwrap();
+        let middle: ServiceId = leases[1].parse().unwrap();
+        director.change(|model, leases| model.add_backend(&middle, &backend("192.168.0.2", 1), leases)).unwrap_err();
+        director.change(|model, leases| model.add_backend(&middle, &backend("192.168.0.9", 1), leases)).unwrap();
         check("one more backend");
         hear(&director, &[9, 4], &[3], &[3]);
         check("one is down");
         director.catch_up();
         check("tables");
-        director.change(|model, _| model.remove_backend(&ids[0].parse().unwrap(), address(4))).unwrap();
+        director.change(|model, _| model.remove_backend(&leases[0].parse().unwrap(), address(4))).unwrap();
         check("one backend less");
         director.change(|model, _| model.drain_backend(&middle, address(4), Some(0))).unwrap();
         check("drained");
         hear(&director, &[3], &[], &[]);
         director.catch_up();
         check("up again");
-        director.change(|model, _| model.remove_service(&ids[0].parse().unwrap())).unwrap();
+        director.change(|model, _| model.remove_service(&leases[0].parse().unwrap())).unwrap();
         check("one service less");
     }
 }

@@ -74,17 +74,17 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let lcores = &config.director.workers;
     let counters: Vec<Arc<WorkerCounters>> =
         lcores.iter().map(|_| Arc::new(WorkerCounters::new(config.ports.len()))).collect();
-    let ids = Leases::new(counters.clone());
+    let leases = Leases::new(counters.clone());
     // Before DPDK pins this thread: tables are built on all cores.
     let begin = Instant::now();
-    let model = config.full_model(&ids).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let model = config.full_model(&leases).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     info!("tables of {} are built, in {} ms", services(model.services.len()), begin.elapsed().as_millis());
     let (eal, mempool, hugepages) = start_dpdk(config, &mtus)?;
     let _folder = RuntimeFolder(eal.runtime_folder());
     let (ports, queues) = open_ports(config, &mtus, &eal, &mempool)?;
 
     let links = ports.iter().map(|port| PortLink { mac: port.mac(), mtu: port.mtu() }).collect();
-    let director = Arc::new(Director::new(model, ids, counters, links));
+    let director = Arc::new(Director::new(model, leases, counters, links));
     let neighbors = Arc::new(Mutex::new(Neighbors::default()));
 
     let stop = Arc::new(AtomicBool::new(false));

@@ -126,11 +126,11 @@ pub(super) fn addresses(current: &Compiled) -> impl Iterator<Item = (NetworkNo, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
+    use crate::testing::model::{PORT_MAC, leases, model, service, snapshot};
 
     fn with_vip(vip: &str) -> Compiled {
         let mut model = model();
-        model.add_service(&service(vip, &[]), &ids()).unwrap();
+        model.add_service(&service(vip, &[]), &leases()).unwrap();
         snapshot(model)
     }
 

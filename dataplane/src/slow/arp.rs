@@ -87,14 +87,14 @@ mod tests {
     use super::*;
     use crate::base::ids::NetworkNo;
     use crate::testing::frame::CLIENT_MAC;
-    use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
+    use crate::testing::model::{PORT_MAC, leases, model, service, snapshot};
 
     const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
 
     fn after(frame: &[u8]) -> Outcome {
         let mut model = model();
-        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
-        model.add_service(&service("203.0.113.1:80", &[]), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:80", &[]), &leases()).unwrap();
+        model.add_service(&service("203.0.113.1:80", &[]), &leases()).unwrap();
         process(frame, View { current: &snapshot(model), network: NetworkNo::new(0) })
     }
 

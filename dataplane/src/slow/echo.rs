@@ -78,12 +78,12 @@ mod tests {
     use super::*;
     use crate::base::ids::NetworkNo;
     use crate::testing::frame::{CLIENT_MAC, eth};
-    use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
+    use crate::testing::model::{PORT_MAC, leases, model, service, snapshot};
 
     fn reply(frame: &[u8]) -> Option<Vec<u8>> {
         let mut model = model();
-        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
-        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:80", &[]), &leases()).unwrap();
+        model.add_service(&service("[fd00::101]:80", &[]), &leases()).unwrap();
         process(frame, View { current: &snapshot(model), network: NetworkNo::new(0) }).map(|frame| frame.bytes)
     }
 

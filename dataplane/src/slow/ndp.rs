@@ -173,7 +173,7 @@ mod tests {
     use super::*;
     use crate::base::ids::NetworkNo;
     use crate::testing::frame::CLIENT_MAC;
-    use crate::testing::model::{PORT_MAC, ids, model, service, snapshot};
+    use crate::testing::model::{PORT_MAC, leases, model, service, snapshot};
 
     fn client() -> Ipv6Addr {
         "fd00::10".parse().unwrap()
@@ -181,7 +181,7 @@ mod tests {
 
     fn after(frame: &[u8]) -> Outcome {
         let mut model = model();
-        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
+        model.add_service(&service("[fd00::101]:80", &[]), &leases()).unwrap();
         process(frame, View { current: &snapshot(model), network: NetworkNo::new(0) })
     }
 

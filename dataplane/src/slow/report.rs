@@ -179,7 +179,7 @@ mod tests {
     use crate::base::ids::NetworkNo;
     use crate::control::events::KEPT;
     use crate::slow::view::{Evidence, Learned};
-    use crate::testing::model::{backend_mac, ids, model, service, snapshot};
+    use crate::testing::model::{backend_mac, leases, model, service, snapshot};
 
     /// A reporter, a backend that it knows, and a worker's end of the ring.
     struct Rig {
@@ -194,7 +194,7 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let mut model = model();
-            model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
+            model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &leases()).unwrap();
             let (events, current, begin) = (Arc::new(EventLog::default()), snapshot(model), Instant::now());
             let (worker, samples) = RingBuffer::new(8);
             let reporter = Reporter::new(events.clone(), vec![samples]);

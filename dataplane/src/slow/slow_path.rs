@@ -213,7 +213,7 @@ mod tests {
     use crate::slow::mld;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::memory::{MemoryPacket, MemorySource};
-    use crate::testing::model::{PORT, PORT_MAC, ids, network, service};
+    use crate::testing::model::{PORT, PORT_MAC, leases, network, service};
 
     /// A port whose link is up.
     struct Up;
@@ -244,9 +244,9 @@ mod tests {
             for (vip, backend) in
                 [("192.168.0.101:80", "10.1.0.3"), ("10.1.0.101:80", "192.168.0.3"), ("[fd01::101]:80", "fd01::3")]
             {
-                model.add_service(&service(vip, &[(backend, 1)]), &ids()).unwrap();
+                model.add_service(&service(vip, &[(backend, 1)]), &leases()).unwrap();
             }
-            let director = Arc::new(Director::new(model, ids(), vec![], vec![PORT]));
+            let director = Arc::new(Director::new(model, leases(), vec![], vec![PORT]));
             let (punts, punted) = rtrb::RingBuffer::new(64);
             let (to_worker, outgoing) = rtrb::RingBuffer::new(64);
             let reporter = Reporter::new(Arc::default(), Vec::new());

@@ -100,14 +100,14 @@ mod tests {
     use crate::base::ids::NetworkNo;
     use crate::control::model::Model;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
-    use crate::testing::model::{PORT_MAC, ids, network, service, snapshot};
+    use crate::testing::model::{PORT_MAC, leases, network, service, snapshot};
 
     fn answer(frame: &[u8]) -> Option<Vec<u8>> {
         let networks =
             vec![network("a", 0, "", &["192.168.0.2/24", "fd00::2/64"]), network("a.7", 0, "7", &["10.1.0.2/24"])];
         let mut model = Model::new([1; 16], 31, networks);
-        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
-        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:80", &[]), &leases()).unwrap();
+        model.add_service(&service("[fd00::101]:80", &[]), &leases()).unwrap();
         // The packet comes by VLAN 7, which has no IPv6 address.
         process(frame, 1_400, View { current: &snapshot(model), network: NetworkNo::new(1) }).map(|frame| frame.bytes)
     }

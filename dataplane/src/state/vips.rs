@@ -220,14 +220,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::model::{ids, model, service, snapshot};
+    use crate::testing::model::{leases, model, service, snapshot};
 
     #[test]
     fn services_are_told_apart_by_address_port_and_protocol() {
         let mut model = model();
-        model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
-        model.add_service(&service("192.168.0.101:81", &[]), &ids()).unwrap();
-        model.add_service(&service("[fd00::101]:80", &[]), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:80", &[]), &leases()).unwrap();
+        model.add_service(&service("192.168.0.101:81", &[]), &leases()).unwrap();
+        model.add_service(&service("[fd00::101]:80", &[]), &leases()).unwrap();
         let snapshot = snapshot(model);
         let v4 = |destination: &str, port, protocol| {
             let destination = destination.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
@@ -259,7 +259,7 @@ mod tests {
         ] {
             let mut wanted = service(vip, &[]);
             wanted.service.protocol = protocol;
-            model.add_service(&wanted, &ids()).unwrap();
+            model.add_service(&wanted, &leases()).unwrap();
         }
         let names: Vec<String> = model.services.keys().map(ToString::to_string).collect();
         let snapshot = snapshot(model);

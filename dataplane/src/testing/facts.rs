@@ -15,12 +15,12 @@ use crate::count::{counters::WorkerCounters, lease::Leases};
 /// With one worker, and these services.
 pub fn director(services: &[ServiceAdd]) -> Director {
     let workers = vec![Arc::new(WorkerCounters::new(1))];
-    let ids = Leases::new(workers.clone());
+    let leases = Leases::new(workers.clone());
     let mut model = model();
     for service in services {
-        model.add_service(service, &ids).expect("the service is well");
+        model.add_service(service, &leases).expect("the service is well");
     }
-    Director::new(model, ids, workers, vec![PORT])
+    Director::new(model, leases, workers, vec![PORT])
 }
 
 /// Of a director with one worker.

@@ -30,8 +30,8 @@ pub fn model() -> Model {
     Model::new([1; 16], 1_021, vec![network("lan0", 0, "", &["192.168.0.2/24", "fd00::2/64"])])
 }
 
-/// Counters' places without workers.
-pub fn ids() -> Arc<Leases> {
+/// Leases of counters, without workers.
+pub fn leases() -> Arc<Leases> {
     Leases::new(vec![])
 }
 

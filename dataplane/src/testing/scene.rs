@@ -84,7 +84,7 @@ pub struct Tally {
 pub struct Scene<S: FrameSource> {
     source: S,
     seats: Vec<Seat<S::Packet>>,
-    ids: Arc<Leases>,
+    leases: Arc<Leases>,
     model: Model,
     /// The backends that do not answer.
     down: HashSet<IpAddr>,
@@ -144,7 +144,7 @@ impl<S: FrameSource> Scene<S> {
     pub fn new(source: S) -> Self {
         let counters: Vec<Arc<WorkerCounters>> =
             (0..WORKERS).map(|_| Arc::new(WorkerCounters::with_room(PORTS.len(), 256, 64))).collect();
-        let ids = Leases::new(counters.clone());
+        let leases = Leases::new(counters.clone());
         let networks = vec![
             network("lan0", 0, "", &["192.168.0.2/24", "fd00::2/64"]),
             network("lan1", 1, "", &["192.168.1.2/24"]),
@@ -152,7 +152,7 @@ impl<S: FrameSource> Scene<S> {
         ];
         let mut model = Model::new([1; 16], 61, networks);
         for service in wanted() {
-            model.add_service(&service, &ids).expect("the services are legal");
+            model.add_service(&service, &leases).expect("the services are legal");
         }
         let current = compile(Arc::new(model.clone()), resolve, &PORTS, 1);
         let publisher = Publisher::new(current.snapshot.clone());
@@ -178,7 +178,7 @@ impl<S: FrameSource> Scene<S> {
         Scene {
             source,
             seats: seats.collect(),
-            ids,
+            leases,
             current,
             publisher,
             model,
@@ -293,7 +293,7 @@ impl<S: FrameSource> Scene<S> {
             6 => model.remove_backend(id, place),
             7 if self.added < MAX_ADDED => {
                 self.added += 1;
-                model.add_backend(id, &backend(&place.to_string(), u32::from(number >> 4)), &self.ids)
+                model.add_backend(id, &backend(&place.to_string(), u32::from(number >> 4)), &self.leases)
             }
             8 => {
                 let down: HashSet<IpAddr> = (0..7).filter(|bit| number & 1 << bit != 0).map(address).collect();
@@ -312,7 +312,7 @@ impl<S: FrameSource> Scene<S> {
             10 if number & 1 == 0 => model.remove_service(id),
             10 if self.added + add.backends.len() < MAX_ADDED => {
                 self.added += add.backends.len().max(1);
-                model.add_service(add, &self.ids).map_err(|mut errors| errors.swap_remove(0))
+                model.add_service(add, &self.leases).map_err(|mut errors| errors.swap_remove(0))
             }
             _ => Ok(()),
         };

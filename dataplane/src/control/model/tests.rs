@@ -7,15 +7,15 @@ use ctl::request::{BackendEdit, MacChange};
 
 use super::*;
 use crate::base::ids::NetworkNo;
-use crate::testing::model::{backend, ids, model, network, service};
+use crate::testing::model::{backend, leases, model, network, service};
 
 #[test]
 fn a_table_does_not_depend_on_the_order_in_which_backends_were_added() {
     let (mut one, mut other) = (model(), model());
-    one.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 3)]), &ids()).unwrap();
-    other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &ids()).unwrap();
+    one.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 3)]), &leases()).unwrap();
+    other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &leases()).unwrap();
     let id = service("192.168.0.101:80", &[]).service;
-    other.add_backend(&id, &backend("192.168.0.3", 1), &ids()).unwrap();
+    other.add_backend(&id, &backend("192.168.0.3", 1), &leases()).unwrap();
     other.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
     assert_eq!(one.services[&id].table, other.services[&id].table);
 }
@@ -23,7 +23,7 @@ fn a_table_does_not_depend_on_the_order_in_which_backends_were_added() {
 #[test]
 fn an_edit_that_leaves_weights_alone_keeps_the_table() {
     let mut model = model();
-    model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
+    model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &leases()).unwrap();
     let id = service("192.168.0.101:80", &[]).service;
     let before = model.services[&id].table.clone();
     let mac = Some(MacChange::Pin("02:00:00:00:00:03".parse().unwrap()));
@@ -36,7 +36,7 @@ fn an_edit_that_leaves_weights_alone_keeps_the_table() {
 fn services_that_cannot_work_are_refused() {
     let add = |vip: &str, backends: &[(&str, u32)]| {
         let mut model = model();
-        let error = model.add_service(&service(vip, backends), &ids()).unwrap_err();
+        let error = model.add_service(&service(vip, backends), &leases()).unwrap_err();
         assert!(model.services.is_empty());
         error.into_iter().map(|error| error.to_string()).collect::<Vec<_>>().join("; ")
     };
@@ -60,23 +60,23 @@ fn services_that_cannot_work_are_refused() {
 #[test]
 fn all_errors_are_returned_at_once() {
     let wrong = service("192.168.0.2:80", &[("10.9.9.9", 1), ("192.168.0.3", 1), ("192.168.0.4", 99_999)]);
-    assert_eq!(model().add_service(&wrong, &ids()).unwrap_err().len(), 3);
+    assert_eq!(model().add_service(&wrong, &leases()).unwrap_err().len(), 3);
 }
 
 #[test]
 fn a_backends_port_is_the_services() {
     let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1)]);
     wanted.backends[0].port = Some(8080);
-    let errors = model().add_service(&wanted, &ids()).unwrap_err();
+    let errors = model().add_service(&wanted, &leases()).unwrap_err();
     assert!(errors[0].to_string().contains("8080"), "{errors:?}");
     wanted.backends[0].port = Some(80);
-    assert!(model().add_service(&wanted, &ids()).is_ok());
+    assert!(model().add_service(&wanted, &leases()).is_ok());
 }
 
 #[test]
 fn services_of_one_vip_may_overlap_where_one_is_more_specific() {
     let mut model = model();
-    let mut add = |vip| model.add_service(&service(vip, &[]), &ids());
+    let mut add = |vip| model.add_service(&service(vip, &[]), &leases());
     for vip in ["192.168.0.101:80", "192.168.0.101:any", "192.168.0.101:1-100", "192.168.0.102:80"] {
         assert_eq!(add(vip), Ok(()), "{vip}");
     }
@@ -90,7 +90,7 @@ fn services_of_one_vip_may_overlap_where_one_is_more_specific() {
 #[test]
 fn a_vip_is_found_whatever_its_ports() {
     let mut model = model();
-    model.add_service(&service("192.168.0.101:443", &[]), &ids()).unwrap();
+    model.add_service(&service("192.168.0.101:443", &[]), &leases()).unwrap();
     assert!(model.is_vip("192.168.0.101".parse().unwrap()));
     assert!(!model.is_vip("192.168.0.100".parse().unwrap()));
     assert!(!model.is_vip("192.168.0.102".parse().unwrap()));

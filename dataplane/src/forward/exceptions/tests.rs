@@ -38,11 +38,11 @@ impl Scene {
 
     fn with(wanted: ServiceAdd, room: usize) -> Scene {
         let counters = Arc::new(WorkerCounters::new(1));
-        let ids = Leases::new(vec![counters.clone()]);
+        let leases = Leases::new(vec![counters.clone()]);
         let mut model = model();
         let id = wanted.service;
-        model.add_service(&wanted, &ids).unwrap();
-        model.add_backend(&id, &backend("192.168.0.4", 1), &ids).unwrap();
+        model.add_service(&wanted, &leases).unwrap();
+        model.add_backend(&id, &backend("192.168.0.4", 1), &leases).unwrap();
         model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
         model.drain_backend(&id, "192.168.0.3".parse().unwrap(), None).unwrap();
         let snapshot = snapshot(&model);

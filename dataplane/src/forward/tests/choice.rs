@@ -16,9 +16,9 @@ use crate::testing::model::service;
 #[test]
 fn flows_spread_by_weight_and_stay_where_they_are() {
     let mut model = model();
-    let ids = Leases::new(vec![]);
+    let leases = Leases::new(vec![]);
     model.table_size = crate::base::limits::DEFAULT_TABLE_SIZE;
-    model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 3), ("192.168.0.4", 1)]), &ids).unwrap();
+    model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 3), ("192.168.0.4", 1)]), &leases).unwrap();
     let mut rig = Rig::new(model);
     let flows = || (1024..31_024).map(|port| eth().ipv4("10.0.0.1", "192.168.0.101").tcp(port, 80).syn());
     rig.receive(flows());
@@ -50,7 +50,7 @@ fn an_icmp_error_follows_the_flow_that_it_quotes() {
 /// Services that meet in the table of VIPs, and ranges of ports: each frame finds its own.
 #[test]
 fn each_of_many_services_gets_its_frames() {
-    let (mut model, ids) = (model(), Leases::new(vec![]));
+    let (mut model, leases) = (model(), Leases::new(vec![]));
     for last in 10..60 {
         let address = format!("192.168.0.{last}");
         let backend = [(address.as_str(), 1)];
@@ -58,9 +58,9 @@ fn each_of_many_services_gets_its_frames() {
             // Ports in a row would be a range.
             let ports: Vec<String> = (first..first + 30).step_by(2).map(|port| port.to_string()).collect();
             let vip = format!("192.168.1.{last}:{}", ports.join(","));
-            model.add_service(&service(&vip, &backend), &ids).unwrap();
+            model.add_service(&service(&vip, &backend), &leases).unwrap();
         }
-        model.add_service(&service(&format!("192.168.1.{last}:200-300"), &backend), &ids).unwrap();
+        model.add_service(&service(&format!("192.168.1.{last}:200-300"), &backend), &leases).unwrap();
     }
     let mut rig = Rig::new(model);
     for port in (1..120).step_by(2).chain([200, 300]) {

@@ -27,7 +27,7 @@ use crate::wire::{l4, parse, plain};
 
 /// A service of each IP version of which half of the slots have just moved, and whose flows are all remembered if that is wanted.
 fn handing_over(all: bool) -> Model {
-    let ids = Leases::new(vec![Arc::new(WorkerCounters::new(1))]);
+    let leases = Leases::new(vec![Arc::new(WorkerCounters::new(1))]);
     let mut model = model();
     let services = [("192.168.0.101:80", "192.168.0.3", "192.168.0.4"), ("[fd00::101]:80", "fd00::3", "fd00::4")];
     for (protocol, (vip, first, second)) in
@@ -36,7 +36,7 @@ fn handing_over(all: bool) -> Model {
         let mut wanted = service(vip, &[(first, 1), (second, 0)]);
         wanted.service.protocol = protocol;
         wanted.tracking = all.then_some(Tracking::All);
-        model.add_service(&wanted, &ids).unwrap();
+        model.add_service(&wanted, &leases).unwrap();
         model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
         let address = second.parse().unwrap();
         let edit = BackendEdit { service: wanted.service, address, weight: Some(1), mac: None };

@@ -66,7 +66,7 @@ impl Rig {
     /// Services on a VIP of each family, one without backends, one whose backend has no MAC address.
     pub(super) fn example() -> Self {
         let mut model = model();
-        let ids = Leases::new(vec![]);
+        let leases = Leases::new(vec![]);
         let mut dns = service("192.168.0.101:53", &[("192.168.0.5", 1)]);
         dns.service.protocol = Protocol::Udp;
         let sctp = |vip, backend| {
@@ -84,7 +84,7 @@ impl Rig {
             sctp("192.168.0.101:2905", "192.168.0.5"),
             sctp("[fd00::101]:2905", "fd00::5"),
         ] {
-            model.add_service(&service, &ids).unwrap();
+            model.add_service(&service, &leases).unwrap();
         }
         Rig::new(model)
     }

@@ -13,7 +13,7 @@ use crate::control::compile::Compiled;
 use crate::control::model::Model;
 use crate::slow::arp;
 use crate::slow::view::{Evidence, Frame, Learned};
-use crate::testing::model::{PORT_MAC, backend, ids, model, service, snapshot};
+use crate::testing::model::{PORT_MAC, backend, leases, model, service, snapshot};
 
 const HERE: NetworkNo = NetworkNo::new(0);
 
@@ -35,7 +35,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let mut model = model();
-        model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &leases()).unwrap();
         let (mut neighbors, current, now) = (Neighbors::default(), snapshot(model), Instant::now());
         neighbors.sync(&current, now);
         Rig { neighbors, current, begin: now, now }
@@ -86,7 +86,7 @@ impl Lan {
         let backends: Vec<String> = (0..backends).map(|number| Lan::address(number).to_string()).collect();
         let backends: Vec<(&str, u32)> = backends.iter().map(|address| (address.as_str(), 1)).collect();
         let mut model = model();
-        model.add_service(&service("192.168.0.101:80", &backends), &ids()).unwrap();
+        model.add_service(&service("192.168.0.101:80", &backends), &leases()).unwrap();
         let (mut neighbors, current, begin) = (Neighbors::default(), snapshot(model), Instant::now());
         neighbors.sync(&current, begin);
         Lan { neighbors, current, begin }
@@ -155,7 +155,7 @@ fn a_network_that_is_out_takes_no_backend_down() {
     // A backend that is added now is no witness.
     let mut model = Model::clone(&lan.current.model);
     let id = *model.services.keys().next().unwrap();
-    model.add_backend(&id, &backend(&Lan::address(4).to_string(), 1), &ids()).unwrap();
+    model.add_backend(&id, &backend(&Lan::address(4).to_string(), 1), &leases()).unwrap();
     lan.current = snapshot(model);
     lan.neighbors.sync(&lan.current, lan.begin + Duration::from_secs(120));
     for tick in 240..260 {
@@ -265,7 +265,7 @@ fn a_backend_is_found_by_its_mac() {
     let mut rig = Rig::new();
     let v6: IpAddr = "fd00::3".parse().unwrap();
     let mut model = Model::clone(&rig.current.model);
-    model.add_service(&service("[fd00::101]:80", &[("fd00::3", 1)]), &ids()).unwrap();
+    model.add_service(&service("[fd00::101]:80", &[("fd00::3", 1)]), &leases()).unwrap();
     rig.neighbors.sync(&snapshot(model), rig.now);
     rig.hear(OLD, Evidence::Answer);
     assert_eq!(rig.neighbors.with_mac(OLD, v6), Some(address()), "an address of the other family is better than none");
@@ -289,11 +289,11 @@ fn other_stations_and_wrong_networks_teach_nothing() {
 #[test]
 fn a_backend_with_a_pinned_mac_is_not_probed_and_keeps_it() {
     let mut model = model();
-    model.add_service(&service("192.168.0.101:80", &[]), &ids()).unwrap();
+    model.add_service(&service("192.168.0.101:80", &[]), &leases()).unwrap();
     let id = *model.services.keys().next().unwrap();
     let mut pinned = backend("192.168.0.3", 1);
     pinned.mac = Some(OLD);
-    model.add_backend(&id, &pinned, &ids()).unwrap();
+    model.add_backend(&id, &pinned, &leases()).unwrap();
     let mut rig = Rig::new();
     rig.current = snapshot(model);
     rig.neighbors.sync(&rig.current, rig.now);
