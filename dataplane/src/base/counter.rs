@@ -1,8 +1,8 @@
-//! A number that one thread writes and any may read.
+//! A counter: one thread writes it, and any thread may read it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A number that one thread adds to and any may read.
+/// A counter that one thread writes and any thread may read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -13,7 +13,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
     }
 
-    /// Takes off; only the owning thread may.
+    /// Subtracts; only the owning thread may.
     #[inline]
     pub fn sub(&self, count: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);

@@ -1,4 +1,4 @@
-//! Why a frame leaves the fast path other than to a backend.
+//! Exits: the reasons why a frame leaves the fast path without going to a backend.
 //!
 //! Each frame that is not forwarded has exactly one [`Exit`], and each exit has one counter of the same name
 //! (`docs/metrics.md`). The sentences for operators stand here and nowhere else: listings and the tables of that document are made of
@@ -6,20 +6,20 @@
 
 use crate::base::ids::{ServiceCounterNo, WorkerNo};
 
-/// What becomes of a frame that is not forwarded.
+/// What happens to a frame that is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// It is freed.
     Drop(DropReason),
-    /// It is freed, and counted for the service that has these counters, too.
+    /// It is freed. It is also counted in these counters, which are those of its service.
     DropOf(DropReason, ServiceCounterNo),
     /// It is given to the slow path.
     Punt(PuntReason),
-    /// It is larger than this MTU of the port towards its backend, and its sender may be told so.
+    /// It is larger than this MTU, which is that of the backend's port. Its sender may be told.
     TooBig(u16),
-    /// It is held until the first fragment of its packet comes.
+    /// It is held until the first fragment of its packet arrives.
     Hold,
-    /// It is passed on to the worker that has its packet's fragments.
+    /// It is passed to the worker that handles all fragments of its packet.
     Pass(WorkerNo),
 }
 
@@ -35,7 +35,7 @@ impl From<PuntReason> for Exit {
     }
 }
 
-/// Declares a reason enum with its names and sentences in one place.
+/// Declares a reason enum together with its names and its sentences.
 macro_rules! reasons {
     ($(#[$outer:meta])* $kind:ident { $($variant:ident = $name:literal: $meaning:literal, $advice:literal;)* }) => {
         $(#[$outer])*
@@ -48,7 +48,7 @@ macro_rules! reasons {
         impl $kind {
             /// All reasons, in the order of their numbers.
             pub const ALL: &'static [$kind] = &[$($kind::$variant),*];
-            /// How many reasons there are.
+            /// The number of reasons.
             pub const COUNT: usize = Self::ALL.len();
 
             /// The name, as in the metrics.
@@ -66,7 +66,7 @@ macro_rules! reasons {
                 match self { $($kind::$variant => $advice),* }
             }
 
-            /// Where the reason's counter is.
+            /// The index of the reason's counter.
             pub(crate) fn index(self) -> usize {
                 self as usize
             }
@@ -92,11 +92,11 @@ reasons! {
         HeadersSplit = "headers_split": "The frame came in several packet buffers, and the first ends within its headers.",
             "Report the device and its driver: none is known that does this.";
         BadIpHeader = "bad_ip_header": "The IP header contradicts itself: version, header length or extension headers.",
-            "Look for a broken sender, or somebody probing.";
+            "Look for a broken sender or a scan.";
         BadIpChecksum = "bad_ip_checksum": "The NIC found a wrong IPv4 header checksum.",
             "Look for a broken device on the way.";
         NotForUs = "not_for_us": "The packet's destination is neither a VIP nor an address of ours.",
-            "Somebody routes through this director; check the routes to it.";
+            "A host uses this director as a router; check the routes to it.";
         NoService = "no_service": "The VIP is ours, but there is no service on that port and protocol.",
             "Check `shuntctl service list`; scans cause this, too.";
         IcmpUnhandled = "icmp_unhandled": "An ICMP or ICMPv6 message to a VIP that is neither an echo request nor an error.",
@@ -106,7 +106,7 @@ reasons! {
         FragmentNoPorts = "fragment_no_ports": "A fragment to a VIP of a protocol without ports, such as a large ping.",
             "Nothing: services are TCP, UDP and SCTP; a VIP answers pings that fit the MTU.";
         FragmentTiny = "fragment_tiny": "A first fragment that is too short for the ports.",
-            "Nobody sends such in earnest; look for the sender.";
+            "No ordinary sender makes such fragments; look for the sender.";
         FragmentOrphan = "fragment_orphan": "A later fragment whose first fragment did not come in time.",
             "Look for loss on the way to the director.";
         FragmentHoldFull = "fragment_hold_full": "Too many fragments of that sender, or of all, wait for their first ones.",
@@ -131,7 +131,7 @@ reasons! {
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",
             "Look for an ARP or ping flood: see the punt reasons.";
         EchoLimited = "echo_limited": "A ping to a VIP or to an address of ours, above the rate that is answered.",
-            "Look for who floods it with pings; director.echo_rate sets the limit.";
+            "Look for the sender of a ping flood; director.echo_rate sets the limit.";
     }
 }
 
@@ -147,7 +147,7 @@ reasons! {
         TooBig = "too_big": "A packet larger than the MTU of the backend's port; dropped, its sender is told.",
             "Normal while senders find the path's MTU; else compare the ports' MTUs, or turn off TSO/GSO on a veth sender.";
         OwnAddress = "own_address": "Another packet to an address of the director itself.",
-            "Nothing listens there; somebody probes the director.";
+            "Nothing listens there; a host probes the director.";
     }
 }
 

@@ -1,4 +1,4 @@
-//! Numbers of things, each a type of its own: the number of a port is not that of a backend, and the compiler knows it.
+//! Indices as types. Each kind of thing has its own, so that the compiler tells a port's number from a backend's.
 //!
 //! A number is an index: of a backend in its service, of a port in the configuration. Numbers are handed out from 0.
 
@@ -46,9 +46,9 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// A backend of one service, in the ascending order of their addresses.
+    /// A backend of one service. A service's backends are in ascending order of their addresses.
     BackendNo(u16);
-    /// A service of one snapshot, in the order of their ids.
+    /// A service of one snapshot. The services are in the order of their ids.
     ServiceNo(u32);
     /// The counters of one backend of one service. Lent out ([`TargetLease`](crate::count::lease::TargetLease)).
     CounterNo(u32);
@@ -73,7 +73,7 @@ impl PortNo {
 }
 
 impl CounterNo {
-    /// From its raw form, as an entry of the exception table has it.
+    /// From its raw form, which entries of the exception table hold.
     #[inline(always)]
     pub const fn from_raw(raw: u32) -> Self {
         CounterNo(raw)

@@ -1,4 +1,4 @@
-//! How many of each thing there may be, and how large it may be: one place for what several rooms go by.
+//! Limits that several rooms use: how many of each thing there may be, and how large each may be.
 
 use std::ops::RangeInclusive;
 
@@ -8,18 +8,20 @@ pub const MAX_SERVICES: usize = 16_384;
 pub const MAX_BACKENDS: usize = 10_000;
 /// The most pairs of service and backend, over all services.
 pub const MAX_TARGETS: usize = 1 << 17;
-/// The most counters of services. Some more than there may be services, because a removed service's counters are free only
-/// when no worker uses them any more.
+/// The most counters of services. They are more than the services, because a removed service's counters become free
+/// only when no worker uses them any more.
 pub const MAX_SERVICE_COUNTERS: usize = MAX_SERVICES + 1_024;
 
-/// Slots of a Maglev table unless configured: a prime, about a hundred times the backends of a large service, 128 KiB a table.
+/// The slots of a Maglev table, unless configured. It is a prime, about a hundred times the backends of a large
+/// service, and makes a table of 128 KiB.
 pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
 /// The most slots of a Maglev table.
 pub const MAX_TABLE_SIZE: u32 = 1_048_573;
 
-/// The longest idle timeout: ages are counted modulo 2,048 ticks, and a sweep through the exception table must come by in time.
+/// The longest idle timeout. Ages are counted modulo 2,048 ticks, and the sweep through the exception table must reach
+/// each entry before its age wraps.
 pub const MAX_IDLE_MS: u64 = 2 * 60 * 60 * 1_000;
 
-/// The MTUs that a port may have: from what IPv6 needs of any link (RFC 8200 §5) to what fits an mbuf's length with Ethernet
-/// header and tags.
+/// The MTUs that a port may have. The least is what IPv6 needs of any link (RFC 8200 §5). The most fits an mbuf's
+/// length together with Ethernet header and tags.
 pub const MTUS: RangeInclusive<u16> = 1_280..=64_000;

@@ -1,7 +1,7 @@
-//! The ground floor: what every room may use.
+//! The base: types that every room may use.
 //!
 //! - In: numbers and plain values.
-//! - Out: numbers of things, limits, the clock, counters, token buckets, the reasons why a frame leaves, and the traits of packets and queues.
+//! - Out: typed numbers, limits, the clock, counters, token buckets, exit reasons, the traits of packets and queues.
 //! - Uses: no other room.
 
 pub mod clock;

@@ -1,9 +1,9 @@
-//! What the fast path needs of a packet and of a queue: implemented by DPDK's mbufs and queues
-//! ([`crate::dpdk`]) and by plain memory ([`crate::testing`]), resolved at compile time.
+//! The traits of packets and queues that the fast path works with. DPDK's mbufs and queues ([`crate::dpdk`]) implement
+//! them, and so does plain memory ([`crate::testing`]). They are resolved at compile time.
 
 use arrayvec::ArrayVec;
 
-/// Frames that are received, worked on and sent together.
+/// The most frames that are received, processed and sent together.
 pub const BURST: usize = 32;
 
 /// A burst: at most [`BURST`] packets, owned.
@@ -11,7 +11,7 @@ pub type Burst<P> = ArrayVec<P, BURST>;
 
 /// A received frame, from its Ethernet header on. Dropping it gives its buffer back.
 pub trait Packet {
-    /// The frame's bytes as far as they lie in the first segment; all headers must.
+    /// The bytes of the frame's first segment, which must contain all headers.
     fn data(&self) -> &[u8];
 
     /// The same for writing.
@@ -20,8 +20,8 @@ pub trait Packet {
     /// The frame's length on the wire, all segments.
     fn wire_len(&self) -> usize;
 
-    /// Whether the frame is all there is: its IPv4 checksum was not found wrong, and no tags were taken out. May be `false`
-    /// though it is so: then it takes longer to find out.
+    /// Whether the NIC found no wrong IPv4 checksum and stripped no tags. `false` is always safe: then the packet only
+    /// takes the slower way.
     fn is_plain(&self) -> bool {
         !self.bad_ip_checksum() && !self.has_stripped_tags()
     }
@@ -29,42 +29,42 @@ pub trait Packet {
     /// Whether the NIC has found the IPv4 header checksum wrong.
     fn bad_ip_checksum(&self) -> bool;
 
-    /// Whether the device has taken VLAN tags out of the frame.
+    /// Whether the device has stripped VLAN tags from the frame.
     fn has_stripped_tags(&self) -> bool;
 
-    /// The tag control information of the tags that the device has taken out, the outer one first.
+    /// The tag control information of the tags that the device has stripped, the outer one first.
     fn stripped_tags(&self) -> [Option<u16>; 2];
 
-    /// Forgets these: they have been put back, or replaced.
+    /// Forgets the stripped tags, because they have been put back or replaced.
     fn forget_stripped_tags(&mut self);
 
-    /// Makes room for so many bytes before the first; their content is arbitrary. Says whether there was room.
+    /// Adds this many bytes before the first byte; their content is arbitrary. Returns whether there was headroom.
     fn grow_front(&mut self, bytes: usize) -> bool;
 
-    /// Takes so many bytes off the front; the first segment must have them.
+    /// Removes this many bytes from the front; the first segment must have them.
     fn shrink_front(&mut self, bytes: usize);
 
-    /// Asks the CPU to fetch what a worker touches first.
+    /// Asks the CPU to fetch the memory that a worker touches first.
     fn prefetch(&self);
 }
 
 /// A receive and transmit queue pair of one port.
 pub trait PacketIo {
-    /// What comes out of it and goes into it.
+    /// The packets that it receives and sends.
     type Packet: Packet;
 
-    /// Fills what room `burst` has with what has arrived.
+    /// Adds packets that have arrived to `burst`, as many as it has room for.
     fn rx_burst(&mut self, burst: &mut Burst<Self::Packet>);
 
-    /// Sends from the front of `burst`; what the queue has no room for stays in it.
+    /// Sends from the front of `burst`. Packets for which the queue has no room stay in it.
     fn tx_burst(&mut self, burst: &mut Burst<Self::Packet>);
 }
 
-/// Where the slow path gets memory for the frames that it makes.
+/// Provides the slow path with memory for the frames that it builds.
 pub trait FrameSource {
-    /// What it makes.
+    /// The packets that it makes.
     type Packet: Packet;
 
-    /// A packet with these bytes; `None` where there is no memory or the frame is too long.
+    /// A packet with these bytes. `None` if there is no memory, or if the frame is too long.
     fn packet(&self, frame: &[u8]) -> Option<Self::Packet>;
 }

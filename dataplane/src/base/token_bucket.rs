@@ -1,22 +1,23 @@
-//! A token bucket: so many a second, and no more than a second's worth at once.
+//! A token bucket: a rate per second, and at most one second's tokens at once.
 //!
-//! Each worker has its own, with its share of what all may do together, so that they share nothing that they write.
-//! Whole numbers only: credit is counted in thousandths of a token, a token costs as many times more as there are workers.
+//! Each worker has its own bucket with its share of the rate, so that workers share nothing that they write. All
+//! numbers are whole: credit is counted in thousandths of a token, and a token costs that much times the number of
+//! workers.
 
-/// A worker's share of a rate. The time is an argument.
+/// A worker's share of a rate. Its time is an argument of its methods.
 #[derive(Debug)]
 pub struct TokenBucket {
-    /// Of all workers together; credit for a millisecond.
+    /// The rate of all workers together, which is also the credit earned in a millisecond.
     per_second: u64,
-    /// What one token costs.
+    /// The credit that one token costs.
     cost: u64,
     credit: u64,
-    /// Up to when credit has been given.
+    /// The time until which credit has been given.
     credited_ms: u64,
 }
 
 impl TokenBucket {
-    /// A full bucket of one of so many workers; a rate of 0 gives nothing, ever.
+    /// A full bucket for one of `workers` workers. A rate of 0 never gives a token.
     pub fn new(per_second: u32, workers: usize) -> Self {
         let mut bucket =
             TokenBucket { per_second: per_second.into(), cost: 1_000 * workers as u64, credit: 0, credited_ms: 0 };
@@ -24,12 +25,12 @@ impl TokenBucket {
         bucket
     }
 
-    /// A second's worth, but at least one token where there is a rate at all.
+    /// The most credit: one second's, but at least one token unless the rate is 0.
     fn depth(&self) -> u64 {
         if self.per_second == 0 { 0 } else { (self.per_second * 1_000).max(self.cost) }
     }
 
-    /// Takes a token; says whether there was one.
+    /// Takes a token. Returns whether there was one.
     pub fn take(&mut self, now_ms: u64) -> bool {
         let elapsed_ms = now_ms.saturating_sub(self.credited_ms);
         self.credited_ms = now_ms;
@@ -55,7 +56,7 @@ mod tests {
     fn the_workers_together_keep_the_rate() {
         for (rate, workers) in [(1_000, 1), (1_000, 3), (7, 2), (1, 4)] {
             let mut share = TokenBucket::new(rate, workers);
-            taken(&mut share, 0..1, 2_000); // what it had saved
+            taken(&mut share, 0..1, 2_000); // the saved second
             let in_a_minute = taken(&mut share, 1..60_001, 2) as f64;
             let wanted = 60.0 * f64::from(rate) / workers as f64;
             assert!((in_a_minute - wanted).abs() <= 1.0, "{rate} over {workers}: {in_a_minute}");
@@ -67,11 +68,11 @@ mod tests {
         let mut bucket = TokenBucket::new(100, 1);
         assert_eq!(taken(&mut bucket, 0..1, 500), 100);
         assert_eq!(taken(&mut bucket, 3_600_000..3_600_001, 500), 100);
-        assert_eq!(taken(&mut TokenBucket::new(1, 8), 0..1, 500), 1, "a share of less than one saves up one");
+        assert_eq!(taken(&mut TokenBucket::new(1, 8), 0..1, 500), 1, "a share of less than one token still saves one");
     }
 
     #[test]
-    fn a_rate_of_none_gives_none() {
+    fn a_rate_of_zero_gives_no_token() {
         assert_eq!(taken(&mut TokenBucket::new(0, 1), 0..10_000, 2), 0);
     }
 
