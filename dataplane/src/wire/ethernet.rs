@@ -11,17 +11,17 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// EtherType of a VLAN tag (IEEE 802.1Q), and of the inner one of two.
+/// EtherType of a VLAN tag (IEEE 802.1Q), and of the inner of two tags.
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
-/// EtherType of the outer one of two VLAN tags (IEEE 802.1ad).
+/// EtherType of the outer of two VLAN tags (IEEE 802.1ad).
 pub const ETHERTYPE_QINQ: u16 = 0x88a8;
 
-/// A MAC address as a number: compared in one instruction.
+/// A MAC address as a number, so that a comparison is one instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MacNumber(u64);
 
 impl MacNumber {
-    /// No frame has this one.
+    /// A number that is no frame's MAC address.
     pub const NONE: MacNumber = MacNumber(u64::MAX);
 }
 
@@ -32,13 +32,13 @@ impl From<Mac> for MacNumber {
     }
 }
 
-/// So many bytes from this place on, in one load: the compiler does not put together what is taken byte by byte.
+/// `N` bytes from this offset on, in one load. The compiler does not merge loads of single bytes.
 #[inline(always)]
-pub(super) fn load<const LEN: usize, const N: usize>(head: &[u8; LEN], place: usize) -> [u8; N] {
-    *head[place..].first_chunk().expect("the head is longer")
+pub(super) fn load<const LEN: usize, const N: usize>(head: &[u8; LEN], offset: usize) -> [u8; N] {
+    *head[offset..].first_chunk().expect("the head is longer")
 }
 
-/// The Ethernet header as it would be without tags, and what is behind it.
+/// The Ethernet header without its `tags` bytes of tags, and the bytes behind it.
 #[inline]
 pub(super) fn split(frame: &[u8], tags: usize) -> Option<([u8; ETHERNET_HEADER], &[u8])> {
     let (addresses, rest) = frame.split_first_chunk::<12>()?;
@@ -49,14 +49,14 @@ pub(super) fn split(frame: &[u8], tags: usize) -> Option<([u8; ETHERNET_HEADER],
     Some((header, packet))
 }
 
-/// The first six bytes of an Ethernet header.
+/// The destination address: the first six bytes of an Ethernet header.
 #[inline(always)]
 pub fn destination_mac(ethernet: &[u8; 8]) -> MacNumber {
-    // Two bytes too many are read and masked: one load.
+    // Eight bytes are read and two are masked, so that it is one load.
     MacNumber(u64::from_le_bytes(*ethernet) & 0x0000_ffff_ffff_ffff)
 }
 
-/// The next six.
+/// The source address: the next six bytes.
 #[inline(always)]
 pub fn source_mac(ethernet: &[u8; ETHERNET_HEADER]) -> MacNumber {
     MacNumber(u64::from_le_bytes(load(ethernet, 6)) & 0x0000_ffff_ffff_ffff)

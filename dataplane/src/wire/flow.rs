@@ -1,10 +1,10 @@
 //! A flow's 5-tuple and its hash.
 //!
-//! The hash decides the Maglev slot, so two directors of one VIP must agree on it over releases: it is fixed, and
-//! documented here. It is keyed, so that clients cannot choose their backend. With the 128-bit `hash_key` of the
-//! configuration, SipHash-2-4 makes six secrets `k0 … k5`, `k_i = siphash(hash_key, "shunt-flow" ‖ i)`. With
-//! `fold(a, b)` the exclusive or of the two halves of the 128-bit product `a · b`, addresses and ports as
-//! big-endian numbers, and `t = source port · 2^24 + destination port · 2^8 + protocol`:
+//! The hash decides the Maglev slot, so two directors of one VIP must agree on it, even if their releases differ. So it
+//! is fixed, and documented here. It is keyed, so that clients cannot choose their backend. With the 128-bit `hash_key`
+//! of the configuration, SipHash-2-4 makes six secrets `k0 … k5`, `k_i = siphash(hash_key, "shunt-flow" ‖ i)`. `fold(a,
+//! b)` is the exclusive or of the two halves of the 128-bit product `a · b`. Addresses and ports are big-endian
+//! numbers, and `t = source port · 2^24 + destination port · 2^8 + protocol`. Then:
 //!
 //! ```text
 //! IPv4: h = fold((source · 2^32 + destination) ^ k0, k1 ^ t);                    hash = fold(h ^ k4, k5)
@@ -12,7 +12,7 @@
 //!                                                                                hash = fold(h ^ k4, k5 ^ t)
 //! ```
 //!
-//! Where a service goes by the client's address alone, the source is cut to the prefix, and destination and t are 0.
+//! If a service hashes by the client's address alone, the source is cut to the prefix, and destination and t are 0.
 
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -42,7 +42,7 @@ pub enum Flow {
     },
 }
 
-/// The L4 part of a flow; ports are 0 where the protocol has none.
+/// The L4 part of a flow. Ports are 0 if the protocol has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transport {
     /// Source port in the upper half, destination port in the lower.
@@ -59,19 +59,19 @@ impl Transport {
 
     /// The destination port.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "only the lower half is wanted")]
     pub fn destination(self) -> u16 {
         self.ports as u16
     }
 
-    /// As in a [`TupleV4`].
+    /// Ports and protocol as one number, as in a [`TupleV4`].
     #[inline(always)]
     pub(crate) fn number(self) -> u64 {
         u64::from(self.ports) << 8 | u64::from(self.protocol)
     }
 }
 
-/// A flow of one IP version as the fast path has it: so few words that it stays in registers.
+/// A flow of one IP version, in the form of the fast path: so few words that it stays in registers.
 pub trait Tuple: Copy + Into<Flow> {
     /// The flow's hash.
     fn hash(self, hasher: &FlowHasher) -> u64;
@@ -158,16 +158,16 @@ impl From<TupleV6> for Flow {
 }
 
 impl From<u64> for Transport {
-    /// From what a tuple has of it.
+    /// From the `transport` of a tuple.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest byte is what is asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "only the lowest byte is wanted")]
     fn from(number: u64) -> Transport {
         Transport { ports: low(number >> 8), protocol: number as u8 }
     }
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+#[expect(clippy::cast_possible_truncation, reason = "only the lower half is wanted")]
 fn low(wide: u64) -> u32 {
     wide as u32
 }
@@ -217,8 +217,8 @@ impl Flow {
         }
     }
 
-    /// What is left of the flow if the leading bits of the source address are all that counts: the same for all ports and
-    /// VIPs, so that a client gets the same backend from all services with the same backends.
+    /// The flow reduced to the leading bits of the source address. It is the same for all ports and VIPs, so that a
+    /// client gets the same backend from all services with the same backends.
     pub fn source_only(self, bits: u8) -> Flow {
         let transport = Transport::new(0, 0, 0);
         match self {
@@ -252,7 +252,7 @@ impl Flow {
     }
 }
 
-/// The secrets that the flow hash is keyed with.
+/// The secret keys of the flow hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowHasher {
     secrets: [u64; 6],
@@ -271,7 +271,7 @@ impl FlowHasher {
         FlowHasher { secrets }
     }
 
-    /// The flow's hash; all 64 bits are good.
+    /// The flow's hash. All 64 bits are well mixed.
     #[inline(always)]
     pub fn hash(&self, flow: &Flow) -> u64 {
         match AnyTuple::from(*flow) {
@@ -289,7 +289,7 @@ fn fold(a: u64, b: u64) -> u64 {
 
 /// The upper and the lower 64 bits.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
+#[expect(clippy::cast_possible_truncation, reason = "the two halves are wanted")]
 fn halves(wide: u128) -> (u64, u64) {
     ((wide >> 64) as u64, wide as u64)
 }
@@ -320,7 +320,8 @@ mod tests {
     const GOLDEN_V4: u64 = 7_949_386_639_766_629_248;
     const GOLDEN_V6: u64 = 11_192_987_213_934_425_232;
 
-    /// Chi-squared over 1,024 cells: mean 1023, standard deviation 45; 1,250 is five deviations off.
+    /// Chi-squared over 1,024 cells: the mean is 1023, the standard deviation 45. 1,250 is five deviations above the
+    /// mean.
     fn chi_squared(flows: impl Iterator<Item = Flow>, bits: impl Fn(u64) -> usize) -> f64 {
         let hasher = FlowHasher::new(&KEY);
         let mut cells = [0u32; 1024];
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_of_the_source_may_be_all_that_counts() {
+    fn a_prefix_of_the_source_may_decide_alone() {
         let of = |source, bits| v4(source, 7).source_only(bits).source().to_string();
         assert_eq!(of(0x0a01_0203, 32), "10.1.2.3");
         assert_eq!(of(0x0a01_0203, 24), "10.1.2.0");
@@ -367,7 +368,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tuple_is_its_flow(source in any::<u128>(), destination in any::<u128>(), ports in any::<u32>(), protocol in any::<u8>()) {
+        fn a_tuple_and_its_flow_agree(source in any::<u128>(), destination in any::<u128>(), ports in any::<u32>(), protocol in any::<u8>()) {
             let (hasher, transport) = (FlowHasher::new(&[7; 16]), Transport { ports, protocol });
             let v6 = TupleV6 { source, destination, transport: transport.number() };
             let flow = Flow::V6 { source, destination, transport };

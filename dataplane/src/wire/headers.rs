@@ -1,9 +1,9 @@
-//! What the fast path knows of a packet after parsing it.
+//! The result of parsing: a packet's flow, and the kind of its payload.
 
 use crate::base::exit::{DropReason, Exit};
 use crate::wire::flow::Flow;
 
-/// What the fast path knows of a packet after parsing it.
+/// A parsed packet, as the fast path needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headers {
     /// Addresses, ports, protocol.
@@ -15,8 +15,8 @@ pub struct Headers {
 /// What follows the IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// TCP, UDP or SCTP with both ports. Or an ICMP error about such a packet: then the flow is that of the packet it quotes,
-    /// seen from the client, so that the error follows the flow.
+    /// TCP, UDP or SCTP with both ports. Or an ICMP error about such a packet: then the flow is that of the quoted
+    /// packet, seen from the client, so that the error follows the flow.
     Ports(Segment),
     /// An ICMP or ICMPv6 echo request.
     Echo,
@@ -24,40 +24,40 @@ pub enum Payload {
     Ndp,
     /// Another ICMP or ICMPv6 message, no error.
     Icmp,
-    /// A fragment. The flow has the ports where it is the first one.
+    /// A fragment. Only the first fragment's flow has ports.
     Fragment(Fragment),
     /// Another protocol.
     Other,
 }
 
-/// Which packet a fragment is of.
+/// Which packet a fragment belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
-    /// What its fragments share besides addresses and protocol (16 bits in IPv4, 32 in IPv6).
+    /// The identification that all fragments of the packet share (16 bits in IPv4, 32 in IPv6).
     pub identification: u32,
-    /// Whether it is the first, which has the ports.
+    /// Whether it is the first fragment, which has the ports.
     pub first: bool,
-    /// What it tells of its flow.
+    /// What it says about its flow.
     pub segment: Segment,
 }
 
-/// What a packet tells of its flow's life.
+/// What a packet says about the life of its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment {
     /// It opens a connection (a SYN without ACK; an SCTP INIT).
     Open,
     /// It is part of the flow.
     Data,
-    /// The client has no more to send (a FIN; an SCTP SHUTDOWN).
+    /// The client will send no more data (a FIN; an SCTP SHUTDOWN).
     Fin,
-    /// The client breaks the connection off (a RST; an SCTP ABORT).
+    /// The client aborts the connection (a RST; an SCTP ABORT).
     Rst,
-    /// It belongs to the flow and proves nothing of it: an ICMP error, which anybody can send, or a later fragment.
+    /// It belongs to the flow but proves nothing about it: an ICMP error, which any host can send, or a later fragment.
     Related,
 }
 
-/// Why a header of so many bytes is not all in the first segment: the frame, of which there are `len` from there on, has
-/// them in another one; or it does not have them.
+/// Why a header of `header` bytes is not complete in the first segment. `len` is what is left of the frame: if it is
+/// long enough, the header continues in another segment. Else the frame is too short.
 #[cold]
 pub(super) fn short(header: usize, len: usize, otherwise: DropReason) -> Exit {
     if header <= len { DropReason::HeadersSplit.into() } else { otherwise.into() }

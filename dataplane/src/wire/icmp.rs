@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6 errors: the flow of the packet that they quote.
+//! ICMP and ICMPv6 errors: the flow of the quoted packet.
 
 use crate::base::exit::{DropReason, Exit};
 use crate::wire::flow::{Flow, Transport};
@@ -6,22 +6,22 @@ use crate::wire::headers::{Headers, Payload, Segment};
 use crate::wire::ipv6::{Chain, IPV6_HEADER, address_at, skip_extensions};
 use crate::wire::l4::has_ports;
 
-/// Length of the part of an ICMP or ICMPv6 error before what it quotes (RFC 792, RFC 4443 §3).
+/// Length of an ICMP or ICMPv6 error before the quoted packet (RFC 792, RFC 4443 §3).
 const ICMP_HEADER: usize = 8;
 
-/// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792): what quotes the packet that it
-/// is about. A redirect does so, too, but is for the host that it is sent to.
+/// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792): the messages that quote the
+/// packet that caused them. A redirect quotes it too, but is meant for the host that receives it.
 pub(super) fn is_v4_error(icmp: &[u8]) -> bool {
     matches!(icmp, [3 | 4 | 11 | 12, ..])
 }
 
-/// RFC 4443 §2.1: errors have the high bit clear. Those that are defined (§3) are 1 to 4.
+/// RFC 4443 §2.1: the high bit of an error's type is 0. The defined errors (§3) are 1 to 4.
 pub(super) fn is_v6_error(icmp: &[u8]) -> bool {
     matches!(icmp, [1..=4, ..])
 }
 
-/// The flow of the packet that an ICMP error to `vip` quotes: a backend sent it, from the VIP to the client.
-/// As little as the IP header and eight bytes are quoted (RFC 792), so its length is not checked.
+/// The flow of the packet that an ICMP error to `vip` quotes. A backend sent that packet, from the VIP to the client.
+/// An error may quote no more than the IP header and eight bytes (RFC 792), so the length is not checked.
 #[cold]
 pub(super) fn quoted_v4(vip: u32, icmp: &[u8]) -> Result<Headers, Exit> {
     let quote = icmp.get(ICMP_HEADER..).unwrap_or_default();
@@ -40,7 +40,7 @@ pub(super) fn quoted_v4(vip: u32, icmp: &[u8]) -> Result<Headers, Exit> {
     })
 }
 
-/// The same for ICMPv6 (RFC 4443 §3), which quotes as much as fits.
+/// The same for ICMPv6 (RFC 4443 §3), which quotes as much of the packet as fits.
 #[cold]
 pub(super) fn quoted_v6(vip: u128, icmp: &[u8]) -> Result<Headers, Exit> {
     let quote = icmp.get(ICMP_HEADER..).unwrap_or_default();
@@ -64,7 +64,7 @@ pub(super) fn quoted_v6(vip: u128, icmp: &[u8]) -> Result<Headers, Exit> {
     })
 }
 
-/// The client's side of a quoted packet's ports.
+/// The quoted packet's ports, swapped: as the client's packets have them.
 fn quoted_transport(protocol: u8, l4: Option<&[u8]>) -> Result<Transport, Exit> {
     match l4 {
         Some([a, b, c, d, ..]) if has_ports(protocol) => {

@@ -8,7 +8,7 @@ use crate::base::exit::{DropReason, Exit};
 
 /// Length of an IPv6 header without extensions (RFC 8200 §3).
 pub const IPV6_HEADER: usize = 40;
-/// Extension headers that are walked over; more are no packet that anybody sends in earnest.
+/// The most extension headers that are skipped. No ordinary sender uses more.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 #[inline]
@@ -17,15 +17,15 @@ pub(super) fn address_at(header: &[u8; IPV6_HEADER], offset: usize) -> u128 {
     u128::from_be_bytes(*bytes)
 }
 
-/// Where the chain of extension headers leads to.
+/// The end of the chain of extension headers.
 pub(super) enum Chain {
-    /// To the upper-layer header at this offset behind the IPv6 header.
+    /// The upper-layer header, at this offset behind the IPv6 header.
     Ends { protocol: u8, offset: usize },
-    /// To a fragment header; where it is the first fragment's, the upper-layer header begins at that offset.
+    /// A fragment header. In the first fragment, the upper-layer header begins at the offset `first`.
     Fragment { protocol: u8, identification: u32, first: Option<usize> },
 }
 
-/// Walks the extension headers (RFC 8200 §4.1, RFC 4302 §2.2 for AH, whose length counts differently).
+/// Skips the extension headers (RFC 8200 §4.1; RFC 4302 §2.2 for AH, whose length has another unit).
 #[cold]
 pub(super) fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> Result<Chain, Exit> {
     const HOP_BY_HOP: u8 = 0;
@@ -52,12 +52,12 @@ pub(super) fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> 
             return Err(DropReason::HeadersSplit.into());
         };
         offset += match protocol {
-            // An "atomic" fragment (RFC 6946) is a whole packet: offset 0, no more to come.
+            // An "atomic" fragment (RFC 6946) is a whole packet: its offset is 0, and no more fragments follow.
             FRAGMENT if u16::from_be_bytes([header[2], header[3]]) & 0xfff9 == 0 => 8,
             FRAGMENT => {
                 fragment = Some(u32::from_be_bytes([header[4], header[5], header[6], header[7]]));
                 if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0 {
-                    // What follows is the middle of something.
+                    // The data of a later fragment begins in the middle of the packet, not with a header.
                     return Ok(end(header[0], None, fragment));
                 }
                 8
@@ -73,7 +73,7 @@ pub(super) fn skip_extensions(first: u8, payload: &[u8], payload_len: usize) -> 
     Err(DropReason::BadIpHeader.into())
 }
 
-/// The protocol that an IPv6 packet carries behind its extension headers; `None` where that cannot be told.
+/// The protocol behind an IPv6 packet's extension headers. `None` if the headers are damaged.
 pub fn ipv6_protocol(packet: &[u8]) -> Option<u8> {
     let (header, payload) = packet.split_first_chunk::<IPV6_HEADER>()?;
     match skip_extensions(header[6], payload, payload.len()).ok()? {
@@ -81,7 +81,7 @@ pub fn ipv6_protocol(packet: &[u8]) -> Option<u8> {
     }
 }
 
-/// The link-local address that a MAC address makes (RFC 4291, appendix A).
+/// The link-local address that is formed from a MAC address (RFC 4291, appendix A).
 pub fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
     let word = |high, low| u16::from_be_bytes([high, low]);

@@ -1,4 +1,4 @@
-//! Transport headers: ports, and what a packet tells of its flow's life.
+//! Transport headers: the ports, and what a packet says about the life of its flow.
 
 use crate::base::exit::{DropReason, Exit};
 use crate::wire::flow::Transport;
@@ -15,7 +15,7 @@ pub const SCTP: u8 = 132;
 /// IP protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
 
-/// A fragment's flow, as far as it tells: the first has ports, the later ones do not.
+/// A fragment's transport part of the flow. The first fragment has ports, the later ones do not.
 #[cold]
 pub(super) fn fragmented(
     protocol: u8,
@@ -24,7 +24,7 @@ pub(super) fn fragmented(
     len: usize,
 ) -> Result<(Transport, Payload), Exit> {
     let (transport, segment) = match first.map(|l4| transport(protocol, l4, len)) {
-        // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past somebody.
+        // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past a firewall.
         Some(Err(exit)) if exit == DropReason::HeadersSplit.into() => return Err(exit),
         Some(Err(_)) => return Err(DropReason::FragmentTiny.into()),
         Some(Ok((transport, Payload::Ports(segment)))) => (transport, segment),
@@ -34,13 +34,13 @@ pub(super) fn fragmented(
     Ok((transport, Payload::Fragment(Fragment { identification, first: first.is_some(), segment })))
 }
 
-/// Whether a protocol's header begins with two ports, and services may be of that protocol.
+/// Whether a protocol's header begins with two ports. Services have such protocols only.
 #[inline]
 pub fn has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | SCTP)
 }
 
-/// Reads as much of the L4 header as tells the flow. `len` is the length that the IP header gives it.
+/// Reads the L4 header as far as the flow needs it. `len` is the length of the L4 part according to the IP header.
 #[inline]
 pub(super) fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload), Exit> {
     const ECHO_REQUEST: u8 = 8;
@@ -71,7 +71,8 @@ pub(super) fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transpor
     }
 }
 
-/// What a whole packet's L4 header tells of its flow. RFC 9293 §3.1 for TCP's flags, RFC 9260 §3.2 for the type of SCTP's first chunk.
+/// What a whole packet's L4 header says about its flow. TCP's flags are in RFC 9293 §3.1, the type of SCTP's first
+/// chunk in RFC 9260 §3.2.
 #[inline]
 pub fn segment(protocol: u8, l4: &[u8]) -> Segment {
     const TCP_FLAGS: usize = 13;

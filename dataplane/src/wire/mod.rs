@@ -1,4 +1,4 @@
-//! What is on the wire: bytes to headers and flows, and back to tags.
+//! Bytes on the wire: they are parsed to headers, flows and tags; tags are written back.
 //!
 //! - In: a frame.
 //! - Out: [`headers::Headers`], a flow, or an early [`Exit`](crate::base::exit::Exit).

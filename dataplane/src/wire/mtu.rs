@@ -4,12 +4,13 @@ use crate::base::exit::{DropReason, Exit};
 use crate::wire::ipv6::{IPV6_HEADER, ipv6_protocol};
 use crate::wire::l4::{ICMP, ICMPV6};
 
-/// Whether a packet that goes to a backend fits into an MTU; if not, whether its sender may be told: not about ICMP
-/// errors, the only ICMP that goes there (RFC 1122 §3.2.2, RFC 4443 §2.4), nor about later fragments of IPv4.
+/// Checks whether a packet to a backend fits into an MTU. The error says whether its sender may be told. It may not be
+/// told about ICMP errors, which are the only ICMP packets that go to backends (RFC 1122 §3.2.2, RFC 4443 §2.4). The
+/// same holds for later fragments of IPv4.
 #[cold]
 pub fn fits(packet: &[u8], mtu: u16) -> Result<(), Exit> {
-    let word = |place| packet.get(place..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_be_bytes);
-    let byte = |place| packet.get(place).copied().unwrap_or(0);
+    let word = |offset| packet.get(offset..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_be_bytes);
+    let byte = |offset| packet.get(offset).copied().unwrap_or(0);
     let v4 = byte(0) >> 4 == 4;
     let len = if v4 { usize::from(word(2)) } else { IPV6_HEADER + usize::from(word(4)) };
     if len <= usize::from(mtu) {

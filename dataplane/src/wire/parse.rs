@@ -1,8 +1,8 @@
-//! Bytes to headers: the first stage of a burst.
+//! The parser, which is the first stage of a burst: it turns bytes into headers.
 //!
-//! Goes no deeper than is needed to know the flow. IPv4 options and IPv6 extension headers are legal and walked
-//! over; what contradicts itself leaves with its own reason. Nothing here looks at our tables: whether an address
-//! is ours is the next stage's question.
+//! Parsing goes only as deep as the flow needs. IPv4 options and IPv6 extension headers are legal and skipped. A packet
+//! whose headers contradict each other leaves with its own reason. Nothing here looks at our tables: the next stage
+//! finds out whether an address is ours.
 
 use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::wire::ethernet::{
@@ -15,8 +15,8 @@ use crate::wire::icmp::{is_v4_error, is_v6_error, quoted_v4, quoted_v6};
 use crate::wire::ipv6::{Chain, IPV6_HEADER, address_at, skip_extensions};
 use crate::wire::l4::{fragmented, has_ports, transport};
 
-/// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may end before `wire_len` (a packet
-/// of several segments), but must hold the headers. `tags` bytes of [VLAN tags](crate::wire::vlan) are skipped.
+/// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may be shorter than `wire_len` (a packet
+/// of several segments), but must contain the headers. `tags` bytes of [VLAN tags](crate::wire::vlan) are skipped.
 #[inline]
 pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> Result<Headers, Exit> {
     let Some((ethernet, packet)) = split(frame, tags) else {
@@ -36,7 +36,7 @@ pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> R
     }
 }
 
-/// Broadcast and multicast carry ARP and neighbor discovery; the rest of it is not for us.
+/// Of broadcast and multicast frames, only ARP and neighbor discovery are for us.
 #[cold]
 fn to_another_mac(ethernet: &[u8; ETHERNET_HEADER], ethertype: u16, packet: &[u8]) -> Exit {
     if ethernet[0] & 1 == 0 {
@@ -73,7 +73,7 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     let flow = |transport| Flow::V4 { source, destination, transport };
     // What lies behind the packet is padding.
     let l4 = packet.get(header_len..total_len.min(packet.len())).unwrap_or_default();
-    // More fragments follow, or an offset: not a whole packet.
+    // The flag "more fragments" or an offset: the packet is not whole.
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
     if fragment != 0 {
         let identification = u32::from(u16::from_be_bytes([header[4], header[5]]));

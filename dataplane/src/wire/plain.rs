@@ -1,25 +1,25 @@
-//! The fast reading: the flow of a frame that nearly all frames are like, in a few instructions.
+//! The fast parser: it reads the flow of a plain frame in a few instructions. Nearly all frames are plain.
 
 use crate::wire::ethernet::{ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MacNumber, destination_mac, load};
 use crate::wire::flow::{Transport, TupleV4, TupleV6};
 use crate::wire::ipv6::IPV6_HEADER;
 use crate::wire::l4::{TCP, UDP};
 
-/// Length of what a plain IPv4 frame has before its ports.
+/// Length of the headers before the ports of a plain IPv4 frame.
 pub const PLAIN_V4: usize = ETHERNET_HEADER + 20;
 
-/// The same of IPv6.
+/// Length of the headers before the ports of a plain IPv6 frame.
 pub const PLAIN_V6: usize = ETHERNET_HEADER + IPV6_HEADER;
 
-/// EtherType, version 4, a header of 5 words; without the type of service.
+/// EtherType, version 4 and a header of 5 words. The type of service is masked.
 const PLAIN_V4_KIND: u32 = (ETHERTYPE_IPV4 as u32) << 16 | 0x4500;
 
-/// EtherType, version 6; without traffic class and flow label.
+/// EtherType and version 6. Traffic class and flow label are masked.
 const PLAIN_V6_KIND: u32 = (ETHERTYPE_IPV6 as u32) << 16 | 0x6000;
 
-/// The flow of a frame that nearly all IPv4 frames are like: to our MAC address, without tag, options or fragmentation, TCP
-/// or UDP. Its ports are at [`PLAIN_V4`]. Whatever [`headers`](crate::wire::parse::headers) says of such a frame, this says too, in a few instructions; of
-/// all others, it says nothing.
+/// The flow of a plain IPv4 frame: to our MAC address, without tag, options or fragmentation, TCP or UDP. Its ports are
+/// at [`PLAIN_V4`]. For such a frame, the result is that of [`headers`](crate::wire::parse::headers), in a few
+/// instructions. For all other frames, it is `None`.
 #[inline(always)]
 pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV4> {
     let head = frame.first_chunk::<{ PLAIN_V4 + 4 }>()?;
@@ -28,7 +28,7 @@ pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV
     // Fragmentation, time to live, protocol.
     let rest: [u8; 4] = load(head, 20);
     let fragment = u32::from_be_bytes(rest) & 0x3fff_0000;
-    // A frame of several segments may have the end of its headers in another one.
+    // In a frame of several segments, the headers may end in a later segment.
     let split = frame.len() < wire_len;
     if kind != PLAIN_V4_KIND || fragment != 0 || split || destination_mac(&load(head, 0)) != ours {
         return None;
@@ -42,7 +42,7 @@ pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV
     Some(TupleV4 { addresses: u64::from_be_bytes(load(head, 26)), transport: Transport { ports, protocol }.number() })
 }
 
-/// The same for IPv6, without extension headers; its ports are at [`PLAIN_V6`].
+/// The same for IPv6, without extension headers. Its ports are at [`PLAIN_V6`].
 #[inline(always)]
 pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV6> {
     let head = frame.first_chunk::<{ PLAIN_V6 + 4 }>()?;
@@ -55,13 +55,13 @@ pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV
     if payload_len as usize + PLAIN_V6 > wire_len || payload_len < HEADER_LEN[usize::from(protocol)] {
         return None;
     }
-    let [source, destination] = [22, 38].map(|place| u128::from_be_bytes(load(head, place)));
+    let [source, destination] = [22, 38].map(|offset| u128::from_be_bytes(load(head, offset)));
     let ports = u32::from_be_bytes(load(head, PLAIN_V6));
     Some(TupleV6 { source, destination, transport: Transport { ports, protocol }.number() })
 }
 
-/// By protocol: the length of the header that a plain frame's transport protocol has at least; of other protocols, more than
-/// any packet's. A table in place of two comparisons that a mix of TCP and UDP would have mispredicted.
+/// By protocol: the least length of a transport header. For protocols that are not plain, it is more than any packet's
+/// length. A table, because a mix of TCP and UDP would make the CPU mispredict two comparisons.
 static HEADER_LEN: [u32; 256] = {
     let mut lens = [u32::MAX / 2; 256];
     lens[TCP as usize] = 20;
@@ -69,7 +69,7 @@ static HEADER_LEN: [u32; 256] = {
     lens
 };
 
-/// The same with the IPv4 header before it.
+/// The same, plus the length of the IPv4 header.
 static V4_LEN: [u32; 256] = {
     let mut lens = HEADER_LEN;
     let mut protocol = 0;

@@ -1,8 +1,9 @@
 //! VLAN tags: IEEE 802.1Q, and two of them on top of each other (802.1ad, "QinQ").
 //!
-//! Reads which [`Tags`] a frame came with, in the frame or taken out of it by the device, and writes those of the network
-//! that it leaves by. Tags with VLAN id 0 carry a priority only (802.1Q §6.9.1) and count as none. The priority of what came in
-//! stays that of what goes out. Some equipment has EtherType 0x8100 in the outer one of two tags, too: on receipt, they are the same. Frames without tags to networks without tags never come here.
+//! Reads the [`Tags`] of a received frame, which may be in the frame or stripped by the device. Writes the tags of the
+//! network that the frame leaves by. Tags with VLAN id 0 carry a priority only (802.1Q §6.9.1) and count as no tag. The
+//! priority of the received frame stays that of the sent one. Some equipment uses EtherType 0x8100 for the outer of two
+//! tags, too: both types are accepted. Frames without tags to networks without tags never come here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,21 +15,21 @@ use crate::base::exit::DropReason;
 use crate::base::packet::Packet;
 use crate::wire::ethernet::{ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 
-/// Where tags are: behind the two MAC addresses.
-const PLACE: usize = 12;
+/// The offset of the tags: behind the two MAC addresses.
+const OFFSET: usize = 12;
 /// Length of a tag: EtherType and tag control information.
 const TAG: usize = 4;
-/// Bits of the tag control information that are the VLAN id.
+/// The bits of the tag control information that hold the VLAN id.
 const ID: u16 = 0x0fff;
-/// Tags of a frame that are looked at; more are no frame of ours.
+/// The most tags of a frame that are read. None of our networks has more.
 const MOST: usize = 4;
 
-/// The tags that set a network's frames off from others on the same port: none, one or two.
+/// The tags that mark a network's frames on a port: none, one or two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tags {
-    /// The VLAN id of the first tag; 0: there is none.
+    /// The VLAN id of the outer tag; 0: there is no tag.
     outer: u16,
-    /// That of the second.
+    /// The VLAN id of the inner tag; 0: there is no second tag.
     inner: u16,
 }
 
@@ -41,7 +42,7 @@ impl Tags {
     /// A network without tags.
     pub const NONE: Tags = Tags { outer: 0, inner: 0 };
 
-    /// Whether there is none.
+    /// Whether there are no tags.
     #[inline]
     pub fn is_none(self) -> bool {
         self == Self::NONE
@@ -52,7 +53,7 @@ impl Tags {
         [self.outer, self.inner].into_iter().filter(|&id| id != 0).collect()
     }
 
-    /// As they stand in a frame, with these priorities.
+    /// The bytes of the tags in a frame, with these priorities.
     fn bytes(self, priorities: [u16; 2]) -> ArrayVec<u8, { 2 * TAG }> {
         let ids = self.ids();
         let types = if ids.len() == 2 { [ETHERTYPE_QINQ, ETHERTYPE_VLAN] } else { [ETHERTYPE_VLAN; 2] };
@@ -82,34 +83,34 @@ impl FromStr for Tags {
     }
 }
 
-/// The tags that a frame came with.
+/// The tags of a received frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Those that name a VLAN.
+    /// The tags that name a VLAN.
     pub tags: Tags,
-    /// How many bytes of tags stand in the frame.
+    /// The bytes of tags that are in the frame.
     pub len: usize,
-    /// The upper four bits of the outer and the inner tag: priority, and whether it may be dropped.
+    /// The upper four bits of the outer and the inner tag: the priority, and the "drop eligible" bit.
     priorities: [u16; 2],
 }
 
-/// Whether a frame came with a tag, in it or taken out of it.
+/// Whether a received frame has a tag, or had one that the device has stripped.
 #[inline(always)]
 pub fn is_tagged<P: Packet>(packet: &P) -> bool {
-    packet.has_stripped_tags() || tag_at(packet.data(), PLACE)
+    packet.has_stripped_tags() || tag_at(packet.data(), OFFSET)
 }
 
 #[inline(always)]
-fn tag_at(frame: &[u8], place: usize) -> bool {
-    matches!(word_at(frame, place), Some(ETHERTYPE_QINQ | ETHERTYPE_VLAN))
+fn tag_at(frame: &[u8], offset: usize) -> bool {
+    matches!(word_at(frame, offset), Some(ETHERTYPE_QINQ | ETHERTYPE_VLAN))
 }
 
 #[inline(always)]
-fn word_at(frame: &[u8], place: usize) -> Option<u16> {
-    frame.get(place..).and_then(<[u8]>::first_chunk).copied().map(u16::from_be_bytes)
+fn word_at(frame: &[u8], offset: usize) -> Option<u16> {
+    frame.get(offset..).and_then(<[u8]>::first_chunk).copied().map(u16::from_be_bytes)
 }
 
-/// The tags that a packet came with; `UnknownVlan` for more than two, which no network has.
+/// The tags of a received packet. `UnknownVlan` if it has more than two, which no network has.
 pub fn read<P: Packet>(packet: &P) -> Result<Received, DropReason> {
     let stripped = packet.stripped_tags().into_iter().flatten();
     Received::new(stripped, packet.data()).map_err(|reason| match reason {
@@ -119,14 +120,14 @@ pub fn read<P: Packet>(packet: &P) -> Result<Received, DropReason> {
 }
 
 impl Received {
-    /// From what the device has taken out, outer first, and the frame as it is.
+    /// From the tags that the device has stripped, outer first, and the frame without them.
     fn new(stripped: impl IntoIterator<Item = u16>, frame: &[u8]) -> Result<Received, DropReason> {
         let mut tags: ArrayVec<u16, { MOST + 2 }> = stripped.into_iter().collect();
-        let mut place = PLACE;
-        while tag_at(frame, place) {
-            let control = word_at(frame, place + 2).ok_or(DropReason::Runt)?;
+        let mut offset = OFFSET;
+        while tag_at(frame, offset) {
+            let control = word_at(frame, offset + 2).ok_or(DropReason::Runt)?;
             tags.try_push(control).map_err(|_| DropReason::UnknownVlan)?;
-            place += TAG;
+            offset += TAG;
         }
         let named: ArrayVec<u16, { MOST + 2 }> = tags.iter().copied().filter(|control| control & ID != 0).collect();
         let id = |control: u16| control & ID;
@@ -139,14 +140,14 @@ impl Received {
         };
         Ok(Received {
             tags: Tags { outer: id(outer), inner: inner.map_or(0, id) },
-            len: place - PLACE,
+            len: offset - OFFSET,
             priorities: [outer, inner.unwrap_or(outer)].map(priority),
         })
     }
 }
 
-/// Writes a packet's new MAC addresses, and tags in place of those that it came with. What they contain of priorities
-/// stays; behind them, nothing changes.
+/// Writes a packet's new MAC addresses, and replaces its tags. The priorities stay, and nothing behind the tags
+/// changes.
 pub fn rewrite<P: Packet>(packet: &mut P, received: &Received, macs: &[u8; 12], tags: Tags) -> Result<(), DropReason> {
     let new = tags.bytes(received.priorities);
     if new.len() > received.len && !packet.grow_front(new.len() - received.len) {
@@ -154,20 +155,20 @@ pub fn rewrite<P: Packet>(packet: &mut P, received: &Received, macs: &[u8; 12], 
     }
     packet.shrink_front(received.len.saturating_sub(new.len()));
     packet.forget_stripped_tags();
-    let header = &mut packet.data_mut()[..PLACE + new.len()];
-    header[..PLACE].copy_from_slice(macs);
-    header[PLACE..].copy_from_slice(&new);
+    let header = &mut packet.data_mut()[..OFFSET + new.len()];
+    header[..OFFSET].copy_from_slice(macs);
+    header[OFFSET..].copy_from_slice(&new);
     Ok(())
 }
 
-/// Puts the tags that the device took out back into the frame: then it is as it was on the wire.
+/// Puts the tags that the device has stripped back, so that the frame is as it was on the wire.
 pub fn restore<P: Packet>(packet: &mut P) -> Result<(), DropReason> {
     let stripped: ArrayVec<u16, 2> = packet.stripped_tags().into_iter().flatten().collect();
-    let inner_stays = tag_at(packet.data(), PLACE);
+    let inner_stays = tag_at(packet.data(), OFFSET);
     let types = if stripped.len() == 2 || inner_stays { [ETHERTYPE_QINQ, ETHERTYPE_VLAN] } else { [ETHERTYPE_VLAN; 2] };
     let words = types.into_iter().zip(&stripped).flat_map(|(kind, &control)| [kind, control]);
     let tags: ArrayVec<u8, { 2 * TAG }> = words.flat_map(u16::to_be_bytes).collect();
-    if packet.data().len() < PLACE {
+    if packet.data().len() < OFFSET {
         return Err(DropReason::Runt);
     }
     if !packet.grow_front(tags.len()) {
@@ -175,23 +176,23 @@ pub fn restore<P: Packet>(packet: &mut P) -> Result<(), DropReason> {
     }
     packet.forget_stripped_tags();
     let data = packet.data_mut();
-    data.copy_within(tags.len()..tags.len() + PLACE, 0);
-    data[PLACE..PLACE + tags.len()].copy_from_slice(&tags);
+    data.copy_within(tags.len()..tags.len() + OFFSET, 0);
+    data[OFFSET..OFFSET + tags.len()].copy_from_slice(&tags);
     Ok(())
 }
 
-/// A frame without its tags, and what they were: what the slow path's protocols work on.
+/// A frame's tags, and the frame without them. The slow path's protocols work on frames without tags.
 pub fn untagged(frame: &[u8]) -> Option<(Tags, Cow<'_, [u8]>)> {
     let Received { tags, len, .. } = Received::new([], frame).ok()?;
     if len == 0 {
         return Some((tags, frame.into()));
     }
-    Some((tags, [&frame[..PLACE], &frame[PLACE + len..]].concat().into()))
+    Some((tags, [&frame[..OFFSET], &frame[OFFSET + len..]].concat().into()))
 }
 
-/// A frame of the slow path with the tags of the network that it goes to.
+/// Adds the tags of a network to a frame of the slow path.
 pub fn tagged(mut frame: Vec<u8>, tags: Tags) -> Vec<u8> {
-    frame.splice(PLACE..PLACE, tags.bytes([0; 2]));
+    frame.splice(OFFSET..OFFSET, tags.bytes([0; 2]));
     frame
 }
 
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_tag_is_none() {
+    fn a_priority_tag_counts_as_no_tag() {
         let frame = eth().tag(0x8100, 0xe000).payload(0x0800, &[0; 46]);
         assert_eq!(untagged(&frame).unwrap(), (Tags::NONE, eth().payload(0x0800, &[0; 46]).into()));
         let frame = eth().tag(0x8100, 0xe000).tag(0x8100, 100).payload(0x0800, &[]);
