@@ -1,14 +1,14 @@
-//! Maglev's consistent hashing: which backend has which slot of a service's table.
+//! Maglev's consistent hashing: it gives each slot of a service's table to a backend.
 //!
-//! A table of M slots (M prime) is filled in turns (Eisenbud et al., "Maglev", NSDI 2016, §3.4): each backend
-//! prefers the slots in an order of its own and, when it has a turn, takes the first of them that is still free.
-//! Turns are handed out by [`wrr`], so that shares follow the weights.
+//! A table of M slots (M prime) is filled in turns (Eisenbud et al., "Maglev", NSDI 2016, §3.4). Each backend prefers
+//! the slots in its own order, and in its turn it takes the first of them that is still free. [`wrr`] hands out the
+//! turns, so that shares follow the weights.
 //!
-//! Two directors with the same configuration, over releases, must build the same table. So a backend's order of
-//! preference comes from a keyed, fixed hash of its address: with `hash_key` as the key,
-//! `(h1, h2) = SipHash-2-4-128("shunt-maglev" ‖ address)`, the address as 16 bytes, IPv4 as `::ffff:a.b.c.d`;
-//! `h1`, `h2` the two 64-bit halves; it prefers slots `(h1 mod M + j · (h2 mod (M − 1) + 1)) mod M` for j = 0, 1, ….
-//! And backends are taken in the order of their addresses, never of their insertion.
+//! Two directors with the same configuration must build the same table, even if their releases differ. So a backend's
+//! order of preference comes from a keyed, fixed hash of its address. With `hash_key` as the key, `(h1, h2) =
+//! SipHash-2-4-128("shunt-maglev" ‖ address)`. The address is 16 bytes, IPv4 as `::ffff:a.b.c.d`; `h1` and `h2` are the
+//! two 64-bit halves. The backend prefers the slots `(h1 mod M + j · (h2 mod (M − 1) + 1)) mod M` for j = 0, 1, …. And
+//! backends are taken in the order of their addresses, never in that of their insertion.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -19,21 +19,21 @@ use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_TABLE_SIZE};
 use crate::select::wrr;
 
-/// When so many slots are left, where they stand in a backend's order is calculated, instead of going along that order:
-/// the last of 65,537 slots are found after tens of thousands of steps.
+/// For the last slots, this many, the position in a backend's order is calculated. To search along the order would take
+/// tens of thousands of steps for the last of 65,537 slots.
 const FEW: usize = 256;
 
 /// A backend as the table sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its address, which decides where its slots are.
+    /// Its address, which decides which slots it prefers.
     pub address: IpAddr,
-    /// Its weight, which decides how many.
+    /// Its weight, which decides how many slots it has.
     pub weight: u32,
 }
 
 /// Fills a table of `size` slots, which must be a prime. A slot holds an index into `candidates`, which must be in
-/// strictly ascending order of their addresses. Empty where no candidate has a weight above 0.
+/// strictly ascending order of their addresses. The table is empty if no candidate has a weight above 0.
 pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[BackendNo]> {
     assert!(candidates.len() <= MAX_BACKENDS, "the model bounds a service's backends");
     debug_assert!(candidates.is_sorted_by(|a, b| a.address < b.address), "two directors must build the same table");
@@ -45,7 +45,7 @@ pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[Backen
     let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
     let turns = wrr::period(&weights, size as usize);
     let mut turns = turns.iter().cycle();
-    let mut turn = || *turns.next().expect("turns never end while somebody has a weight");
+    let mut turn = || *turns.next().expect("turns never end while a candidate has a weight");
     let mut slots = vec![BackendNo::NONE; size as usize];
     let mut taken = Taken::new(size);
     for _ in FEW..size as usize {
@@ -61,18 +61,18 @@ pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[Backen
     slots.into()
 }
 
-/// The slot of a flow with this hash in a table of `size` slots: a multiplication in place of a division.
+/// The slot of a flow with this hash in a table of `size` slots. A multiplication, because a division is slower.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the upper half of the product is below `size`")]
 pub fn slot(hash: u64, size: usize) -> usize {
     ((u128::from(hash) * size as u128) >> 64) as usize
 }
 
-/// How many slots each of `backends` backends has.
+/// The number of slots of each of `backends` backends.
 pub fn slot_counts(table: &[BackendNo], backends: usize) -> Vec<u32> {
     let mut counts = vec![0; backends];
     for &backend in table {
-        // A slot may be nobody's.
+        // A slot may have no backend.
         if let Some(count) = counts.get_mut(backend.index()) {
             *count += 1;
         }
@@ -107,7 +107,7 @@ impl Permutation {
         Permutation { next: (hash.h1 % size) as u32, skip: (hash.h2 % (size - 1) + 1) as u32 }
     }
 
-    /// The next preferred slot that nobody has, which is taken; there must be one.
+    /// Takes the next preferred slot that is free. There must be one.
     fn next_free(&mut self, size: u32, taken: &mut Taken) -> u32 {
         loop {
             let slot = self.next;
@@ -118,12 +118,12 @@ impl Permutation {
         }
     }
 
-    /// The same of few that are free: slot s comes (s − next) / skip steps from now, modulo M.
+    /// The same if only a few slots are free: slot s comes (s − next) / skip steps from now, modulo M.
     #[expect(clippy::cast_possible_truncation, reason = "all are below M")]
     fn nearest(&mut self, modulus: Modulus, free: &mut Vec<u32>) -> u32 {
         let inverse = modulus.inverse(self.skip);
         let steps = |slot: u32| modulus.product(slot + modulus.size as u32 - self.next, inverse);
-        let nearest = (0..free.len()).min_by_key(|&place| steps(free[place])).expect("some are free");
+        let nearest = (0..free.len()).min_by_key(|&index| steps(free[index])).expect("some are free");
         let slot = free.swap_remove(nearest);
         self.next = slot;
         self.step(modulus.size as u32);
@@ -139,7 +139,7 @@ impl Permutation {
     }
 }
 
-/// Which slots somebody has, a bit each: few enough for the first cache.
+/// One bit for each slot: whether it is taken. Small enough for the first-level cache.
 struct Taken {
     size: u32,
     words: Vec<u64>,
@@ -150,7 +150,7 @@ impl Taken {
         Taken { size, words: vec![0; (size as usize).div_ceil(64)] }
     }
 
-    /// Takes a slot. Says whether it was free.
+    /// Takes a slot. Returns whether it was free.
     #[inline]
     fn take(&mut self, slot: u32) -> bool {
         let (word, bit) = (&mut self.words[slot as usize / 64], 1 << (slot % 64));
@@ -320,8 +320,8 @@ mod tests {
         assert_eq!(slot(u64::MAX / 2, 31), 15);
     }
 
-    /// M = 65537, 2 to 500 backends of equal and of various weights: everybody's share is within 1 % of its weight, or
-    /// within a slot of it where 1 % is less than that.
+    /// M = 65537, 2 to 500 backends of equal and of various weights. Each backend's share is within 1 % of its weight,
+    /// or within one slot if 1 % is less than a slot.
     #[test]
     fn shares_are_within_one_percent_for_two_to_five_hundred_backends() {
         for count in (2..=500).step_by(3).chain([499, 500]) {
@@ -337,7 +337,7 @@ mod tests {
         }
     }
 
-    /// The loss of any one of N ≤ 500 backends moves its own slots, and at most 1.2 % of the table besides.
+    /// The loss of any one of N ≤ 500 backends moves its own slots, and at most 1.2 % of the other slots.
     #[test]
     fn the_loss_of_a_backend_moves_little_else() {
         for count in [2, 3, 5, 8, 16, 33, 64, 100, 150, 250, 333, 500] {
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    /// A drained backend leaves the table as a removed one does, and its weight's return brings the old table back.
+    /// A drained backend leaves the table like a removed one. When its weight returns, the old table returns.
     #[test]
     fn a_backend_that_comes_back_finds_its_slots() {
         let all = candidates(&[1; 50]);
@@ -376,7 +376,7 @@ mod tests {
             let total: u32 = weights.iter().sum();
             for (&weight, count) in weights.iter().zip(counts) {
                 let ideal = 5_003.0 * f64::from(weight) / f64::from(total);
-                // Turns are handed out smoothly, so nobody is ever far from its share.
+                // Turns are handed out smoothly, so no backend is ever far from its share.
                 prop_assert!((f64::from(count) - ideal).abs() <= 2.0 + ideal * 0.01, "{} for {}", count, ideal);
             }
         }

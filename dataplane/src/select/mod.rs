@@ -1,4 +1,4 @@
-//! How a backend is selected: Maglev tables, weighted turns, schedules. Pure functions.
+//! The selection of backends: Maglev tables, weighted turns, schedules. Pure functions.
 //!
 //! - In: addresses and weights.
 //! - Out: tables and turns.

@@ -1,8 +1,8 @@
-//! Who gets a new flow, for services that decide that flow by flow.
+//! The backend of a new flow, for services that decide flow by flow.
 //!
 //! With Maglev, the slot decides, and nothing needs to be remembered. LVS's other schedulers (`wrr`, `rr`, `wlc`, `lc`)
-//! decide anew for each flow; such services remember all their flows. Each worker decides for itself, from what it
-//! has handed out itself: workers share nothing they write, and RSS gives each a fair sample of the flows.
+//! decide anew for each flow, so their services remember all flows. Each worker decides on its own, from the flows that
+//! it has scheduled itself. Workers share nothing that they write, and RSS gives each a fair sample of the flows.
 
 use std::sync::Arc;
 
@@ -10,26 +10,26 @@ use crate::base::counter::Counter;
 use crate::base::ids::BackendNo;
 use crate::select::wrr;
 
-/// The most turns that are written down; where the weights' period is longer, shares are right to one in so many.
+/// The most turns that are stored. If the weights' period is longer, shares are exact to one part in this number.
 const MAX_TURNS: usize = 65_537;
 
-/// How the backend of a new flow is found. Backends are numbered as in the service.
+/// The rule that finds the backend of a new flow. Backends are numbered as in the service.
 #[derive(Debug, Clone)]
 pub enum Schedule {
-    /// The flow's slot of the Maglev table has it.
+    /// The backend of the flow's slot in the Maglev table.
     Slot,
-    /// One after the other.
+    /// The backends in this order, one flow each.
     Turns(Arc<[BackendNo]>),
-    /// Whoever has the fewest connections, an active one counting as 256 others, as in LVS.
+    /// The backend with the fewest connections. An active one counts as 256 inactive ones, as in LVS.
     Fewest {
-        /// Weights; who has 0 takes no flows.
+        /// By backend: its weight. A backend of weight 0 takes no flows.
         weights: Arc<[u32]>,
-        /// Whether connections are divided by the weight (`wlc`), or not (`lc`).
+        /// Whether connections are divided by the weight: `wlc` does, `lc` does not.
         weighted: bool,
     },
 }
 
-/// Whose turn it is next, or where to look first: one for each worker and service.
+/// The next turn, or the first backend to look at. One for each worker and service.
 #[derive(Debug, Default)]
 #[repr(align(128))] // no two workers write to one line
 pub struct Cursor(Counter);
@@ -43,19 +43,19 @@ impl Cursor {
 }
 
 impl Schedule {
-    /// One turn each for who has a weight.
+    /// One turn for each backend that has a weight.
     pub fn round_robin(weights: &[u32]) -> Schedule {
         let equal: Vec<u32> = weights.iter().map(|&weight| weight.min(1)).collect();
         Schedule::weighted_round_robin(&equal)
     }
 
-    /// Turns by smooth weighted round-robin: one whole period, if it is not too long.
+    /// Turns by smooth weighted round-robin: one whole period, or its first [`MAX_TURNS`] turns.
     pub fn weighted_round_robin(weights: &[u32]) -> Schedule {
         Schedule::Turns(wrr::period(weights, MAX_TURNS).into())
     }
 
-    /// The backend of a new flow, or [`BackendNo::NONE`]. `of_slot` is what its slot says, `load` is how many active and
-    /// inactive flows the worker remembers of a backend, by its number.
+    /// The backend of a new flow, or [`BackendNo::NONE`]. `of_slot` is the backend of the flow's slot. `load` gives the
+    /// active and the inactive flows that the worker remembers of a backend, by its number.
     pub fn new_flow(
         &self,
         of_slot: BackendNo,
@@ -79,8 +79,8 @@ impl Schedule {
     }
 }
 
-/// Who has the least load, relative to its weight where that counts. Of equals, the first from a start that moves on, so
-/// that the first backend is not everybody's first choice.
+/// The backend with the least load, divided by its weight if `weighted`. Of equal ones, it is the first from `start`
+/// on. The start moves on, so that not every worker's first flow goes to the first backend.
 #[expect(clippy::cast_possible_truncation, reason = "numbers of backends are below MAX_BACKENDS")]
 fn fewest(weights: &[u32], weighted: bool, start: u64, load: impl Fn(usize) -> u64) -> BackendNo {
     let start = (start % weights.len().max(1) as u64) as usize;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_connections_get_the_next() {
+    fn the_backend_with_the_fewest_connections_gets_the_next_flow() {
         let lc = Schedule::Fewest { weights: [1, 0, 9].into(), weighted: false };
         let loaded = idle(3);
         loaded[0].set((3, 0));
@@ -150,11 +150,11 @@ mod tests {
         let idle = idle(3);
         idle[2].set((0, 255));
         idle[0].set((1, 0));
-        assert_eq!(picks(&lc, &idle, 1), [BackendNo::new(2)], "an active one weighs as much as 256 others");
+        assert_eq!(picks(&lc, &idle, 1), [BackendNo::new(2)], "an active one weighs as much as 256 inactive ones");
     }
 
     #[test]
-    fn nobody_with_a_weight_is_nobody() {
+    fn without_weights_no_backend_is_picked() {
         for schedule in [
             Schedule::weighted_round_robin(&[0, 0]),
             Schedule::round_robin(&[]),

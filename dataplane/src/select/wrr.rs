@@ -1,13 +1,13 @@
-//! Smooth weighted round-robin: who has the next turn.
+//! Smooth weighted round-robin: which backend has the next turn.
 //!
-//! In each turn everybody gains its weight in credit; who has most (of several, the first) has the turn and pays
-//! the sum of all weights (the algorithm of nginx). A weight of 3 gets three turns where a weight of 1 gets one, and they are
-//! spread evenly: 3:1:1 gives A B A C A, not A A A B C.
+//! In each turn, every participant gains its weight in credit. The one with the most credit (of several, the first) has
+//! the turn, and pays the sum of all weights (the algorithm of nginx). A weight of 3 gets three turns where a weight of
+//! 1 gets one, and they are spread evenly: 3:1:1 gives A B A C A, not A A A B C.
 //!
-//! Participants of equal weight take turns among themselves in their order, because whoever of them had fewer
-//! turns has more credit. So it is enough to compare one participant of each *distinct weight*, which makes a
-//! thousand backends of a few weights cheap, with the same sequence. And where there are many weights, comparing is
-//! cheap: credit and order are one number, and processors take the largest of several of these at once.
+//! Participants of equal weight take turns among themselves in their order, because the one that had fewer turns has
+//! more credit. So it is enough to compare one participant of each *distinct weight*. The sequence is the same, and a
+//! thousand backends of a few weights are cheap. Many distinct weights are cheap to compare, too: credit and order are
+//! one number, and processors find the largest of several numbers at once.
 
 use crate::base::ids::BackendNo;
 
@@ -16,15 +16,16 @@ use std::collections::BTreeMap;
 /// An endless sequence of turns.
 #[derive(Debug, Clone)]
 struct SmoothWrr {
-    /// By class, the rank of its next member: its credit × `scale`, and a fraction of `scale` that is the larger, the earlier the
-    /// member stands in the order. So no two ranks are equal. These are whole numbers, far below 2^53: exact. (SSE2, which all
-    /// x86-64 have, has the larger of two f64, and not of two i64.) Filled up with ranks that nobody has.
+    /// By class, the rank of its next member: its credit × `scale`, plus a number below `scale` that is larger for an
+    /// earlier member. So no two ranks are equal. Ranks are whole numbers far below 2^53, so an f64 is exact. (SSE2,
+    /// which all x86-64 have, finds the larger of two f64, but not of two i64.) The last row is filled up with ranks
+    /// that never win.
     ranks: Vec<[f64; LANES]>,
-    /// By class, what it gains in a turn: its weight × `scale`.
+    /// By class, the gain of a turn: its weight × `scale`.
     gains: Vec<[f64; LANES]>,
-    /// The members of each weight.
+    /// The classes, in ascending order of their weights.
     classes: Vec<Class>,
-    /// By participant.
+    /// The class of each participant.
     class_of: Vec<usize>,
     /// A power of two above the number of participants.
     scale: i64,
@@ -32,20 +33,20 @@ struct SmoothWrr {
     total: i64,
 }
 
-/// Ranks compared at once.
+/// The ranks that are compared at once.
 const LANES: usize = 4;
 
 /// The participants of one weight.
 #[derive(Debug, Clone, Default)]
 struct Class {
-    /// In their order.
+    /// The participants, in their order.
     members: Vec<usize>,
-    /// Which member is next.
+    /// The index of the next member.
     next: usize,
 }
 
 impl SmoothWrr {
-    /// For participants 0, 1, … with these weights. Whoever has weight 0 gets no turn.
+    /// For participants 0, 1, … with these weights. A participant of weight 0 gets no turn.
     fn new(weights: impl IntoIterator<Item = u32>) -> Self {
         let mut by_weight: BTreeMap<u32, Class> = BTreeMap::new();
         let mut participants = 0;
@@ -59,11 +60,11 @@ impl SmoothWrr {
         let (mut class_of, mut total) = (vec![0; participants], 0);
         let rows = by_weight.len().div_ceil(LANES);
         let (mut ranks, mut gains) = (vec![[f64::NEG_INFINITY; LANES]; rows], vec![[0.0; LANES]; rows]);
-        for (place, (&weight, class)) in by_weight.iter().enumerate() {
-            class.members.iter().for_each(|&member| class_of[member] = place);
+        for (class_index, (&weight, class)) in by_weight.iter().enumerate() {
+            class.members.iter().for_each(|&member| class_of[member] = class_index);
             total += i64::from(weight) * i64::try_from(class.members.len()).expect("members are in memory");
-            ranks[place / LANES][place % LANES] = exact(order(class.members[0], scale));
-            gains[place / LANES][place % LANES] = exact(i64::from(weight) * scale);
+            ranks[class_index / LANES][class_index % LANES] = exact(order(class.members[0], scale));
+            gains[class_index / LANES][class_index % LANES] = exact(i64::from(weight) * scale);
         }
         SmoothWrr { ranks, gains, classes: by_weight.into_values().collect(), class_of, scale, total }
     }
@@ -91,18 +92,18 @@ impl Iterator for SmoothWrr {
         #[expect(clippy::cast_possible_truncation, reason = "ranks are whole numbers below 2^53")]
         let rank = best as i64;
         let turn = usize::try_from(order_of(rank, self.scale)).expect("below the number of participants");
-        let place = self.class_of[turn];
-        let (_, next, round) = self.classes[place].take_turn();
-        // Once round: every member of the class has paid.
+        let class_index = self.class_of[turn];
+        let (_, next, round) = self.classes[class_index].take_turn();
+        // At the end of a round, every member of the class has paid.
         let paid = if round { self.total * self.scale } else { 0 };
         let rank = rank - order(turn, self.scale) + order(next, self.scale) - paid;
-        self.ranks[place / LANES][place % LANES] = exact(rank);
+        self.ranks[class_index / LANES][class_index % LANES] = exact(rank);
         Some(turn)
     }
 }
 
-/// The turns of participants with these weights, written down: one whole period, after which all begins anew, or as many as
-/// are wanted at most. Nobody's, if nobody has a weight.
+/// The turns of participants with these weights: one whole period, after which the sequence repeats, but at most `most`
+/// turns. Empty if no participant has a weight.
 pub fn period(weights: &[u32], most: usize) -> Vec<BackendNo> {
     let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
     let period: u64 = weights.iter().map(|&weight| u64::from(weight / divisor)).sum();
@@ -115,24 +116,24 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// The part of a rank that stands for a participant's place in the order.
+/// The part of a rank that encodes a participant's position in the order.
 fn order(participant: usize, scale: i64) -> i64 {
     scale - 1 - i64::try_from(participant).expect("below scale")
 }
 
-/// And back.
+/// The participant that a rank encodes.
 fn order_of(rank: i64, scale: i64) -> i64 {
     scale - 1 - (rank & (scale - 1))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "whole numbers below 2^53 are exact")]
 fn exact(number: i64) -> f64 {
-    debug_assert!(number.abs() < 1 << 53, "nobody's credit is many times the sum of all weights");
+    debug_assert!(number.abs() < 1 << 53, "no credit is many times the sum of all weights");
     number as f64
 }
 
 impl Class {
-    /// Who has the turn, who is next, and whether all have had theirs.
+    /// The member that has the turn, the next member, and whether the round is complete.
     fn take_turn(&mut self) -> (usize, usize, bool) {
         let turn = self.members[self.next];
         self.next += 1;
@@ -150,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// The algorithm as its definition says, one credit a participant.
+    /// The algorithm as defined, with one credit for each participant.
     fn plain(weights: &[u32], turns: usize) -> Vec<usize> {
         let total: i64 = weights.iter().map(|&weight| i64::from(weight)).sum();
         let mut credits = vec![0i64; weights.len()];
@@ -176,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn weight_zero_has_no_turn_and_nobody_is_no_sequence() {
+    fn weight_zero_has_no_turn_and_without_weights_there_is_no_sequence() {
         assert_eq!(SmoothWrr::new([0, 2, 0]).take(3).collect::<Vec<_>>(), [1, 1, 1]);
         assert_eq!(SmoothWrr::new([0, 0]).next(), None);
         assert_eq!(SmoothWrr::new([]).next(), None);
     }
 
     #[test]
-    fn a_period_is_written_once() {
+    fn a_period_is_stored_once() {
         for (weights, most, turns) in [
             (&[30, 0, 10, 10][..], 100, &[0, 2, 0, 3, 0][..]),
             (&[30, 0, 10, 10], 3, &[0, 2, 0]),
@@ -204,7 +205,7 @@ mod tests {
         }
 
         #[test]
-        fn a_period_comes_again_and_again(weights in prop::collection::vec(0u32..70, 1..9)) {
+        fn a_period_repeats(weights in prop::collection::vec(0u32..70, 1..9)) {
             prop_assume!(weights.iter().any(|&weight| weight > 0));
             let again = period(&weights, usize::MAX).into_iter().map(BackendNo::index);
             let again: Vec<usize> = again.collect::<Vec<_>>().into_iter().cycle().take(2_000).collect();
@@ -212,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn over_one_period_everybody_gets_its_weight(weights in prop::collection::vec(0u32..50, 1..20)) {
+        fn over_one_period_each_participant_gets_its_weight(weights in prop::collection::vec(0u32..50, 1..20)) {
             let period: u32 = weights.iter().sum();
             let mut turns = vec![0u32; weights.len()];
             for turn in SmoothWrr::new(weights.iter().copied()).take(period as usize) {
