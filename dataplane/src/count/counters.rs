@@ -1,7 +1,7 @@
-//! What a worker counts, and how it is read.
+//! The counters of a worker, and how they are read.
 //!
-//! Each worker has its own [`WorkerCounters`], which nobody else writes: adding is a load and a store, never a
-//! locked instruction, and no two workers write to one cache line. Readers sum over the workers and may be a few
+//! Each worker has its own [`WorkerCounters`], and no other thread writes them. So adding is a load and a store, never
+//! a locked instruction, and no two workers write to one cache line. Readers sum over the workers, and may be a few
 //! packets behind.
 
 use crate::base::counter::Counter;
@@ -9,25 +9,25 @@ use crate::base::exit::{DropReason, PuntReason};
 use crate::base::limits::{MAX_SERVICE_COUNTERS, MAX_TARGETS};
 use crate::count::histogram::LatencyCounters;
 
-/// What one worker counts.
+/// The counters of one worker.
 #[derive(Debug)]
-#[repr(align(128))] // two lines: neighbors are fetched in pairs
+#[repr(align(128))] // two lines: CPUs fetch neighboring lines in pairs
 pub struct WorkerCounters {
     /// Turns of its loop.
     pub turns: Counter,
-    /// Turns that found frames.
+    /// Turns in which there were frames.
     pub busy_turns: Counter,
-    /// TSC cycles spent in these turns.
+    /// TSC cycles of the busy turns.
     pub busy_cycles: Counter,
     /// TSC cycles since the worker started.
     pub cycles: Counter,
-    /// The snapshot it works with.
+    /// The generation of the snapshot that it uses.
     pub generation: Counter,
     /// Flows that it remembers now ([`crate::forward::exceptions`]).
     pub exceptions: Counter,
-    /// Flows that should have been remembered, but there was no room.
+    /// Flows that were not remembered because there was no room.
     pub exceptions_full: Counter,
-    /// How long frames were with it, in samples.
+    /// How long frames were in the worker, in samples.
     pub latency: Box<LatencyCounters>,
     /// By port.
     pub ports: Box<[PortCounters]>,
@@ -37,7 +37,8 @@ pub struct WorkerCounters {
     pub services: Box<[ServiceCounters]>,
 }
 
-/// What one worker counts of one port. Frames that enter here and their fate; frames that leave here.
+/// One worker's counters of one port: the frames that arrive here and what happens to them, and the frames that leave
+/// here.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct PortCounters {
@@ -45,19 +46,19 @@ pub struct PortCounters {
     pub rx_packets: Counter,
     /// Bytes received.
     pub rx_bytes: Counter,
-    /// Frames sent here to a backend, wherever they came in.
+    /// Frames sent from here to a backend, whatever port they arrived on.
     pub forwarded: Counter,
-    /// Frames sent, those of the slow path among them.
+    /// Frames sent, including those of the slow path.
     pub tx_packets: Counter,
     /// Bytes sent.
     pub tx_bytes: Counter,
-    /// Frames received here and dropped, by reason; but `tx_full` counts frames that would have left here.
+    /// Frames received here and dropped, by reason. But `tx_full` counts frames that were to leave here.
     pub drops: [Counter; DropReason::COUNT],
     /// Frames received here and given to the slow path, by reason.
     pub punts: [Counter; PuntReason::COUNT],
 }
 
-/// What one worker sent to a backend for a service, and which of its flows it remembers.
+/// One worker's counters of a backend of a service: frames sent, and remembered flows.
 #[derive(Debug, Default)]
 #[repr(align(32))] // never across two cache lines
 pub struct TargetCounters {
@@ -65,26 +66,26 @@ pub struct TargetCounters {
     pub packets: Counter,
     /// Bytes.
     pub bytes: Counter,
-    /// Flows that are remembered now and in use. Not a count of all flows, unless the service tracks all.
+    /// Active flows that are remembered now. These are not all flows, unless the service tracks all.
     pub active: Counter,
-    /// Flows that are remembered now and are beginning or ending.
+    /// Flows that are remembered now and are opening or closing.
     pub inactive: Counter,
 }
 
-/// What one worker dropped of a service's packets.
+/// One worker's counters of a service: its dropped packets.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ServiceCounters {
-    /// Frames, by reason; they are among their port's, too.
+    /// Frames, by reason. The port's drops include them.
     pub drops: [Counter; DropReason::COUNT],
 }
 
-/// What a CPU fetches, and takes from others, at once: two cache lines.
+/// The bytes that a CPU fetches at once, or takes from another CPU: two cache lines.
 const LINES: usize = 128;
 
 const _: () = assert!(align_of::<WorkerCounters>() == LINES && align_of::<PortCounters>() == LINES);
 const _: () = assert!(align_of::<ServiceCounters>() == LINES && align_of::<LatencyCounters>() == LINES);
-const _: () = assert!(LINES.is_multiple_of(size_of::<TargetCounters>()), "no line holds part of a target's counters");
+const _: () = assert!(LINES.is_multiple_of(size_of::<TargetCounters>()), "a target's counters never cross a line");
 
 impl WorkerCounters {
     /// All zero, for this many ports.
@@ -92,7 +93,7 @@ impl WorkerCounters {
         Self::with_room(ports, MAX_TARGETS, MAX_SERVICE_COUNTERS)
     }
 
-    /// With fewer counters of backends and services: for tests that have many workers and few backends.
+    /// With fewer counters of backends and services, for tests that have many workers and few backends.
     pub fn with_room(ports: usize, targets: usize, services: usize) -> Self {
         WorkerCounters {
             turns: Counter::default(),

@@ -1,19 +1,19 @@
-//! How long frames were with a worker, as counters in buckets and as a histogram made of these.
+//! The time that frames spend in a worker: counters in buckets, and a histogram of them.
 //!
-//! Buckets are HdrHistogram's: of each power of two, 32 of the same width, so a value is known to 1 part in 32. That crate's own
-//! histogram cannot be read while somebody writes, hence the plain counters.
+//! The buckets are HdrHistogram's: 32 of equal width for each power of two, so a value is known to 1 part in 32. That
+//! crate's histogram cannot be read while a thread writes, hence the plain counters.
 
 use std::array;
 
 use crate::base::counter::Counter;
 
-/// Buckets of a power of two.
+/// The number of buckets for a power of two, as an exponent of 2.
 const WIDTH_BITS: u32 = 5;
 const WIDTH: usize = 1 << WIDTH_BITS;
-/// What takes longer counts as this: 34 s.
+/// A longer time counts as this: 34 s.
 const MOST_NS: u64 = (1 << MOST_BITS) - 1;
 const MOST_BITS: u32 = 35;
-/// Below 2 × [`WIDTH`], each value has its own.
+/// The number of buckets. Below 2 × [`WIDTH`], each value has its own bucket.
 const BUCKETS: usize = (MOST_BITS - WIDTH_BITS + 1) as usize * WIDTH;
 /// The first bound of [`Histogram::cumulative`] is 2 to the power of this, in ns.
 const FIRST_BOUND_BITS: u32 = 8;
@@ -22,7 +22,7 @@ const FIRST_BOUND_BITS: u32 = 8;
 #[inline]
 fn bucket(ns: u64) -> usize {
     let ns = ns.min(MOST_NS);
-    // How far the value is to be shifted so that its leading bits are left: from WIDTH to 2 × WIDTH - 1.
+    // The shift that leaves the value's leading bits, a number from WIDTH to 2 × WIDTH - 1.
     let shift = (u64::BITS - (ns | 1).leading_zeros()).saturating_sub(WIDTH_BITS + 1);
     shift as usize * WIDTH + (ns >> shift) as usize
 }
@@ -33,7 +33,7 @@ fn upper_bound(bucket: usize) -> u64 {
     ((bucket - shift * WIDTH + 1) as u64) << shift
 }
 
-/// What one worker has sampled since its start; it alone writes.
+/// One worker's samples since its start. Only the worker writes them.
 #[derive(Debug)]
 #[repr(align(128))] // as the other counters
 pub struct LatencyCounters {
@@ -48,14 +48,14 @@ impl Default for LatencyCounters {
 }
 
 impl LatencyCounters {
-    /// Counts frames that took so long; only the owning thread may.
+    /// Counts frames that took this long. Only the owning thread may.
     pub(crate) fn record(&self, ns: u64, frames: u64) {
         self.buckets[bucket(ns)].add(frames);
         self.sum_ns.add(ns * frames);
     }
 }
 
-/// Samples as they were at some time.
+/// The samples at one moment, or of a time span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
     buckets: Box<[u64]>,
@@ -63,12 +63,12 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// All of a worker, since its start.
+    /// All samples of a worker, since its start.
     pub fn of(worker: &LatencyCounters) -> Self {
         Histogram { buckets: worker.buckets.iter().map(Counter::read).collect(), sum_ns: worker.sum_ns.read() }
     }
 
-    /// What has come to an earlier one of the same worker.
+    /// The samples since an earlier histogram of the same worker.
     pub fn since(&self, earlier: &Self) -> Self {
         let buckets = self.buckets.iter().zip(&earlier.buckets);
         Histogram {
@@ -77,7 +77,7 @@ impl Histogram {
         }
     }
 
-    /// How many frames were sampled.
+    /// The number of sampled frames.
     pub fn samples(&self) -> u64 {
         self.buckets.iter().sum()
     }
@@ -87,8 +87,8 @@ impl Histogram {
         self.sum_ns
     }
 
-    /// The value, in ns, that so many in 1,000 samples do not exceed; up to 1 part in 32 too large, never too small. 1,000: the
-    /// largest. `None` where there are no samples.
+    /// The value, in ns, that `share` in 1,000 samples do not exceed. A share of 1,000 gives the largest sample. The
+    /// value is up to 1 part in 32 too large, never too small. `None` if there are no samples.
     pub fn per_mille(&self, share: u16) -> Option<u64> {
         let rank = (u128::from(self.samples()) * u128::from(share)).div_ceil(1_000).max(1);
         let mut sum = 0;
@@ -99,8 +99,8 @@ impl Histogram {
         reached.map(|bucket| upper_bound(bucket) - 1)
     }
 
-    /// Bounds in ns, and how many samples are not above each, as exporters want them: powers of two less 1, always the same ones. The
-    /// last has all.
+    /// For exporters: bounds in ns, each with the number of samples that do not exceed it. The bounds are powers of two
+    /// less 1, always the same ones. The last bound includes all samples.
     pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         (FIRST_BOUND_BITS..=MOST_BITS).map(|bits| {
             let bound = (1_u64 << bits) - 1;
@@ -121,7 +121,7 @@ mod tests {
         Histogram::of(&counters)
     }
 
-    /// From 0 to more than counts, each order of magnitude as likely.
+    /// From 0 to more than the longest time that is counted, with equal likelihood for each order of magnitude.
     fn durations() -> impl Strategy<Value = u64> {
         (0..=40_u32, any::<u64>()).prop_map(|(bits, random)| random & ((1 << bits) - 1))
     }

@@ -1,7 +1,7 @@
-//! Leases of counters: which backend and which service count where.
+//! Leases of counters to backends and services.
 //!
-//! A backend of a service, and a service, each lease a set of counters from all workers. Counters never go back to zero, so that
-//! workers need no word: a lease knows what they were when it began, and says what has come since.
+//! Each service, and each backend of a service, leases a set of counters from all workers. Counters are never reset, so
+//! workers need not be told of a new lease. A lease knows their values when it began, and returns the differences.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -33,16 +33,17 @@ pub struct Leases {
 /// The counters of one kind that are not lent.
 #[derive(Debug, Default)]
 struct Free {
-    /// By index, with the time of their return, the oldest first.
+    /// Indices of returned counters, with the time of their return. The oldest is first.
     returned: VecDeque<(Instant, usize)>,
-    /// Given back before any worker could know of them: those of refused changes.
+    /// Returned before any worker could know of them: the counters of refused changes.
     unknown: Vec<usize>,
-    /// From this index on, none has been lent yet.
+    /// From this index on, no counters have been lent yet.
     never_used: usize,
 }
 
-/// For so long, counters that were given back are not lent again: remembered flows name their backend by the number of its
-/// counters, and must not find another backend there. Longer than a sweep through the tables of remembered flows takes.
+/// The time for which returned counters are not lent again. Remembered flows name their backend by the number of its
+/// counters, and must not find another backend under it. It is longer than a sweep through the tables of remembered
+/// flows.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
 impl Free {
@@ -59,8 +60,9 @@ impl Free {
             self.never_used += 1;
             return Some(self.never_used - 1);
         }
-        // Better counters that a remembered flow may still name than none: such a flow is looked up among the backends of its own
-        // service, so the worst is that a flow whose backend is gone goes to another backend of these.
+        // Counters that a remembered flow may still name are better than none. Such a flow is looked up among the
+        // backends of its own service. So at worst, a flow whose backend is gone goes to another backend of the same
+        // service.
         self.returned.pop_front().map(|(_, index)| index)
     }
 
@@ -73,23 +75,23 @@ impl Free {
     }
 }
 
-/// The counters of what the workers send to one backend of one service. They are given back when the last holder of the lease
-/// lets go of it: the model, and each snapshot that workers may still use.
+/// The lease of the counters of one backend of one service. The counters are returned when the last holder drops the
+/// lease. Its holders are the model, and each snapshot that workers may still use.
 #[derive(Debug)]
 pub struct TargetLease {
     number: CounterNo,
-    /// What they were when the lease began.
+    /// The values when the lease began.
     before: Traffic,
-    /// Whether workers may know of it.
+    /// Whether workers may know the number.
     known: AtomicBool,
     leases: Weak<Leases>,
 }
 
-/// The counters of what the workers drop of one service's packets; given back as those of a [`TargetLease`] are.
+/// The lease of the counters of one service's dropped packets. They are returned like those of a [`TargetLease`].
 #[derive(Debug)]
 pub struct ServiceLease {
     number: ServiceCounterNo,
-    /// What they were when the lease began.
+    /// The values when the lease began.
     before: ServiceDrops,
     leases: Weak<Leases>,
 }
@@ -98,13 +100,13 @@ pub struct ServiceLease {
 type ServiceDrops = [u64; DropReason::COUNT];
 
 impl Leases {
-    /// With the counters of all workers.
+    /// A lender of the counters of these workers, which are all workers.
     pub fn new(workers: Vec<Arc<WorkerCounters>>) -> Arc<Self> {
         Arc::new(Leases { workers, targets: Mutex::default(), services: Mutex::default() })
     }
 
-    /// Counters for a backend of a service, if possible such that were not in use a minute ago; `None` where all [`MAX_TARGETS`]
-    /// are lent.
+    /// Leases counters for a backend of a service, if possible counters that were not in use a minute ago. `None` if
+    /// all [`MAX_TARGETS`] are lent.
     pub fn take_target(self: &Arc<Self>) -> Option<TargetLease> {
         self.take_target_at(Instant::now())
     }
@@ -119,14 +121,14 @@ impl Leases {
         })
     }
 
-    /// Counters for a service; `None` where all [`MAX_SERVICE_COUNTERS`] are lent.
+    /// Leases counters for a service. `None` if all [`MAX_SERVICE_COUNTERS`] are lent.
     pub fn take_service(self: &Arc<Self>) -> Option<ServiceLease> {
         let index = lock(&self.services).take(MAX_SERVICE_COUNTERS, Duration::ZERO, Instant::now())?;
         let number = ServiceCounterNo::new(index);
         Some(ServiceLease { number, before: self.drops(number), leases: Arc::downgrade(self) })
     }
 
-    /// How many workers count.
+    /// The number of workers.
     pub fn workers(&self) -> usize {
         self.workers.len()
     }
@@ -162,13 +164,13 @@ impl TargetLease {
         self.number
     }
 
-    /// The number, for workers: from now on, they may remember flows by it.
+    /// The number, for workers. From now on, they may remember flows by it.
     pub fn publish(&self) -> CounterNo {
         self.known.store(true, Relaxed);
         self.number
     }
 
-    /// How many flows the workers remember, active and inactive ones.
+    /// The flows that the workers remember: active ones, inactive ones.
     pub fn flows(&self) -> (u64, u64) {
         let Some(leases) = self.leases.upgrade() else { return (0, 0) };
         let targets = leases.workers.iter().map(|worker| &worker.targets[self.number.index()]);
@@ -177,7 +179,7 @@ impl TargetLease {
         })
     }
 
-    /// What all workers have sent since the lease began.
+    /// The frames and bytes that all workers have sent since the lease began.
     pub fn traffic(&self) -> Traffic {
         let Some(leases) = self.leases.upgrade() else { return Traffic::default() };
         let now = leases.sum(self.number);
@@ -202,7 +204,7 @@ impl ServiceLease {
         self.number
     }
 
-    /// What all workers have dropped since the lease began: the reasons that occurred, and how often.
+    /// The drops of all workers since the lease began: each reason that occurred, and its count.
     pub fn drops(&self) -> Vec<(DropReason, u64)> {
         let Some(leases) = self.leases.upgrade() else { return Vec::new() };
         let now = leases.drops(self.number);
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_s_drops_count_from_zero_too() {
+    fn drops_of_a_service_count_from_zero_too() {
         let workers = [(); 2].map(|()| Arc::new(WorkerCounters::new(1)));
         let leases = Leases::new(workers.to_vec());
         let count = |lease: &ServiceLease, worker: usize, reason: DropReason, count| {

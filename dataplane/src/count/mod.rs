@@ -1,6 +1,6 @@
-//! What is counted, and how it is read. One thread writes a counter, any may read it.
+//! Counters, and how they are read. One thread writes a counter, all threads may read it.
 //!
-//! - In: what workers add.
+//! - In: the numbers that workers add.
 //! - Out: sums, shares and histograms.
 //! - Uses: `base`.
 

@@ -1,4 +1,4 @@
-//! How long frames were with the workers in the last minute.
+//! The time that frames spent in the workers in the last minute.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use crate::count::counters::WorkerCounters;
 use crate::count::histogram::Histogram;
 
-/// What is recent is of so long, and up to a [`STEP`] longer.
+/// The length of the recent time. It may be up to a [`STEP`] longer.
 const WINDOW: Duration = Duration::from_secs(60);
 
 const STEP: Duration = Duration::from_secs(10);
 
-/// What the workers have sampled in the last minute: histograms of the past, to subtract.
+/// The workers' samples of the last minute. It keeps past histograms, which are subtracted from the present ones.
 #[derive(Debug)]
 pub struct Recent {
     workers: Vec<Arc<WorkerCounters>>,
@@ -21,14 +21,14 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Of these workers, from now on.
+    /// The samples of these workers, from now on.
     pub fn new(workers: &[Arc<WorkerCounters>], now: Instant) -> Self {
         let recent = Recent { workers: workers.to_vec(), past: Mutex::default() };
         recent.past().push_back((now, recent.read()));
         recent
     }
 
-    /// Keeps what there is, where it is time to; to be called some times a second.
+    /// Keeps the present histograms once every [`STEP`]. Call it a few times a second.
     pub fn tick(&self, now: Instant) {
         let mut past = self.past();
         let age = |(then, _): &(Instant, Vec<Histogram>)| now.saturating_duration_since(*then);
@@ -41,10 +41,10 @@ impl Recent {
         }
     }
 
-    /// What each worker has sampled lately, and in how long a time.
+    /// The time span, and each worker's samples in it.
     pub fn histograms(&self, now: Instant) -> (Duration, Vec<Histogram>) {
         let past = self.past();
-        let (then, before) = past.front().expect("there is one from the start");
+        let (then, before) = past.front().expect("the first entry is there from the start");
         let since = self.read().iter().zip(before).map(|(now, before)| now.since(before)).collect();
         (now.saturating_duration_since(*then), since)
     }
@@ -54,7 +54,7 @@ impl Recent {
     }
 
     fn past(&self) -> std::sync::MutexGuard<'_, VecDeque<(Instant, Vec<Histogram>)>> {
-        self.past.lock().expect("nobody panics while holding the past")
+        self.past.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recent_is_of_the_last_minute() {
+    fn recent_samples_are_those_of_the_last_minute() {
         let (workers, start) = (workers(2), Instant::now());
         let recent = Recent::new(&workers, start);
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -78,7 +78,7 @@ mod tests {
         workers[0].latency.record(1_000, 3);
         workers[1].latency.record(9_000, 1);
         assert_eq!(samples(5), (5, vec![3, 1]));
-        // A tick each second; a frame of the second worker each 10 s, right after what is kept.
+        // A tick each second. Each 10 s, right after the histograms are kept, a frame of the second worker.
         for second in 1..=300 {
             recent.tick(at(second));
             if second % 10 == 0 {
@@ -91,7 +91,7 @@ mod tests {
             }
         }
         assert_eq!(recent.histograms(at(300)).1[1].per_mille(1_000), Some(503), "the first, slow frame is forgotten");
-        // Nobody ticked for long: what is told is of a longer time, and says so.
+        // Without ticks for long, the time span is longer, and says so.
         assert_eq!(samples(1_000).0, 760);
     }
 }
