@@ -1,4 +1,4 @@
-//! What workers read: the snapshot, and how a new one gets to them. Knows nothing of what the operator wants.
+//! The state that workers read: the snapshot, and its publication. This room does not know the operator's model.
 //!
 //! - In: a compiled snapshot.
 //! - Out: one state for each burst.

@@ -1,4 +1,4 @@
-//! The networks that the director is in, and which VLANs a port has.
+//! The director's networks, and the VLANs of a port.
 
 use ctl::Mac;
 use hashbrown::HashMap;
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::base::ids::{NetworkNo, PortNo};
 use crate::wire::vlan::Tags;
 
-/// What a device tells of its port.
+/// The properties of a port that its device reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortLink {
     /// The MAC address.
@@ -46,7 +46,7 @@ impl PortVlans {
         }
     }
 
-    /// Whether frames without tags are for one of them.
+    /// Whether the port has a network without tags.
     #[inline]
     pub fn has_untagged(&self) -> bool {
         self.untagged.is_some()

@@ -1,31 +1,33 @@
-//! Whom a service's table still names, and who cannot be reached any more.
+//! Outages: backends that a service's table still names, although they cannot be reached any more.
 //!
-//! A server that fails may back a thousand services. To build a thousand tables takes a second; to say which backends
-//! nothing may go to any more takes some milliseconds. So that is published first, with the old tables, and until a service has
-//! its new one, others stand in for the backends that have failed.
+//! A server that fails may back a thousand services. To build a thousand tables takes a second; to list the backends
+//! that must get no more packets takes some milliseconds. So this list is published first, with the old tables. Until a
+//! service has its new table, other backends stand in for those that have failed.
 //!
-//! Who stands in for whom is a pure function of the old table and of those who still take flows, so that the control side
-//! knows it, too: when the new table comes, the flows that have begun meanwhile are handed over like all others
-//! ([`crate::control::model::handover`]). For each slot there is one order in which backends are asked to stand in, and the first
-//! that takes flows does. Whoever else fails, everybody who stands in and does not fail goes on doing so: no flow moves for
-//! the failure of another backend.
+//! The stand-in is a pure function of the old table and of the backends that still take flows, so that the control side
+//! knows it, too. When the new table comes, the flows that have begun meanwhile are handed over like all others
+//! ([`crate::control::model::handover`]). For each slot there is one order in which backends are asked to stand in, and
+//! the first that takes flows does. So a stand-in stays the same when other backends fail: no flow moves because
+//! another backend fails.
 
 use crate::base::ids::BackendNo;
 
-/// So many other slots are looked at for somebody to stand in, before the backends are asked one by one.
+/// The number of other slots that are searched for a stand-in, before the backends are asked one by one.
 const SLOTS_ASKED: usize = 64;
 
-/// Who of a service's backends can be reached, where its table does not take that into account. By the backends' numbers.
+/// Which of a service's backends can be reached, while its table does not yet take that into account. By the backends'
+/// numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// Who has packets of old flows.
+    /// Whether the backend gets packets of old flows.
     serves: Box<[bool]>,
-    /// Who takes new flows. Whoever does was in the table when that was built, unless nobody of those is left.
+    /// Whether the backend takes new flows. Such a backend was in the table when it was built, unless none of those is
+    /// left.
     takes: Box<[bool]>,
 }
 
 impl Outage {
-    /// Of backends that serve, and that take new flows.
+    /// From a pair for each backend: whether it serves, and whether it takes new flows.
     pub fn new(backends: impl Iterator<Item = (bool, bool)>) -> Self {
         let (serves, takes): (Vec<bool>, Vec<bool>) = backends.unzip();
         Outage { serves: serves.into(), takes: takes.into() }
@@ -36,22 +38,23 @@ impl Outage {
         self.takes.get(backend.index()).copied().unwrap_or(false)
     }
 
-    /// Who has a slot: whom the table names, or who stands in; [`BackendNo::NONE`] where nobody takes new flows.
+    /// The backend of a slot: the one that the table names, or its stand-in. [`BackendNo::NONE`] if no backend takes
+    /// new flows.
     pub fn now(&self, table: &[BackendNo], slot: usize) -> BackendNo {
         let Some(&named) = table.get(slot) else { return BackendNo::NONE };
         if self.takes(named) { named } else { self.stand_in(table, slot) }
     }
 
-    /// Who had a slot before, if that one still serves.
+    /// The backend that had a slot before, if it still serves.
     pub fn before(&self, backend: BackendNo) -> BackendNo {
         if self.serves.get(backend.index()).copied().unwrap_or(false) { backend } else { BackendNo::NONE }
     }
 
-    /// The owners of other slots have their weights' shares of a failed backend's flows. Where hardly anybody is left, one
-    /// after the other is asked, from a start of the slot's own.
+    /// The stand-in for a slot. The backends of other slots are asked first, so that they share a failed backend's
+    /// flows by their weights. If few backends are left, all are asked in turn, from one that depends on the slot.
     #[cold]
     fn stand_in(&self, table: &[BackendNo], slot: usize) -> BackendNo {
-        // An odd step, about M / φ, and always the same number of slots on: spread over the table, whatever its size.
+        // A fixed odd step, about M / φ, so that the slots are spread over the table, whatever its size.
         let step = (table.len() * 5 / 8) | 1;
         let others = (1..=SLOTS_ASKED).map(|i| table[(slot + i * step) % table.len()]);
         if let Some(owner) = others.into_iter().find(|&owner| self.takes(owner)) {
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_slots_of_who_fails_move() {
+    fn only_the_slots_of_a_failed_backend_move() {
         let table = table(&[1, 1, 1, 1]);
         let owners = owners(&without(&[2], 4), &table);
         for (&named, &owner) in table.iter().zip(&owners) {
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_stand_in_share_by_their_weights() {
+    fn stand_ins_share_by_their_weights() {
         let table = table(&[3, 1, 4, 1]);
         let counts = slot_counts(&owners(&without(&[2], 4), &table), 4);
         for (count, share) in counts.into_iter().zip([0.6, 0.2, 0.0, 0.2]) {
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_stands_in_for_all_and_then_nobody() {
+    fn the_last_backend_stands_in_for_all_and_then_there_is_none() {
         let table = table(&[1; 200]);
         let but_one: Vec<usize> = (0..200).filter(|&number| number != 77).collect();
         assert!(owners(&without(&but_one, 200), &table).iter().all(|&owner| owner.index() == 77));
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_drained_keeps_old_flows_and_gets_no_new_ones() {
+    fn a_drained_backend_keeps_old_flows_and_gets_no_new_ones() {
         let outage = Outage::new([(false, false), (true, false), (true, true)].into_iter());
         let [first, second, third] = [0, 1, 2].map(BackendNo::new);
         let all = [first, second, third, BackendNo::NONE];
@@ -129,9 +132,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever has a slot keeps it until it fails itself.
+        /// A backend that has a slot keeps it until it fails itself.
         #[test]
-        fn the_failure_of_others_moves_nobody(order in Just((0..12).collect::<Vec<usize>>()).prop_shuffle()) {
+        fn the_failure_of_other_backends_moves_no_slot(order in Just((0..12).collect::<Vec<usize>>()).prop_shuffle()) {
             let table = table(&[1, 2, 3, 1, 1, 1, 9, 1, 1, 1, 1, 1]);
             let mut before = table.to_vec();
             for failed in 1..=12 {

@@ -1,8 +1,8 @@
-//! How a snapshot becomes current, and how old ones are freed.
+//! Makes a snapshot current, and frees old ones.
 //!
-//! A [`Publisher`] (control side) makes a snapshot current; each worker has a [`SnapshotReader`] and takes the
-//! current one at the top of a turn, one relaxed load where nothing changed, so that a burst sees one state. A
-//! worker never frees a snapshot: the publisher keeps the old ones until nobody else holds them.
+//! A [`Publisher`] (control side) makes a snapshot current. Each worker has a [`SnapshotReader`] and takes the current
+//! snapshot at the top of a turn, so that a burst sees one state. If nothing has changed, that is one relaxed load. A
+//! worker never frees a snapshot: the publisher keeps the old ones until no other thread holds them.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use crate::state::snapshot::Snapshot;
 
-/// The control side's end: makes snapshots current and frees the old ones.
+/// The control side of the publication: makes snapshots current, and frees old ones.
 #[derive(Debug)]
 pub struct Publisher {
     current: Arc<ArcSwap<Snapshot>>,
@@ -28,10 +28,10 @@ impl Publisher {
         self.retired.push(self.current.swap(snapshot));
     }
 
-    /// The snapshots that nobody uses any more, for the caller to free: not under a lock, since that takes a while. To be
-    /// called now and then: a worker takes its time to let go.
+    /// The snapshots that are in use no more. The caller frees them, and should hold no lock meanwhile, because that
+    /// takes a while. Call it now and then, since a worker may hold a snapshot for some time.
     pub fn reclaim(&mut self) -> Vec<Arc<Snapshot>> {
-        // A count of one is ours, and nobody can take another reference to what is no longer current.
+        // A count of one is ours. No thread can take a new reference to a snapshot that is no longer current.
         self.retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect()
     }
 
@@ -40,13 +40,13 @@ impl Publisher {
         self.current.load_full()
     }
 
-    /// A worker's or the slow path's end.
+    /// A reader, for a worker or the slow path.
     pub fn reader(&self) -> SnapshotReader {
         SnapshotReader(Cache::new(self.current.clone()))
     }
 }
 
-/// A reader's end, one a thread.
+/// The reading side of the publication. Each thread has its own reader.
 #[derive(Debug)]
 pub struct SnapshotReader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
 
@@ -72,7 +72,7 @@ mod tests {
         publisher.reclaim();
         assert!(first.upgrade().is_some(), "the reader may still work with it");
         reader.load();
-        assert!(first.upgrade().is_some(), "letting go is not freeing");
+        assert!(first.upgrade().is_some(), "the reader does not free it");
         publisher.reclaim();
         assert!(first.upgrade().is_none());
     }

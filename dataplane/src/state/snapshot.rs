@@ -1,4 +1,4 @@
-//! The state that workers forward by: immutable, replaced as a whole.
+//! The snapshot: the state by which workers forward. It is immutable, and is replaced as a whole.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,70 +15,70 @@ use crate::wire::ethernet::ETHERNET_HEADER;
 use crate::wire::flow::{Flow, FlowHasher};
 use crate::wire::vlan::Tags;
 
-/// All that a worker needs to know.
+/// The forwarding state.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Counts the snapshots; each change makes a new one.
+    /// The number of the snapshot. Each change makes a new one.
     pub generation: u64,
-    /// Hashes flows.
+    /// The flow hash with its key.
     pub hasher: FlowHasher,
-    /// What the destination address and port of a packet mean.
+    /// The services by destination address, port and protocol, and all local addresses.
     pub vips: VipMap,
-    /// By the numbers that `vips` gives.
+    /// The services, by the numbers that `vips` returns.
     pub services: Box<[ServiceEntry]>,
-    /// The backends of all services, those of one service in a row.
+    /// The backends of all services. Those of one service are consecutive.
     pub targets: Box<[Target]>,
-    /// By [`CounterNo`], by which remembered flows know their backend: which target that is.
+    /// By [`CounterNo`]: the backend that has these counters. Remembered flows name their backend by them.
     pub owners: Box<[Owner]>,
-    /// The networks, in the order of the model's, for the slow path.
+    /// The networks, for the slow path. Their order is that of the model.
     pub networks: Box<[LocalNetwork]>,
-    /// By port: which VLANs there are.
+    /// By port: its VLANs.
     pub vlans: Box<[PortVlans]>,
-    /// Keeps what the snapshot was made from, and with it the leases of its counters, as long as a worker may use it.
+    /// Keeps the source of the snapshot, and with it the leases of its counters, as long as a worker may use it.
     pub source: Arc<dyn Any + Send + Sync>,
 }
 
-/// A service on the fast path. Its backends are numbered from 0, [`BackendNo::NONE`] is none of them. What is asked for each packet comes
-/// first, so that it is one cache line.
+/// A service on the fast path. Its backends are numbered from 0; [`BackendNo::NONE`] is none of them. The fields that
+/// each packet needs come first, so that they share one cache line.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub struct ServiceEntry {
-    /// Slots of the Maglev table: who gets a new flow. All are [`BackendNo::NONE`] where nobody takes new flows.
+    /// The Maglev table: by slot, the backend of a new flow. All are [`BackendNo::NONE`] if no backend takes new flows.
     pub table: Arc<[BackendNo]>,
-    /// During a hand-over: who had the slot before, and still serves. In an outage, there is one, too, so that flows are
-    /// looked at closely.
+    /// During a hand-over: by slot, the backend that had it before and still serves. In an outage there is one, too, so
+    /// that the exception table is asked.
     pub before: Option<Arc<[BackendNo]>>,
-    /// Which of the backends in `table` and `before` have failed, until there are new ones.
+    /// Which of the backends in `table` and `before` have failed, until there are new tables.
     pub outage: Option<Arc<Outage>>,
-    /// Where the service's backends begin in [`Snapshot::targets`].
+    /// The index of the service's first backend in [`Snapshot::targets`].
     pub first_target: usize,
-    /// Where what is dropped of its packets is counted.
+    /// The counters of its dropped packets.
     pub counter: ServiceCounterNo,
-    /// The leading bits of the client's address that alone decide the slot; `None`: the whole flow does.
+    /// The number of leading bits of the client's address that decide the slot. `None`: the whole flow decides it.
     pub source_bits: Option<u8>,
     /// Whether all flows are remembered.
     pub tracks: bool,
-    /// Whether the hash of a flow's 5-tuple and the table tell all that is to be known, as long as nothing is remembered.
+    /// Whether the hash of a flow's 5-tuple and the table alone decide, as long as nothing is remembered.
     pub simple: bool,
-    /// Who gets a new flow.
+    /// The rule that finds the backend of a new flow.
     pub schedule: Schedule,
-    /// By worker; none where the schedule needs none.
+    /// A cursor for each worker; empty if the schedule needs none.
     pub cursors: Arc<[Cursor]>,
-    /// How many backends there are.
+    /// The number of backends.
     pub backends: usize,
 }
 
 const _: () = assert!(std::mem::offset_of!(ServiceEntry, schedule) <= 64);
 
 impl ServiceEntry {
-    /// The slot that a flow belongs to, which has this hash of its 5-tuple.
+    /// The slot of a flow; `hash` is the hash of its 5-tuple.
     #[inline(always)]
     pub fn slot(&self, flow: impl Into<Flow>, hash: u64, hasher: &FlowHasher) -> usize {
         let hash = self.source_bits.map_or(hash, |bits| hasher.hash(&flow.into().source_only(bits)));
         maglev::slot(hash, self.table.len())
     }
 
-    /// Who has a slot.
+    /// The backend that has a slot now.
     #[inline]
     pub fn now(&self, slot: usize) -> BackendNo {
         match &self.outage {
@@ -87,34 +87,34 @@ impl ServiceEntry {
         }
     }
 
-    /// Who had a slot before.
+    /// The backend that had a slot before.
     #[inline]
     pub fn before(&self, slot: usize) -> BackendNo {
         let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(BackendNo::NONE);
         self.outage.as_ref().map_or(before, |outage| outage.before(before))
     }
 
-    /// Whether a backend may have a new flow: in an outage, whether it has not failed.
+    /// Whether a backend may get a new flow. In an outage, a backend that has failed may not.
     pub fn takes(&self, backend: BackendNo) -> bool {
         self.outage.as_ref().is_none_or(|outage| outage.takes(backend))
     }
 
-    /// Whether a slot's `now` may not be all that counts.
+    /// Whether more than a slot's `now` may decide, so that the exception table must be asked.
     #[inline]
     pub fn is_watched(&self) -> bool {
         self.tracks || self.before.is_some()
     }
 
-    /// Whether the scheduler, and not the slot, decides where a new flow goes.
+    /// Whether the scheduler, and not the slot, decides the backend of a new flow.
     pub fn decides_by_flow(&self) -> bool {
         !matches!(self.schedule, Schedule::Slot)
     }
 }
 
-/// The backend that has a number of counters.
+/// The backend that has the counters of a [`CounterNo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// A backend that serves its old flows, in [`Snapshot::targets`].
+    /// The index in [`Snapshot::targets`] of a backend that serves its old flows.
     pub target: u32,
     /// The service's idle timeout.
     pub idle_ticks: u16,
@@ -126,7 +126,7 @@ impl Owner {
 }
 
 impl Snapshot {
-    /// A network.
+    /// The network with this number.
     pub fn network(&self, number: NetworkNo) -> &LocalNetwork {
         &self.networks[number.index()]
     }
@@ -145,13 +145,13 @@ impl Snapshot {
     /// The number of the backend that has these counters, if it is one of the service's and serves.
     #[inline]
     pub fn serving(&self, counter: CounterNo, service: &ServiceEntry) -> Option<BackendNo> {
-        // The number that NONE makes is larger than any.
+        // For NONE, the difference is larger than any number of backends.
         let number = (self.owners.get(counter.index())?.target as usize).wrapping_sub(service.first_target);
         if number < service.backends { BackendNo::try_new(number) } else { None }
     }
 }
 
-/// A backend on the fast path: how a frame gets there.
+/// A backend on the fast path: how a frame reaches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(32))] // never across two cache lines
 pub struct Target {
@@ -161,22 +161,22 @@ pub struct Target {
     pub port: PortNo,
     /// Whether the backend's MAC address is known.
     pub known: bool,
-    /// Where the frame is counted.
+    /// The backend's counters.
     pub counter: CounterNo,
-    /// Where it is counted for the service if it is dropped.
+    /// The service's counters, for frames that are dropped.
     pub service: ServiceCounterNo,
     /// The VLAN tags of the network that it is in.
     pub tags: Tags,
     /// The largest L3 packet that the port takes.
     pub mtu: u16,
-    /// How long a frame without tags may be on the wire to get there by new MAC addresses alone; 0: none can.
+    /// The greatest length on the wire of a frame without tags that needs new MAC addresses only. 0: no frame does.
     pub plain_len: u16,
 }
 
 const _: () = assert!(size_of::<Target>() == 32, "two targets are a cache line");
 
 impl Target {
-    /// Nowhere: of frames that have no backend.
+    /// The target of frames that have no backend.
     pub const NOWHERE: Target = Target {
         macs: [0; 12],
         port: PortNo::NONE,
@@ -188,7 +188,7 @@ impl Target {
         plain_len: 0,
     };
 
-    /// A backend in a network that has `mac`, if it is known.
+    /// A backend in a network, with its MAC address if that is known.
     pub fn new(mac: Option<Mac>, network: &LocalNetwork, counter: CounterNo, service: ServiceCounterNo) -> Self {
         let LocalNetwork { port, tags, link, .. } = *network;
         let mut macs = [0; 12];
@@ -200,13 +200,13 @@ impl Target {
         Target { macs, port, known: mac.is_some(), counter, service, tags, mtu: link.mtu, plain_len }
     }
 
-    /// Whether it is no backend.
+    /// Whether this is no backend.
     #[inline]
     pub fn is_nowhere(&self) -> bool {
         self.port == PortNo::NONE
     }
 
-    /// The backend's MAC address, zeros where it is not known.
+    /// The backend's MAC address; zeros if it is not known.
     #[inline]
     pub fn mac(&self) -> &[u8] {
         &self.macs[..6]

@@ -1,8 +1,9 @@
-//! From destination address, port and protocol to a service, and what an address is to us at all.
+//! Finds the service of a destination address, port and protocol, and tells which addresses are ours.
 //!
-//! The second step of a packet's way. Nearly all services are found by a multiplication and one comparison, in a table whose cell
-//! for the key is theirs; the maps behind it know the rest: those whose cell was taken, ranges of ports, and what is
-//! no service. The table is written where the map is made, never by a packet, so nothing that clients send makes it worse.
+//! The second step of a packet's way. Nearly all services are found by a multiplication and one comparison, in a table
+//! that holds the service in the cell of its key. The maps behind the table have the rest: services whose cell was
+//! taken, ranges of ports, and addresses without a service. The table is written when the map is made, never by a
+//! packet, so clients cannot make it slower.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use hashbrown::HashMap;
 use crate::base::ids::ServiceNo;
 use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
 
-/// What a destination address is to us.
+/// The kinds of local addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Local {
     /// The VIP of one or more services.
@@ -22,11 +23,11 @@ pub enum Local {
     Own,
 }
 
-/// The services' numbers and all local addresses. Of several services that a port could belong to, the most specific
-/// has it: a single port before a range, a narrow range before a wide one.
+/// The services' numbers and all local addresses. If several services include a port, the most specific one gets it: a
+/// single port before a range, a narrow range before a wide one.
 #[derive(Debug, Default, Clone)]
 pub struct VipMap {
-    // Two of each, so that the IPv4 keys are one machine word.
+    // One map for each IP version, so that an IPv4 key is one machine word.
     v4: Single<V4Key>,
     v6: Single<V6Key>,
     v4_ranges: HashMap<V4Key, Ranges>,
@@ -34,17 +35,18 @@ pub struct VipMap {
     locals: HashMap<IpAddr, Local>,
 }
 
-/// The address in the upper half; port and protocol.
+/// The address in the upper half, port and protocol in the lower.
 type V4Key = u64;
-/// The address; port and protocol.
+/// The address, and port and protocol.
 type V6Key = (u128, u32);
 
 /// Ranges of ports and their services, the narrowest first.
 type Ranges = Vec<(PortRange, ServiceNo)>;
 
-/// A flow whose service can be looked for in the tables.
+/// A flow whose service can be looked up in the tables.
 pub trait Near: Tuple {
-    /// The service that it belongs to, if it is found at once: what is not, may have one all the same ([`VipMap::service`]).
+    /// The service of the flow, if it is in the table. A flow without one here may still have a service
+    /// ([`VipMap::service`]).
     fn service(self, vips: &VipMap) -> Option<ServiceNo>;
 }
 
@@ -62,7 +64,7 @@ impl Near for TupleV6 {
     }
 }
 
-/// The last look-up: often the next one, too, among those that the tables do not answer.
+/// The last look-up in the maps. The next one is often the same.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LastService {
     destination: Option<(IpAddr, u32)>,
@@ -125,7 +127,7 @@ impl VipMap {
         ranges.iter().find(|(range, _)| range.contains(port)).map(|(_, number)| number)
     }
 
-    /// What an address is to us.
+    /// The kind of a local address; `None` if the address is not ours.
     pub fn local(&self, address: IpAddr) -> Option<Local> {
         self.locals.get(&address).copied()
     }
@@ -146,14 +148,14 @@ fn port_and_protocol(transport: Transport) -> u32 {
     (transport.ports & 0xffff) << 8 | u32::from(transport.protocol)
 }
 
-/// Cells of a table: several for each service of a director that has a thousand of them. As an exponent of 2.
+/// The cells of a table, as an exponent of 2: four for each service of a director that has a thousand services.
 const CELLS_BITS: u32 = 12;
 const CELLS: usize = 1 << CELLS_BITS;
 
-/// The services on one port.
+/// The services of single ports.
 #[derive(Debug, Clone)]
 struct Single<K> {
-    /// Those whose cell was free. Shared, so that a map is soon copied.
+    /// The services whose cell was free. Shared, so that a copy of the map is cheap.
     near: Arc<[(K, ServiceNo); CELLS]>,
     all: HashMap<K, ServiceNo>,
 }
@@ -181,10 +183,10 @@ impl<K: Key> Single<K> {
 }
 
 trait Key: Copy + Eq + std::hash::Hash {
-    /// That of no service.
+    /// A key that no service has.
     const NO_SERVICE: Self;
 
-    /// Below [`CELLS`].
+    /// The index of the key's cell, below [`CELLS`].
     fn cell(self) -> usize;
 }
 
@@ -201,14 +203,15 @@ impl Key for V6Key {
     const NO_SERVICE: Self = (u128::MAX, u32::MAX);
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves are wanted")]
     fn cell(self) -> usize {
         let (network, host) = ((self.0 >> 64) as u64, self.0 as u64);
         spread(network ^ host.rotate_left(32) ^ u64::from(self.1))
     }
 }
 
-/// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): addresses and ports in a row lie far apart.
+/// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): consecutive addresses and ports
+/// get cells far apart.
 #[inline(always)]
 fn spread(key: u64) -> usize {
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - CELLS_BITS)) as usize
@@ -223,7 +226,7 @@ mod tests {
     use crate::testing::model::{leases, model, service, snapshot};
 
     #[test]
-    fn services_are_told_apart_by_address_port_and_protocol() {
+    fn services_differ_by_address_port_and_protocol() {
         let mut model = model();
         model.add_service(&service("192.168.0.101:80", &[]), &leases()).unwrap();
         model.add_service(&service("192.168.0.101:81", &[]), &leases()).unwrap();
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_service_has_a_port() {
+    fn the_most_specific_service_gets_a_port() {
         let mut model = model();
         for (vip, protocol) in [
             ("192.168.0.101:80", Protocol::Tcp),
@@ -292,7 +295,7 @@ mod tests {
         TupleV4 { addresses: u64::from(source) << 32 | u64::from(destination), transport: transport.number() }
     }
 
-    /// A port whose cell in the table is that of this VIP's port 80, too.
+    /// A port that shares its cell in the table with port 80 of this VIP.
     fn rival(vip: u32) -> u16 {
         let cell = |port| v4_key(vip, Transport::new(0, port, 6)).cell();
         (81..=u16::MAX).find(|&port| cell(port) == cell(80)).expect("there are more ports than cells")
@@ -316,9 +319,9 @@ mod tests {
     }
 
     proptest! {
-        /// Few ports and addresses, so that services meet, and tables with more services than cells.
+        /// Few ports and addresses, so that services share cells, and tables with more services than cells.
         #[test]
-        fn the_tables_say_what_the_maps_say(
+        fn the_tables_agree_with_the_maps(
             services in prop::collection::btree_map((any::<bool>(), 0u32..20, 1u16..400, any::<bool>()), 0usize..1 << 20, 0..6_000),
             asked in prop::collection::vec((any::<bool>(), 0u32..20, 1u16..400, any::<bool>()), 100),
         ) {
