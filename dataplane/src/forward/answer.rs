@@ -1,4 +1,4 @@
-//! Exceptions: asks the exception table about the packets that it may know of.
+//! Exceptions: asks the exception table about the packets whose flows it may have.
 
 use arrayvec::ArrayVec;
 
@@ -6,9 +6,9 @@ use crate::base::exit::Exit;
 use crate::base::ids::BackendNo;
 use crate::base::packet::{BURST, PacketIo};
 use crate::forward::context::Context;
+use crate::forward::decision::{Decision, Question, Questions, Staged};
 use crate::forward::exceptions::Around;
 use crate::forward::target::{no_backend, target};
-use crate::forward::way::{Question, Questions, Staged, Way};
 use crate::state::snapshot::ServiceEntry;
 
 /// Asks the exception table about some packets of a burst, and finds their targets.
@@ -16,7 +16,7 @@ use crate::state::snapshot::ServiceEntry;
 pub(super) fn answer<'w, Io: PacketIo, T: Staged>(
     context: &mut Context<'w, Io>,
     questions: &Questions<'w, T>,
-    ways: &mut [Way<'w>; BURST],
+    decisions: &mut [Decision<'w>; BURST],
     exits: &mut [Exit; BURST],
 ) {
     let (snapshot, around) = (context.snapshot, Around { snapshot: context.snapshot, counters: context.counters });
@@ -24,7 +24,7 @@ pub(super) fn answer<'w, Io: PacketIo, T: Staged>(
         if backend == BackendNo::NONE {
             exits[index] = no_backend(service);
         } else {
-            ways[index].target = target(&snapshot.targets, service, backend);
+            decisions[index].target = target(&snapshot.targets, service, backend);
         }
     };
     let mut far = ArrayVec::<&Question<'w, T>, BURST>::new();

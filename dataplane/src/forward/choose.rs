@@ -1,14 +1,14 @@
-//! Parse, service, slot: which service a packet is for, and where its backend stands.
+//! Parse, service, slot: finds the service of each packet, and the table entry that holds its backend's number.
 
 use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet, PacketIo};
 use crate::dpdk::prefetch;
 use crate::forward::context::Context;
-use crate::forward::door::{Door, parse_stage};
+use crate::forward::decision::{Choice, Decision, Question, Rare, Staged};
 use crate::forward::exceptions::Asked;
 use crate::forward::fragment::Verdict;
-use crate::forward::way::{Aside, Choice, Question, Staged, Way};
+use crate::forward::ingress::{Ingress, parse_stage};
 use crate::select::maglev;
 use crate::state::snapshot::{ServiceEntry, Snapshot};
 use crate::state::vips::Local;
@@ -18,45 +18,46 @@ use crate::wire::headers::{Headers, Payload, Segment};
 use crate::wire::l4::{has_ports, segment};
 use crate::wire::plain::{plain_v4, plain_v6};
 
-/// Finds the service of each packet, and where the number of its backend stands. Returns how many bytes there are.
+/// Finds the service of each packet, and the table entry that holds its backend's number. Returns the bytes of the
+/// burst.
 #[inline(always)]
 pub(super) fn choose<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
     from: PortNo,
     burst: &Burst<Io::Packet>,
-    ways: &mut [Way<'w>; BURST],
-    aside: &mut Aside<'w>,
+    decisions: &mut [Decision<'w>; BURST],
+    rare: &mut Rare<'w>,
 ) -> u64 {
-    let door = context.door(from);
-    // Where all networks have tags, no frame is plain.
-    let ours = if door.vlans.has_untagged() { door.mac } else { MacNumber::NONE };
+    let ingress = context.ingress(from);
+    // If all networks have tags, no frame is plain.
+    let ours = if ingress.vlans.has_untagged() { ingress.mac } else { MacNumber::NONE };
     let remembering = !context.exceptions.is_empty();
     let mut bytes = 0;
-    for (index, (packet, way)) in burst.iter().zip(ways).enumerate() {
+    for (index, (packet, decision)) in burst.iter().zip(decisions).enumerate() {
         let (frame, wire_len) = (packet.data(), packet.wire_len());
         bytes += wire_len as u64;
-        // Each arm knows the IP version of its flow, and the compiler with it.
+        // In each arm the IP version is a type, so that the compiler specializes the code for it.
         let choice = if !packet.is_plain() {
-            rare_choice(context, packet, door, index, aside)
+            rare_choice(context, packet, ingress, index, rare)
         } else if let Some(tuple) = plain_v4(frame, wire_len, ours) {
-            way.len = wire_len;
-            choice(context, tuple, frame, remembering, index, aside)
+            decision.len = wire_len;
+            choice(context, tuple, frame, remembering, index, rare)
         } else if let Some(tuple) = plain_v6(frame, wire_len, ours) {
-            way.len = wire_len;
-            choice(context, tuple, frame, remembering, index, aside)
+            decision.len = wire_len;
+            choice(context, tuple, frame, remembering, index, rare)
         } else {
-            rare_choice(context, packet, door, index, aside)
+            rare_choice(context, packet, ingress, index, rare)
         };
         if let Some(choice) = choice {
-            way.service = Some(choice.service);
-            way.backend = choice.backend;
+            decision.service = Some(choice.service);
+            decision.backend = choice.backend;
         }
     }
     bytes
 }
 
-/// Where the number of the backend of a plain frame's flow stands; has it fetched. `None` where no service takes the flow, or where the
-/// exception table is asked.
+/// The table entry that holds the number of a plain frame's backend; prefetches it. `None` if no service takes the
+/// flow, or if the exception table must be asked.
 #[inline(always)]
 fn choice<'w, Io: PacketIo, T: Staged>(
     context: &mut Context<'w, Io>,
@@ -64,19 +65,19 @@ fn choice<'w, Io: PacketIo, T: Staged>(
     frame: &[u8],
     remembering: bool,
     index: usize,
-    aside: &mut Aside<'w>,
+    rare: &mut Rare<'w>,
 ) -> Option<Choice<'w>> {
     let snapshot = context.snapshot;
     let found = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number.index()]);
     let Some(service) = found.filter(|service| service.simple && !remembering) else {
-        return close_choice(context, tuple, found, frame.get(T::L4..).unwrap_or_default(), index, aside);
+        return close_choice(context, tuple, found, frame.get(T::L4..).unwrap_or_default(), index, rare);
     };
     let backend = &service.table[maglev::slot(tuple.hash(&snapshot.hasher), service.table.len())];
     prefetch(backend);
     Some(Choice { service, backend })
 }
 
-/// The same where it takes more than the table of VIPs and the hash of the 5-tuple to tell.
+/// The same if the table of VIPs and the hash of the 5-tuple do not suffice.
 #[inline(never)]
 fn close_choice<'w, Io: PacketIo, T: Staged>(
     context: &mut Context<'w, Io>,
@@ -84,17 +85,18 @@ fn close_choice<'w, Io: PacketIo, T: Staged>(
     found: Option<&'w ServiceEntry>,
     l4: &[u8],
     index: usize,
-    aside: &mut Aside<'w>,
+    rare: &mut Rare<'w>,
 ) -> Option<Choice<'w>> {
     let snapshot = context.snapshot;
-    let Some(service) = found.or_else(|| snapshot.service(&tuple.into(), &mut aside.last)) else {
-        aside.exits[index] = stranger(tuple.into(), snapshot);
+    let Some(service) = found.or_else(|| snapshot.service(&tuple.into(), &mut rare.last)) else {
+        rare.exits[index] = exit_without_service(tuple.into(), snapshot);
         return None;
     };
-    watched_choice(context, tuple, service, segment(tuple.transport().protocol, l4), index, aside)
+    watched_choice(context, tuple, service, segment(tuple.transport().protocol, l4), index, rare)
 }
 
-/// Has fetched what the exception table may know of the flow.
+/// The same for a flow whose service is known. If the exception table must be asked, prefetches its entries, notes the
+/// question, and returns `None`.
 #[inline(always)]
 fn watched_choice<'w, Io: PacketIo, T: Staged>(
     context: &mut Context<'w, Io>,
@@ -102,7 +104,7 @@ fn watched_choice<'w, Io: PacketIo, T: Staged>(
     service: &'w ServiceEntry,
     segment: Segment,
     index: usize,
-    aside: &mut Aside<'w>,
+    rare: &mut Rare<'w>,
 ) -> Option<Choice<'w>> {
     let hasher = &context.snapshot.hasher;
     let hash = flow.hash(hasher);
@@ -117,7 +119,7 @@ fn watched_choice<'w, Io: PacketIo, T: Staged>(
         prefetch(&before[slot]);
         prefetch(&service.table[slot]);
     }
-    T::questions(aside).push(Question { flow, asked: Asked { hash, segment, service, slot }, index });
+    T::questions(rare).push(Question { flow, asked: Asked { hash, segment, service, slot }, index });
     None
 }
 
@@ -126,13 +128,13 @@ fn watched_choice<'w, Io: PacketIo, T: Staged>(
 fn rare_choice<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
     packet: &Io::Packet,
-    door: Door<'w>,
+    ingress: Ingress<'w>,
     index: usize,
-    aside: &mut Aside<'w>,
+    rare: &mut Rare<'w>,
 ) -> Option<Choice<'w>> {
-    let choice = try_choice(context, packet, door, index, aside);
+    let choice = try_choice(context, packet, ingress, index, rare);
     choice.unwrap_or_else(|exit| {
-        aside.exits[index] = exit;
+        rare.exits[index] = exit;
         None
     })
 }
@@ -140,23 +142,24 @@ fn rare_choice<'w, Io: PacketIo>(
 fn try_choice<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
     packet: &Io::Packet,
-    door: Door<'w>,
+    ingress: Ingress<'w>,
     index: usize,
-    aside: &mut Aside<'w>,
+    rare: &mut Rare<'w>,
 ) -> Result<Option<Choice<'w>>, Exit> {
     let snapshot = context.snapshot;
-    let headers = with_ports(context, &parse_stage(packet, door)?)?;
+    let headers = with_ports(context, &parse_stage(packet, ingress)?)?;
     let Payload::Ports(segment) = headers.payload else { return Err(not_for_a_service(&headers, snapshot)) };
-    let Some(service) = snapshot.service(&headers.flow, &mut aside.last) else {
+    let Some(service) = snapshot.service(&headers.flow, &mut rare.last) else {
         return Err(not_for_a_service(&headers, snapshot));
     };
     Ok(match headers.flow.into() {
-        AnyTuple::V4(flow) => watched_choice(context, flow, service, segment, index, aside),
-        AnyTuple::V6(flow) => watched_choice(context, flow, service, segment, index, aside),
+        AnyTuple::V4(flow) => watched_choice(context, flow, service, segment, index, rare),
+        AnyTuple::V6(flow) => watched_choice(context, flow, service, segment, index, rare),
     })
 }
 
-/// A fragment gets the ports of its packet, and goes on as if it were whole; or it leaves for a while.
+/// Gives a fragment the ports of its packet, so that it goes on like a whole packet. If they are not known here, the
+/// fragment is held or passed to another worker.
 fn with_ports<'w, Io: PacketIo>(context: &mut Context<'w, Io>, headers: &Headers) -> Result<Headers, Exit> {
     let Headers { flow, payload: Payload::Fragment(of) } = headers else { return Ok(*headers) };
     let to_vip = context.snapshot.vips.local(flow.destination()) == Some(Local::Vip);
@@ -170,19 +173,19 @@ fn with_ports<'w, Io: PacketIo>(context: &mut Context<'w, Io>, headers: &Headers
     }
 }
 
-/// What becomes of a plain frame that no service takes.
+/// The exit of a plain frame that no service takes.
 #[inline(never)]
-fn stranger(flow: Flow, snapshot: &Snapshot) -> Exit {
+fn exit_without_service(flow: Flow, snapshot: &Snapshot) -> Exit {
     not_for_a_service(&Headers { flow, payload: Payload::Ports(Segment::Data) }, snapshot)
 }
 
-/// What becomes of a packet that no service takes.
+/// The exit of a packet that no service takes.
 fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
     let local = |address| snapshot.vips.local(address);
     match (local(headers.flow.destination()), headers.payload) {
         (Some(_), Payload::Echo) => PuntReason::Echo.into(),
         (Some(_), Payload::Ndp) => PuntReason::Ndp.into(),
-        // What claims to come from our own addresses is nothing to answer, but the slow path may want to know.
+        // A packet that claims one of our own addresses as its source gets no answer, but the slow path may report it.
         (Some(Local::Own), _) => PuntReason::OwnAddress.into(),
         (Some(Local::Vip), Payload::Fragment(_)) => DropReason::FragmentNoPorts.into(),
         (Some(Local::Vip), Payload::Icmp) => DropReason::IcmpUnhandled.into(),

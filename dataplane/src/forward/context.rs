@@ -1,4 +1,4 @@
-//! What the stages of a burst work with.
+//! The worker's state that the stages of a burst share.
 
 use rtrb::Producer;
 
@@ -6,15 +6,15 @@ use crate::base::ids::PortNo;
 use crate::base::packet::PacketIo;
 use crate::base::token_bucket::TokenBucket;
 use crate::count::counters::WorkerCounters;
-use crate::forward::door::Door;
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::Fragments;
+use crate::forward::ingress::Ingress;
 use crate::forward::port::WorkerPort;
 use crate::forward::rings::Punt;
 use crate::forward::sample::Sample;
 use crate::state::snapshot::Snapshot;
 
-/// What the stages of a burst work with: the worker's own things, and the snapshot of this turn.
+/// The state that the stages of a burst share: the worker's own, and the snapshot of this turn.
 pub(super) struct Context<'w, Io: PacketIo> {
     pub(super) snapshot: &'w Snapshot,
     pub(super) ports: &'w mut [WorkerPort<Io>],
@@ -25,18 +25,18 @@ pub(super) struct Context<'w, Io: PacketIo> {
     pub(super) exceptions: &'w mut Exceptions,
     pub(super) echo: &'w mut TokenBucket,
     pub(super) too_big: &'w mut TokenBucket,
-    /// When the turn began.
+    /// The time at which the turn began.
     pub(super) now_ms: u64,
 }
 
 impl<'w, Io: PacketIo> Context<'w, Io> {
-    /// What frames of a port are checked against.
+    /// The frames that a port accepts.
     #[inline]
-    pub(super) fn door(&self, port: PortNo) -> Door<'w> {
-        Door { mac: self.ports[port.index()].mac, vlans: &self.snapshot.vlans[port.index()] }
+    pub(super) fn ingress(&self, port: PortNo) -> Ingress<'w> {
+        Ingress { mac: self.ports[port.index()].mac, vlans: &self.snapshot.vlans[port.index()] }
     }
 
-    /// Sends what waits on the ports.
+    /// Sends the frames that are queued on the ports.
     #[inline]
     pub(super) fn flush(&mut self) {
         for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {

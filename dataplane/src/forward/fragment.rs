@@ -1,14 +1,16 @@
-//! Fragments: the later ones of a packet follow its first.
+//! Fragments: a packet's later fragments follow its first.
 //!
-//! Only the first fragment has the ports. It leaves them in a small table under (source, destination, protocol,
-//! identification), and the later ones are forwarded as if they had these ports: through the same service, slot and
-//! backend, by the same code. A later fragment that comes before its first is held for a moment.
+//! Only the first fragment has the ports. They are kept in a small table under (source, destination, protocol,
+//! identification), and later fragments are forwarded as if they had these ports: by the same code, through the same
+//! service and slot to the same backend. A later fragment that arrives before its first is held for a moment.
 //!
-//! Everything is bounded, and no sender's flood costs others their entry: a pair of addresses has one bucket of the table,
-//! chosen by a keyed hash, and a few of the held frames. Of a full bucket, the oldest entry goes.
+//! Everything is bounded, and a flood from one sender does not cost others their entries. A pair of addresses has one
+//! bucket of the table, chosen by a keyed hash, and a limited number of the held frames. In a full bucket, the oldest
+//! entry is replaced.
 //!
-//! RSS sees no ports in fragments, and NICs differ in what they do then. So each packet's fragments have one worker
-//! (their *owner*, by a hash of what they share), and whoever receives one of another owner's passes it on.
+//! RSS sees no ports in fragments, and NICs differ in how they distribute them. So all fragments of a packet have one
+//! worker, their *owner*, chosen by a hash of the fields that they share. A worker that receives a fragment of another
+//! owner passes it on.
 
 use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer};
@@ -19,20 +21,21 @@ use crate::base::packet::{BURST, Burst};
 use crate::wire::flow::{Flow, FlowHasher};
 use crate::wire::headers::{Fragment, Headers, Payload};
 
-/// Sets of entries; a power of two.
+/// The buckets of the table; a power of two.
 const BUCKETS: usize = 1_024;
-/// Entries of a set.
+/// The entries of a bucket.
 const WAYS: usize = 4;
-/// How long an entry is good for: as long as Linux waits for the rest of a packet.
+/// The lifetime of an entry: the time for which Linux waits for the rest of a packet.
 const LIFETIME_MS: u64 = 30_000;
-/// Frames held at a time.
+/// The most frames that are held at a time.
 const MAX_HELD: usize = 128;
-/// Of these, from one source to one destination.
+/// The most held frames from one source to one destination.
 const MAX_HELD_BY_PAIR: usize = 16;
-/// How long a frame is held: fragments of one packet leave their sender back to back.
+/// The time for which a frame is held. It is short, because the fragments of a packet leave their sender back to back.
 const HOLD_MS: u64 = 100;
 
-/// What all fragments of a packet share: the flow's addresses and protocol, and the identification in place of ports.
+/// The fields that all fragments of a packet share: the flow's addresses and protocol, and the identification in place
+/// of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key(Flow);
 
@@ -51,7 +54,7 @@ struct Entry {
     key: Key,
     /// Both ports, as in [`Transport`].
     ports: u32,
-    /// When the first fragment came, in ms.
+    /// The time at which the first fragment arrived, in ms.
     since_ms: u64,
 }
 
@@ -62,7 +65,7 @@ pub enum Verdict {
     Ports(u32),
     /// Its first fragment is not known yet: hold it.
     Hold,
-    /// Another worker's.
+    /// It belongs to this other worker.
     Worker(WorkerNo),
 }
 
@@ -76,7 +79,7 @@ struct Held<P> {
 /// A frame on its way to the worker that owns its packet.
 #[derive(Debug)]
 pub struct Passed<P> {
-    /// The port that it came in by.
+    /// The port that it arrived on.
     pub port: PortNo,
     /// The frame.
     pub packet: P,
@@ -87,10 +90,10 @@ pub struct Fragments<P> {
     worker: WorkerNo,
     buckets: Box<[[Option<Entry>; WAYS]]>,
     held: ArrayVec<Held<P>, MAX_HELD>,
-    /// By worker; none to itself.
+    /// By worker; `None` for itself.
     to: Vec<Option<Producer<Passed<P>>>>,
     from: Vec<Consumer<Passed<P>>>,
-    /// Whether a first fragment has come since the held frames were last looked at.
+    /// Whether a first fragment has arrived since the held frames were last checked.
     news: bool,
 }
 
@@ -106,7 +109,7 @@ impl<P> Fragments<P> {
         Self::new(WorkerNo::new(0), vec![None], vec![])
     }
 
-    /// What to do with a fragment of a flow; a first one is remembered.
+    /// Decides what to do with a fragment of a flow. The ports of a first fragment are remembered.
     pub fn verdict(&mut self, flow: &Flow, fragment: Fragment, hasher: &FlowHasher, now_ms: u64) -> Verdict {
         let key = Key::new(flow, fragment.identification);
         let owner = owner(hasher.hash(&key.0), self.to.len());
@@ -124,7 +127,7 @@ impl<P> Fragments<P> {
         known.map_or(Verdict::Hold, |entry| Verdict::Ports(entry.ports))
     }
 
-    /// Keeps a frame until its first fragment comes.
+    /// Holds a frame until its first fragment arrives.
     pub fn hold(&mut self, headers: &Headers, port: PortNo, packet: P, now_ms: u64) -> Result<(), DropReason> {
         let Payload::Fragment(fragment) = headers.payload else { return Err(DropReason::FragmentHoldFull) };
         let key = Key::new(&headers.flow, fragment.identification);
@@ -133,29 +136,30 @@ impl<P> Fragments<P> {
             return Err(DropReason::FragmentHoldFull);
         }
         self.held.push(Held { key, port, packet, until_ms: now_ms + HOLD_MS });
-        // Its first may have come in the same burst, behind it.
+        // Its first fragment may have been behind it in the same burst.
         self.news = true;
         Ok(())
     }
 
-    /// Passes a frame on to the worker that owns it.
+    /// Passes a frame on to the worker that owns its packet.
     pub fn pass(&mut self, worker: WorkerNo, port: PortNo, packet: P) -> Result<(), DropReason> {
         let ring = self.to.get_mut(worker.index()).and_then(Option::as_mut).ok_or(DropReason::FragmentPassFull)?;
         ring.push(Passed { port, packet }).map_err(|_| DropReason::FragmentPassFull)
     }
 
-    /// Frames that are held.
+    /// The number of held frames.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Whether there may be something for [`Fragments::ready`] or [`Fragments::overdue`] to return.
+    /// Whether [`Fragments::ready`] and [`Fragments::overdue`] have nothing to return.
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.held.is_empty() && self.from.iter().all(Consumer::is_empty)
     }
 
-    /// Frames of one port that can be looked at: held ones whose first fragment has come, and those of other workers.
+    /// Adds frames of one port to `burst`: held frames whose first fragment has arrived, and frames from other workers.
+    /// Returns the port.
     pub fn ready(&mut self, hasher: &FlowHasher, now_ms: u64, burst: &mut Burst<P>) -> Option<PortNo> {
         let mut port = None;
         if self.news {
@@ -182,9 +186,9 @@ impl<P> Fragments<P> {
         port
     }
 
-    /// A frame that has been held for long enough, and its port.
+    /// A frame that has been held for too long, and its port.
     pub fn overdue(&mut self, now_ms: u64) -> Option<(PortNo, P)> {
-        // The first is the one that has been held longest.
+        // The first frame has been held longest.
         if self.held.first()?.until_ms > now_ms {
             return None;
         }
@@ -198,7 +202,7 @@ impl<P> Fragments<P> {
     }
 }
 
-/// Into the entry of its own key, else a free or expired one, else the oldest.
+/// Writes the entry that has the same key, else a free or expired one, else the oldest.
 fn remember(bucket: &mut [Option<Entry>; WAYS], new: Entry, now_ms: u64) {
     let rank = |entry: &Option<Entry>| match entry {
         Some(known) if known.key == new.key => 0,
@@ -222,7 +226,7 @@ fn bucket(hash: u64) -> usize {
     crate::select::maglev::slot(hash, BUCKETS)
 }
 
-/// Rings from each of `workers` workers to each other: for each worker, its ends.
+/// Makes rings from each of `workers` workers to each other. Returns each worker's ends.
 pub fn mesh<P>(workers: usize) -> Vec<Fragments<P>> {
     let mut to: Vec<Vec<Option<Producer<Passed<P>>>>> = (0..workers).map(|_| Vec::new()).collect();
     let mut from: Vec<Vec<Consumer<Passed<P>>>> = (0..workers).map(|_| Vec::new()).collect();
@@ -309,7 +313,7 @@ mod tests {
         assert_eq!(
             fragments.hold(&headers(1, 0), PORT, 99, 0),
             Err(DropReason::FragmentHoldFull),
-            "its pair has its share"
+            "this pair of addresses has its share"
         );
         assert_eq!(fragments.hold(&headers(2, 0), PORT, 100, 0), Ok(()));
         fragments.verdict(&flow(1, 5), fragment(1, true), &hasher, 10);
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_does_not_keep_up_is_passed_no_more() {
+    fn a_worker_that_does_not_keep_up_gets_no_more_frames() {
         let mut workers = mesh::<u32>(2);
         let passed = (0..1_000)
             .map(|packet| workers[0].pass(WorkerNo::new(1), PORT, packet))

@@ -8,58 +8,59 @@ use crate::base::packet::{BURST, Burst, Packet, PacketIo};
 use crate::forward::answer::answer;
 use crate::forward::choose::choose;
 use crate::forward::context::Context;
+use crate::forward::decision::{Decision, Rare};
 use crate::forward::leave::leave;
 use crate::forward::readdress::{count, readdress, rewrite};
 use crate::forward::target::find_targets;
-use crate::forward::way::{Aside, Way};
 use crate::state::vips::LastService;
 
-/// Takes a burst that came in by a port from parsing to the transmit queues. Returns how many bytes it was.
+/// Forwards a burst that arrived on the port `from`. Returns its bytes.
 #[inline]
 pub(super) fn forward<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
     from: PortNo,
     burst: &mut Burst<Io::Packet>,
 ) -> u64 {
-    let mut ways = [Way::UNKNOWN; BURST];
-    let mut aside = Aside {
+    let mut decisions = [Decision::UNKNOWN; BURST];
+    let mut rare = Rare {
         exits: [Exit::Hold; BURST],
         questions_v4: ArrayVec::new(),
         questions_v6: ArrayVec::new(),
         last: LastService::default(),
     };
     burst.iter().for_each(Packet::prefetch);
-    let bytes = choose(context, from, burst, &mut ways, &mut aside);
-    if !aside.questions_v4.is_empty() {
-        answer(context, &aside.questions_v4, &mut ways, &mut aside.exits);
+    let bytes = choose(context, from, burst, &mut decisions, &mut rare);
+    if !rare.questions_v4.is_empty() {
+        answer(context, &rare.questions_v4, &mut decisions, &mut rare.exits);
     }
-    if !aside.questions_v6.is_empty() {
-        answer(context, &aside.questions_v6, &mut ways, &mut aside.exits);
+    if !rare.questions_v6.is_empty() {
+        answer(context, &rare.questions_v6, &mut decisions, &mut rare.exits);
     }
-    let to = find_targets(context.snapshot, &mut ways[..burst.len()], &mut aside);
-    let odd = readdress(&context.counters.targets, burst, &ways, to);
-    if odd == 0 {
+    let to = find_targets(context.snapshot, &mut decisions[..burst.len()], &mut rare);
+    let remaining = readdress(&context.counters.targets, burst, &decisions, to);
+    if remaining == 0 {
         let to = to.index();
         context.ports[to].send_all(burst, bytes, &context.counters.ports[to]);
     } else {
-        send_each(context, from, burst, &ways, &aside.exits, odd);
+        send_each(context, from, burst, &decisions, &rare.exits, remaining);
     }
     bytes
 }
 
-/// The same of a burst where not all is plain, or not all leaves by one port: the `odd` ones are not addressed yet.
+/// The same for a burst in which some frames are not plain, or which leaves by several ports. The `remaining` frames, a
+/// bit each by index, have no new addresses yet.
 #[inline(never)]
 fn send_each<'w, Io: PacketIo>(
     context: &mut Context<'w, Io>,
     from: PortNo,
     burst: &mut Burst<Io::Packet>,
-    ways: &[Way<'w>; BURST],
+    decisions: &[Decision<'w>; BURST],
     exits: &[Exit; BURST],
-    odd: u32,
+    remaining: u32,
 ) {
-    for (index, (mut packet, way)) in burst.drain(..).zip(ways).enumerate() {
-        let target = way.target;
-        if odd >> index & 1 != 0 {
+    for (index, (mut packet, decision)) in burst.drain(..).zip(decisions).enumerate() {
+        let target = decision.target;
+        if remaining >> index & 1 != 0 {
             let addressed = if target.is_nowhere() { Err(exits[index]) } else { rewrite(&mut packet, target) };
             if let Err(exit) = addressed {
                 leave(context, exit, packet, from);
@@ -72,8 +73,8 @@ fn send_each<'w, Io: PacketIo>(
     }
 }
 
-/// Forwards the fragments that had to wait and those of other workers; gives up those that have waited too long.
-/// Says whether there were any.
+/// Forwards fragments that had to wait and fragments from other workers. Drops fragments that have waited too long.
+/// Returns whether there were any.
 #[cold]
 pub(super) fn waiting_fragments<'w, Io: PacketIo>(context: &mut Context<'w, Io>) -> bool {
     let now_ms = context.now_ms;

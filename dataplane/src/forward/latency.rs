@@ -1,41 +1,43 @@
-//! How long frames are with a worker: from before the call that receives a burst until after the one that sends it.
+//! The time that frames spend in a worker: from before the call that receives a burst until after the call that sends
+//! it.
 //!
-//! The worker's [`Sampler`] times one burst in [`ONE_IN`], each frame of which counts as one sample in the worker's own
-//! [`LatencyCounters`](crate::count::histogram::LatencyCounters).
+//! The worker's [`Sampler`] times one burst in [`ONE_IN`]. Each frame of that burst counts as one sample in the
+//! worker's own [`LatencyCounters`](crate::count::histogram::LatencyCounters).
 //!
-//! In it: the driver's receiving and sending, all stages, and whatever kept the thread from its core meanwhile. Not in it:
-//! the time that a frame waits in the device's queues before and after; frames that are dropped or given to the slow path,
-//! and those that it sends; fragments that waited for their first one or came from another worker. A turn that finds no frames is no
-//! sample.
+//! The time includes the driver's receiving and sending, all stages, and any interruption of the thread. It does not
+//! include the time in the device's queues before and after. Some frames are no samples: those that are dropped or
+//! given to the slow path, those that the slow path sends, and fragments that were held or came from another worker. A
+//! turn without frames is no sample.
 
 use crate::base::clock::Clock;
 use crate::count::counters::{PortCounters, WorkerCounters};
 use crate::dpdk::tsc;
 
-/// One burst in so many is timed, on average.
+/// One burst in this number is timed, on average.
 pub const ONE_IN: u32 = 32;
 
 /// Chooses the bursts that a worker times, and times them.
 #[derive(Debug)]
 pub struct Sampler {
-    /// Bursts until the next that is timed.
+    /// Bursts until the next timed one.
     left: u32,
-    /// TSC before that one is received, and the frames that the worker had forwarded until then.
+    /// For the timed burst: the TSC before it was received, and the frames that the worker had forwarded until then.
     since: u64,
     forwarded: u64,
-    /// The state of a xorshift generator: a fixed distance could fall into step with the traffic, or with the ports.
+    /// The state of a xorshift generator. The distance is random, because a fixed one could fall into step with the
+    /// traffic, or with the ports.
     random: u64,
 }
 
 impl Sampler {
-    /// With a seed, so that no two workers go in step.
+    /// With a seed, which differs from worker to worker, so that they do not sample in step.
     pub fn new(seed: u64) -> Self {
         let mut sampler = Sampler { left: 0, since: 0, forwarded: 0, random: seed | 1 };
         sampler.choose();
         sampler
     }
 
-    /// To be called before a burst is received.
+    /// Call it before a burst is received.
     #[inline(always)]
     pub fn receive(&mut self, counters: &WorkerCounters) {
         if self.left == 0 {
@@ -43,7 +45,7 @@ impl Sampler {
         }
     }
 
-    /// To be called when a burst that was not empty is on its way.
+    /// Call it after a burst that was not empty has been sent.
     #[inline(always)]
     pub fn sent(&mut self, clock: Clock, counters: &WorkerCounters) {
         if self.left == 0 {
@@ -69,7 +71,7 @@ impl Sampler {
         self.choose();
     }
 
-    /// The distance to the next one is 1 to 63, each as likely.
+    /// The distance to the next timed burst is 1 to 63, with equal likelihood.
     fn choose(&mut self) {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -103,7 +105,7 @@ mod tests {
         for burst in 0..320_000_u32 {
             let before = samples(&worker);
             sampler.receive(&worker);
-            // By one port or the other; 2 frames each.
+            // The bursts alternate between the ports, with 2 frames each.
             worker.ports[burst as usize % 2].forwarded.add(2);
             sampler.sent(clock, &worker);
             match samples(&worker) - before {

@@ -1,4 +1,5 @@
-//! The fast path: a burst's way from a receive queue to a transmit queue. Nothing here allocates, locks, logs or makes a system call.
+//! The fast path: a burst's way from a receive queue to a transmit queue. Nothing here allocates, locks, logs or makes
+//! a system call.
 //!
 //! - In: bursts of frames, a snapshot.
 //! - Out: frames to backends; frames and samples for the slow path; counters.
@@ -7,9 +8,10 @@
 mod answer;
 mod choose;
 mod context;
-mod door;
+mod decision;
 pub mod exceptions;
 pub mod fragment;
+mod ingress;
 mod lane;
 pub mod latency;
 mod leave;
@@ -18,7 +20,6 @@ mod readdress;
 pub mod rings;
 pub mod sample;
 mod target;
-mod way;
 pub mod worker;
 
 #[cfg(test)]

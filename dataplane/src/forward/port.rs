@@ -1,4 +1,4 @@
-//! A worker's share of a port: its queue pair, and what waits to be sent.
+//! A worker's share of a port: its queue pair, and the frames that are to be sent.
 
 use ctl::Mac;
 
@@ -11,11 +11,11 @@ use crate::wire::ethernet::MacNumber;
 pub struct WorkerPort<Io: PacketIo> {
     pub(super) io: Io,
     pub(super) mac: MacNumber,
-    /// What is to be sent at the end of the burst.
+    /// The frames that are sent at the end of the burst.
     tx: Burst<Io::Packet>,
-    /// How many bytes that is.
+    /// The bytes of these frames.
     tx_bytes: u64,
-    /// Whether that is the slow path's, and not forwarded.
+    /// Whether these frames are the slow path's, and not forwarded ones.
     pub(super) of_slow_path: bool,
 }
 
@@ -25,7 +25,7 @@ impl<Io: PacketIo> WorkerPort<Io> {
         WorkerPort { io, mac: mac.into(), tx: Burst::new(), tx_bytes: 0, of_slow_path: false }
     }
 
-    /// Queues a frame of so many bytes; what was queued before goes out first where there is no room.
+    /// Queues a frame of this many bytes. If there is no room, the queued frames are sent first.
     #[inline(always)]
     pub(super) fn send(&mut self, packet: Io::Packet, bytes: u64, counters: &PortCounters) {
         if self.tx.is_full() {
@@ -35,7 +35,7 @@ impl<Io: PacketIo> WorkerPort<Io> {
         self.tx_bytes += bytes;
     }
 
-    /// Sends what is queued.
+    /// Sends the queued frames.
     #[inline]
     pub(super) fn flush(&mut self, counters: &PortCounters) {
         if !self.tx.is_empty() {
@@ -47,7 +47,7 @@ impl<Io: PacketIo> WorkerPort<Io> {
         }
     }
 
-    /// Sends forwarded frames of so many bytes, after what is queued.
+    /// Sends the queued frames, then a burst of forwarded frames that has this many bytes.
     #[inline]
     pub(super) fn send_all(&mut self, burst: &mut Burst<Io::Packet>, bytes: u64, counters: &PortCounters) {
         self.flush(counters);
@@ -55,7 +55,8 @@ impl<Io: PacketIo> WorkerPort<Io> {
     }
 }
 
-/// Sends a burst of so many bytes. What the device has no room for is freed and counted. Returns how many were sent.
+/// Sends a burst that has this many bytes. Frames for which the device has no room are freed and counted. Returns the
+/// number of frames sent.
 #[inline]
 fn transmit<Io: PacketIo>(io: &mut Io, burst: &mut Burst<Io::Packet>, bytes: u64, counters: &PortCounters) -> u64 {
     let queued = burst.len();

@@ -1,33 +1,34 @@
-//! Rewrite: the frame gets new MAC addresses, and the tags of its backend's network; nothing else changes.
+//! Rewrite: the frame gets new MAC addresses, and the tags of its backend's network. Nothing else changes.
 
 use crate::base::exit::{DropReason, Exit};
 use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet};
 use crate::count::counters::TargetCounters;
-use crate::forward::way::Way;
+use crate::forward::decision::Decision;
 use crate::state::snapshot::Target;
 use crate::wire::ethernet::{ETHERNET_HEADER, destination_mac, source_mac};
 use crate::wire::{mtu, vlan};
 
-/// Addresses the plain frames that leave by the port `to`, and counts them. Returns a bit for each other packet, by its index.
+/// Gives the plain frames that leave by the port `to` their new addresses, and counts them. Returns a bit for each
+/// remaining frame, by its index.
 #[inline(always)]
 pub(super) fn readdress<P: Packet>(
     sent: &[TargetCounters],
     burst: &mut Burst<P>,
-    ways: &[Way<'_>; BURST],
+    decisions: &[Decision<'_>; BURST],
     to: PortNo,
 ) -> u32 {
-    let mut odd = 0;
-    for (index, (packet, way)) in burst.iter_mut().zip(ways).enumerate() {
-        let target = way.target;
-        let plain = way.len <= usize::from(target.plain_len) && target.port == to;
+    let mut remaining = 0;
+    for (index, (packet, decision)) in burst.iter_mut().zip(decisions).enumerate() {
+        let target = decision.target;
+        let plain = decision.len <= usize::from(target.plain_len) && target.port == to;
         if plain && readdress_plain(packet.data_mut(), target) {
-            count(sent, target, way.len as u64);
+            count(sent, target, decision.len as u64);
         } else {
-            odd |= 1 << index;
+            remaining |= 1 << index;
         }
     }
-    odd
+    remaining
 }
 
 /// Counts a frame that goes to a backend.
@@ -38,7 +39,8 @@ pub(super) fn count(sent: &[TargetCounters], target: &Target, bytes: u64) {
     sent.bytes.add(bytes);
 }
 
-/// Gives a plain frame that fits the addresses of the target. Says whether it did: it does not where the frame comes from there.
+/// Gives a plain frame that fits the MTU the addresses of the target. Returns `false` and changes nothing if the frame
+/// came from that backend.
 #[inline(always)]
 fn readdress_plain(frame: &mut [u8], target: &Target) -> bool {
     let header = frame.first_chunk_mut::<{ ETHERNET_HEADER }>().expect("a plain frame has an Ethernet header");
@@ -49,13 +51,14 @@ fn readdress_plain(frame: &mut [u8], target: &Target) -> bool {
     true
 }
 
-/// Addresses the frame to the backend. Nothing but the Ethernet header's 12 bytes of addresses and its VLAN tags changes.
+/// Gives any frame the addresses of its backend. Only the Ethernet header's 12 bytes of addresses and the VLAN tags
+/// change.
 #[inline]
 pub(super) fn rewrite<P: Packet>(packet: &mut P, target: &Target) -> Result<(), Exit> {
     if !target.known {
         return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
     }
-    // A frame that fits without looking at what it carries is the rule; padding and tags can make it seem larger.
+    // Nearly all frames fit by their length on the wire. Padding and tags can make a packet seem larger than it is.
     let fits = packet.wire_len() <= usize::from(target.plain_len);
     if !fits || vlan::is_tagged(packet) {
         return rewrite_with_care(packet, target);
@@ -67,7 +70,7 @@ pub(super) fn rewrite<P: Packet>(packet: &mut P, target: &Target) -> Result<(), 
     }
 }
 
-/// From or to a VLAN, or perhaps larger than the MTU.
+/// For frames from or to a VLAN, and frames that may be larger than the MTU.
 #[cold]
 fn rewrite_with_care<P: Packet>(packet: &mut P, target: &Target) -> Result<(), Exit> {
     let of = |reason| Exit::DropOf(reason, target.service);

@@ -1,6 +1,6 @@
-//! What crosses between a worker and the slow path.
+//! The rings between a worker and the slow path.
 //!
-//! All rings are bounded. Where one is full, the frame is dropped and counted, and the worker goes on.
+//! All rings are bounded. If one is full, the frame is dropped and counted, and the worker goes on.
 
 use rtrb::{Consumer, Producer};
 
@@ -11,11 +11,11 @@ use crate::forward::sample::Sample;
 /// A frame for the slow path.
 #[derive(Debug)]
 pub struct Punt<P> {
-    /// The port that it came in by.
+    /// The port that it arrived on.
     pub port: PortNo,
-    /// Why it is given away.
+    /// Why it is given to the slow path.
     pub reason: PuntReason,
-    /// For [`PuntReason::TooBig`]: what it would have had to fit in.
+    /// For [`PuntReason::TooBig`]: the MTU that it exceeds.
     pub mtu: u16,
     /// The frame.
     pub packet: P,
@@ -32,15 +32,15 @@ pub struct Outgoing<P> {
 
 /// A worker's rings to and from the slow path.
 pub struct Rings<P> {
-    /// What the slow path is to process.
+    /// Frames for the slow path.
     pub punts: Producer<Punt<P>>,
-    /// What the slow path wants sent.
+    /// Frames from the slow path.
     pub outgoing: Consumer<Outgoing<P>>,
-    /// Examples of what was dropped, for events.
+    /// Samples of dropped frames, for events.
     pub samples: Producer<Sample>,
 }
 
-/// Whether more than half of a ring is taken.
+/// Whether at least half of a ring is in use.
 pub fn crowded<T>(ring: &Producer<T>) -> bool {
     ring.slots() <= ring.buffer().capacity() / 2
 }

@@ -1,8 +1,8 @@
-//! Examples of frames that tell of a mistake in the network: what a worker shows of them to the slow path, which makes
-//! [events](crate::control::events) of it.
+//! Samples of dropped frames that point to a mistake in the network. The slow path makes
+//! [events](crate::control::events) of them.
 //!
-//! A worker pushes a [`Sample`] into a small ring and goes on. In a flood the ring is full, and no more examples are
-//! needed; the counters have all of the frames.
+//! A worker pushes a [`Sample`] into a small ring and goes on. In a flood the ring is full, and no more samples are
+//! needed. The counters count all frames.
 
 use std::net::IpAddr;
 
@@ -12,17 +12,17 @@ use crate::base::exit::DropReason;
 use crate::base::ids::PortNo;
 use crate::wire::flow::Flow;
 
-/// Samples that a worker's ring holds.
+/// The number of samples that a worker's ring holds.
 pub const SAMPLES: usize = 64;
 
 /// A frame that was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// Why.
+    /// Why it was dropped.
     pub reason: DropReason,
-    /// The port that it came in by.
+    /// The port that it arrived on.
     pub port: PortNo,
-    /// The station that sent it.
+    /// The MAC address of the station that sent it.
     pub from: Mac,
     /// Its source address.
     pub source: IpAddr,
@@ -31,12 +31,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether frames dropped for that reason tell of a mistake that needs a name.
+    /// Whether frames dropped for this reason point to a mistake, which an event should name.
     pub fn wanted(reason: DropReason) -> bool {
         matches!(reason, DropReason::Loop | DropReason::ReturnViaDirector)
     }
 
-    /// Of a frame as it came, and the flow that it was parsed to.
+    /// A sample of a frame as received, with its flow. `None` if the frame has no Ethernet addresses.
     pub fn new(reason: DropReason, port: PortNo, frame: &[u8], flow: &Flow) -> Option<Sample> {
         let from = Mac(*frame.get(6..)?.first_chunk()?);
         Some(Sample { reason, port, from, source: flow.source(), destination: flow.destination() })

@@ -1,8 +1,8 @@
 //! One lcore's loop: the fast path on one screen.
 //!
-//! A [`Worker`] owns one queue pair of each port, its counters and its ends of the rings to and from the slow path;
-//! it shares nothing that it writes. A burst goes through the stages together, so that what packet 31 needs from
-//! memory is on its way while packet 0 is worked on. Nothing here allocates, locks, logs or makes a system call.
+//! A [`Worker`] owns one queue pair of each port, its counters, and its ends of the rings to and from the slow path. It
+//! shares nothing that it writes. A burst goes through the stages together, so that the memory for packet 31 is being
+//! fetched while packet 0 is processed. Nothing here allocates, locks, logs or makes a system call.
 
 use std::sync::Arc;
 
@@ -43,20 +43,20 @@ pub struct Worker<Io: PacketIo> {
     last_turn: u64,
 }
 
-/// What a worker remembers of packets that have passed.
+/// A worker's state that outlives a burst.
 pub struct Memory<P> {
     /// The ports of fragmented packets.
     pub fragments: Fragments<P>,
-    /// Flows.
+    /// Remembered flows.
     pub exceptions: Exceptions,
-    /// How many pings it may still give to the slow path.
+    /// Limits the pings that it gives to the slow path.
     pub echo: TokenBucket,
-    /// How many senders may still be told that their packets are too big.
+    /// Limits the senders that are told that their packets are too big.
     pub too_big: TokenBucket,
 }
 
 impl<Io: PacketIo> Worker<Io> {
-    /// A worker on these ports. The counters must be its own. `echo` bounds the pings that it gives to the slow path.
+    /// A worker on these ports. No other worker may have the same counters.
     pub fn new(
         ports: Vec<WorkerPort<Io>>,
         snapshots: SnapshotReader,
@@ -83,17 +83,17 @@ impl<Io: PacketIo> Worker<Io> {
         }
     }
 
-    /// Goes by another clock from now on: for tests.
+    /// Uses another clock from now on: for tests.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
     }
 
-    /// Frames that are held until their first fragment comes.
+    /// The frames that are held until their first fragment arrives.
     pub fn held(&self) -> usize {
         self.fragments.held()
     }
 
-    /// One turn: a burst from each port, and what the slow path wants sent.
+    /// One turn: a burst from each port, and the frames that the slow path sends.
     #[inline]
     pub fn turn(&mut self) {
         let snapshot: &Snapshot = self.snapshots.load();
@@ -139,7 +139,7 @@ impl<Io: PacketIo> Worker<Io> {
 
     #[cold]
     fn send_for_slow_path(&mut self) {
-        // The bursts of forwarded frames have been sent.
+        // The forwarded frames have been sent already, so these ports' queues hold frames of the slow path only.
         self.ports.iter_mut().for_each(|port| port.of_slow_path = true);
         for _ in 0..BURST {
             let Ok(Outgoing { port, packet }) = self.outgoing.pop() else { break };

@@ -1,20 +1,21 @@
-//! How long an entry is worth its room.
+//! The age of entries: when they expire, and which of them a new entry may replace.
 
 use crate::forward::exceptions::table::{Meta, Phase};
 use crate::state::snapshot::Snapshot;
 
-/// After so many ticks without a second packet, an entry on probation gives way to anybody.
+/// After this many ticks without a second packet, any new entry may replace an entry on probation.
 const PROBATION: u32 = 2;
-/// Ticks for which a connection is remembered of which there was nothing but a SYN (60 s, as LVS's SYN_RECV).
+/// Ticks for which a connection is remembered after a SYN without a further packet (60 s, as LVS's SYN_RECV).
 const OPENING: u32 = 15;
 /// Ticks for which a connection is remembered after the client's FIN (120 s, as LVS's FIN_WAIT).
 const CLOSING: u32 = 30;
 /// Ticks for which a connection is remembered after the client's RST (at least 10 s, as LVS's CLOSE).
 const CLOSED: u32 = 4;
-/// A connection that was heard of so few ticks ago is alive, and a SYN for it a late repetition or a forgery.
+/// A connection whose last packet is at most this many ticks old is alive. A SYN for it is a late repetition or a
+/// forgery.
 pub(super) const LIVELY: u32 = 1;
 
-/// Whether an entry is worth nothing any more: its backend does not serve, or it was not heard of for too long.
+/// Whether an entry has expired: its backend does not serve, or its flow had no packet for too long.
 pub(super) fn is_outlived(meta: Meta, tick: u32, snapshot: &Snapshot) -> bool {
     let Some(owner) = snapshot.owner(meta.counter()) else { return true };
     let idle = u32::from(owner.idle_ticks);
@@ -27,14 +28,15 @@ pub(super) fn is_outlived(meta: Meta, tick: u32, snapshot: &Snapshot) -> bool {
     meta.age(tick) > limit
 }
 
-/// How readily an entry gives way to a newcomer: the lower, the sooner. A newcomer in the phase `Opening` is a new flow, one
-/// in `Heard` an old flow (or a datagram, which tells nothing of its flow's age).
+/// The rank of an entry when a new one needs room: the entry of the lowest rank is replaced. `None`: it may not be
+/// replaced. A new entry in the phase `Opening` is of a new flow. In the phase `Heard`, it is of an old flow, or of a
+/// datagram, which does not show the age of its flow.
 pub(super) fn rank(meta: Meta, newcomer: Phase, tick: u32, snapshot: &Snapshot) -> Option<u32> {
     let age = meta.age(tick);
     let oldest_first = |class: u32| Some(class << 16 | (u32::from(u16::MAX) - age));
     match meta.phase() {
         _ if is_outlived(meta, tick, snapshot) => Some(1),
-        // A SYN that was never followed up is worth less than a flow that speaks seldom.
+        // A SYN without a further packet is worth less than a flow that sends seldom.
         Phase::Opening if age >= PROBATION => oldest_first(2),
         Phase::Heard if age >= PROBATION => oldest_first(3),
         phase if phase.is_probation() && newcomer == Phase::Heard => oldest_first(4),

@@ -1,21 +1,21 @@
-//! What is kept along with the tables.
+//! The accounts of the tables: the number of flows, the filter, and the time.
 
 use crate::base::counter::Counter;
 use crate::count::counters::TargetCounters;
 use crate::forward::exceptions::filter::Filter;
 use crate::forward::exceptions::table::Meta;
 
-/// Numbers of flows, and the filter.
+/// The accounts of one worker's tables.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    /// Tells whether a flow of a service may be remembered whose flows are not all remembered.
+    /// Tells whether a flow may be remembered. For services whose flows are not all remembered.
     pub(super) filter: Filter,
     pub(super) used: usize,
     pub(super) tick: u32,
 }
 
 impl Books {
-    /// Keeps the numbers of flows right when one entry replaces another.
+    /// Updates the numbers of flows when one entry replaces another.
     pub(super) fn settle(&mut self, old: Meta, new: Option<Meta>, targets: &[TargetCounters]) {
         let of = |meta: Meta| -> &Counter {
             let target = &targets[meta.counter().index()];

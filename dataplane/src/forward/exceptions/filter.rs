@@ -1,12 +1,13 @@
-//! Whether a flow can be remembered at all, told in one bit.
+//! A filter that tells with one bit whether a flow may be remembered.
 //!
-//! A Bloom filter with one hash function. It forgets by being written anew: while one copy answers, the sweep that
-//! goes through the table marks what it keeps in another, and at its end the new one takes over.
+//! A Bloom filter with one hash function. Flows are forgotten by writing it anew. While one copy answers, the sweep
+//! through the table marks the flows that it keeps in a second copy. At the end of the sweep, the second copy takes
+//! over.
 
-/// Bits of a copy: 128 KiB, which stays in the second-level cache.
+/// The bits of a copy, as an exponent of 2. It has 128 KiB, which stay in the second-level cache.
 const BITS: u32 = 20;
 
-/// See the module.
+/// The filter of one worker.
 #[derive(Debug)]
 pub(super) struct Filter {
     answering: Box<[u64]>,
@@ -41,14 +42,14 @@ impl Filter {
         self.growing[word] |= bit;
     }
 
-    /// At the end of a sweep: what was not marked or kept since the last one is forgotten.
+    /// Ends a sweep: flows that were not marked or kept since the last sweep are forgotten.
     pub(super) fn turn_over(&mut self) {
         std::mem::swap(&mut self.answering, &mut self.growing);
         self.growing.fill(0);
     }
 }
 
-/// From bits of the hash that neither the table's buckets nor the slots depend on first.
+/// Uses other bits of the hash than the table's first buckets (the lowest) and the slots (the highest).
 #[inline]
 fn bit_of(hash: u64) -> (usize, u64) {
     let bit = (hash >> 24) as usize & ((1 << BITS) - 1);
@@ -67,7 +68,7 @@ mod tests {
         filter.mark(kept);
         filter.mark(gone);
         filter.turn_over();
-        assert!(filter.may_know(kept) && filter.may_know(gone), "marked in the course of the sweep that ended");
+        assert!(filter.may_know(kept) && filter.may_know(gone), "marked during the sweep that has ended");
         filter.keep(kept);
         filter.turn_over();
         assert!(filter.may_know(kept) && !filter.may_know(gone));

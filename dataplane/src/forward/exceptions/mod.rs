@@ -1,9 +1,9 @@
-//! Remembered flows: those whose backend is, or may be, another than their slot says.
+//! Remembered flows: those whose backend is, or may be, another than that of their slot.
 //!
-//! Maglev's table tells the backend of nearly all flows, and nothing is remembered of them. Two things it cannot know:
-//! which flows were there before their slot moved to another backend (a *hand-over*: the slot has a `before`), and
-//! what a scheduler decided that decides flow by flow. Each worker has a table for these; who owns the slot, what
-//! kind of packet it is, and what the table knows decide where it goes:
+//! Maglev's table gives the backend of nearly all flows, and nothing is remembered of them. Two things it cannot know:
+//! which flows began before their slot moved to another backend (a *hand-over*: the slot has a `before`), and the
+//! choice of a scheduler that decides flow by flow. Each worker has an exception table for these flows. The backend of
+//! a packet depends on its slot, on the kind of packet, and on the entry of its flow:
 //!
 //! | packet | in the table | not in the table |
 //! |---|---|---|
@@ -11,13 +11,14 @@
 //! | another | as remembered | an old flow: `before`, remembered; without a `before`, `now` |
 //! | an ICMP error, a later fragment | as remembered | `before`, else `now`; it proves nothing, and is not remembered |
 //!
-//! UDP has no SYN: every packet is "another", unless the scheduler decides flow by flow; then an unknown one is new.
-//! When the hand-over is over, the flows of the slot that lived are all here, and those are kept that `now` is wrong for.
+//! UDP has no SYN, so every packet is "another". But if the scheduler decides flow by flow, an unknown flow is new.
+//! When the hand-over ends, all flows of the slot that were active are in the table. From then on, only flows whose
+//! backend differs from `now` are kept.
 //!
 //! **Floods.** The table has a fixed size. An entry is on probation until a second packet of its flow comes. Nothing
 //! pushes out a confirmed entry before it idles out. A SYN takes a free or expired entry only (probation expires after
-//! seconds); where there is none, it goes to `before`, because its next packet, unknown too, will go there. A packet of an
-//! old flow may also replace the oldest entry on probation. What finds no room is counted.
+//! seconds). If there is none, it goes to `before`, because its next packet, unknown too, will go there. A packet of an
+//! old flow may also replace the oldest entry on probation. Flows that find no room are counted.
 
 mod age;
 mod books;

@@ -11,13 +11,13 @@ use crate::state::snapshot::{ServiceEntry, Snapshot};
 use crate::wire::flow::{AnyTuple, Flow, Tuple, TupleV4, TupleV6};
 use crate::wire::headers::Segment;
 
-/// How long a sweep through the whole table takes.
+/// The duration of a sweep through the whole table.
 pub(super) const SWEEP_MS: u64 = 16_000;
 
-/// Buckets swept in one turn of the worker, at most.
+/// The most buckets that are swept in one turn of the worker.
 const SWEEP_STEP: u64 = 256;
 
-/// How many flows the tables have room for.
+/// The size of the tables, in flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// IPv4 flows, 16 bytes each.
@@ -38,12 +38,12 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
-    /// For the worker of this number. All memory is taken, and touched, here.
+    /// The tables of this worker. All memory is allocated and touched here.
     pub fn new(room: Room, worker: WorkerNo) -> Self {
         Exceptions { v4: Table::new(room.v4), v6: Table::new(room.v6), books: Books::default(), swept: 0, worker }
     }
 
-    /// Flows that there is room for.
+    /// The number of flows that can be remembered.
     pub fn room(&self) -> usize {
         self.v4.room() + self.v6.room()
     }
@@ -54,21 +54,23 @@ impl Exceptions {
         self.books.used == 0
     }
 
-    /// Whether a packet of a flow with this hash of its 5-tuple is to be asked about; if not, its slot's `now` has it.
+    /// Whether the table must be asked about a flow with this hash of its 5-tuple. If not, its backend is the slot's
+    /// `now`.
     #[inline]
     pub fn may_concern(&self, service: &ServiceEntry, hash: u64) -> bool {
         service.is_watched() || (self.books.used > 0 && self.books.filter.may_know(hash))
     }
 
-    /// Has what [`Exceptions::resolve_near`] will look at fetched.
+    /// Prefetches the bucket that [`Exceptions::resolve_near`] will read.
     #[inline(always)]
     pub(crate) fn prefetch<T: Kept>(&self, hash: u64) {
         T::table(self).first(hash).prefetch();
     }
 
-    /// Which of the service's backends gets the packet, if that can be told by what has been fetched. If not, has the rest fetched:
-    /// then [`Exceptions::resolve_far`] is to be asked, after all other packets of the burst. No entry comes into the table here, so
-    /// once one packet of a flow has to wait, all later ones of the burst do: they are answered in their order.
+    /// The backend of the service that gets the packet, if the prefetched bucket decides it. If not, prefetches the
+    /// second bucket and returns `None`. Then [`Exceptions::resolve_far`] must be asked, after all other packets of the
+    /// burst. No entry is added here. So once a packet of a flow has to wait, all later ones of the burst wait too, and
+    /// are answered in their order.
     #[inline(always)]
     pub(crate) fn resolve_near<T: Kept>(
         &mut self,
@@ -91,7 +93,7 @@ impl Exceptions {
         self.at_once(flow, bucket.first_of(same), asked, around).or_else(|| self.decide_near(flow, asked, around))
     }
 
-    /// Which of the service's backends gets the packet.
+    /// The backend of the service that gets the packet, by both buckets.
     #[inline(always)]
     pub(crate) fn resolve_far<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> BackendNo {
         let (bucket, key) = (T::table(self).second(asked.hash), T::Bucket::key(flow));
@@ -100,7 +102,7 @@ impl Exceptions {
         backend.unwrap_or_else(|| self.decide(flow, asked, around))
     }
 
-    /// Both in one, for a packet that comes alone.
+    /// Both steps in one, for a packet that comes alone.
     pub fn resolve(
         &mut self,
         flow: Flow,
@@ -119,8 +121,8 @@ impl Exceptions {
         self.resolve_near(flow, asked, around).unwrap_or_else(|| self.resolve_far(flow, asked, around))
     }
 
-    /// Most packets change nothing: the flow is known, was heard of in this tick, and goes on. That it need not be remembered any
-    /// more is noticed in the next tick.
+    /// Most packets change nothing: the flow is known, had a packet in this tick, and goes on. If it need not be
+    /// remembered any more, the next tick notices that.
     #[inline(always)]
     fn at_once<T: Kept>(&self, flow: T, meta: Meta, asked: &Asked<'_>, around: Around<'_>) -> Option<BackendNo> {
         let goes_on = asked.segment == Segment::Data
@@ -128,7 +130,7 @@ impl Exceptions {
         if goes_on { around.snapshot.serving(meta.counter(), asked.service) } else { None }
     }
 
-    /// The same for other packets. Out of line, so that nothing that is for them need lie in memory where most packets go.
+    /// The same for other packets. Out of line, so that the common path spills no registers for them.
     #[inline(never)]
     fn decide_near<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> Option<BackendNo> {
         let (table, key) = (T::table(self), T::Bucket::key(flow));
@@ -142,7 +144,7 @@ impl Exceptions {
 
     #[inline(never)]
     fn decide<T: Kept>(&mut self, flow: T, asked: &Asked<'_>, around: Around<'_>) -> BackendNo {
-        // An earlier packet of the burst may have come into the first bucket meanwhile.
+        // An earlier packet of the burst may have added an entry to the first bucket meanwhile.
         let known = T::table(self).find(&T::Bucket::key(flow), Wire::of(flow.transport().protocol), asked.hash);
         self.decide_known(flow, known, asked, around)
     }
@@ -159,7 +161,7 @@ impl Exceptions {
         case.resolve(flow, table, known, books)
     }
 
-    /// Takes note of the time, and forgets some of what need not be remembered any more. To be called each turn.
+    /// Notes the time, and sweeps a part of the table. Call it in each turn.
     #[inline]
     pub fn advance(&mut self, now_ms: u64, snapshot: &Snapshot, counters: &WorkerCounters) {
         #[expect(clippy::cast_possible_truncation, reason = "ticks are counted modulo a power of two")]
@@ -171,8 +173,8 @@ impl Exceptions {
         if self.books.used == 0 {
             self.swept = due;
         } else if due > self.swept {
-            // One that is far behind, after a pause, leaves out whole rounds: no bucket may be left out of a round, or the filter
-            // would forget what is in it.
+            // After a pause, a sweep that is far behind skips whole rounds. It must not skip a bucket in a round, or
+            // the filter would forget the flows of that bucket.
             self.swept += (due - self.swept) / buckets * buckets;
             self.sweep((due - self.swept).min(SWEEP_STEP), snapshot, counters);
         }
@@ -197,14 +199,14 @@ impl Exceptions {
     }
 }
 
-/// What does not change in a burst.
+/// The state that does not change during a burst.
 #[derive(Clone, Copy)]
 pub(crate) struct Around<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) counters: &'a WorkerCounters,
 }
 
-/// A flow of an IP version, for which there is a table.
+/// A flow of one IP version, with the table that keeps it.
 pub(crate) trait Kept: Tuple {
     type Bucket: Bucket<Tuple = Self>;
 

@@ -1,4 +1,4 @@
-//! The rules: what a packet of a flow means for what is remembered, and where it goes.
+//! The rules: where a packet goes, and how it changes the entry of its flow.
 
 use crate::base::ids::{BackendNo, WorkerNo};
 use crate::count::counters::{TargetCounters, WorkerCounters};
@@ -9,23 +9,23 @@ use crate::state::snapshot::{ServiceEntry, Snapshot};
 use crate::wire::flow::Tuple;
 use crate::wire::headers::Segment;
 
-/// So often, a schedule is asked for another backend in place of one that has failed.
+/// The number of times that a schedule is asked for another backend if it has picked a failed one.
 const MORE_PICKS: usize = 16;
 
-/// What is asked about a packet, besides its flow.
+/// A packet about which the exception table is asked: all but its flow.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// The hash of its 5-tuple, whatever the service hashes by.
+    /// The hash of its 5-tuple, even if the service hashes by something else.
     pub hash: u64,
-    /// What it tells of its flow.
+    /// What it says about its flow.
     pub segment: Segment,
-    /// The service it is for.
+    /// The service that it is for.
     pub service: &'a ServiceEntry,
     /// Its slot of the service's table.
     pub slot: usize,
 }
 
-/// One packet and all that its fate depends on, except the table.
+/// A packet, and all that its backend depends on, except the table.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) asked: Asked<'a>,
@@ -59,7 +59,7 @@ impl Case<'_> {
             Ledger { table, books, key, protocol, position: known.map(|(position, _)| position), case: &self };
         match (self.asked.segment, remembered) {
             (Segment::Related, Some(remembered)) => remembered.backend,
-            (Segment::Related, None) => self.unless_told(),
+            (Segment::Related, None) => self.if_unknown(),
             (Segment::Open, Some(remembered)) if ledger.is_repetition(remembered.meta) => {
                 if remembered.meta.phase() == Phase::Opening {
                     ledger.hear(remembered, Phase::Opening);
@@ -91,8 +91,8 @@ impl Case<'_> {
         self.asked.service.tracks || self.before() != BackendNo::NONE || backend != self.now()
     }
 
-    /// Where a packet goes that nothing is known about.
-    fn unless_told(&self) -> BackendNo {
+    /// The backend of a packet whose flow is unknown.
+    fn if_unknown(&self) -> BackendNo {
         if self.before() != BackendNo::NONE { self.before() } else { self.now() }
     }
 
@@ -104,7 +104,7 @@ impl Case<'_> {
         };
         let pick = || service.schedule.new_flow(self.now(), service.cursors.get(self.worker.index()), load);
         let mut backend = pick();
-        // In an outage, some of the turns are of backends that have failed.
+        // In an outage, some turns belong to backends that have failed.
         if backend == BackendNo::NONE {
             backend = self.now();
         } else if !service.takes(backend) {
@@ -117,11 +117,11 @@ impl Case<'_> {
             ledger.forget();
             return backend;
         }
-        if ledger.remember(backend, phase) { backend } else { self.unless_told() }
+        if ledger.remember(backend, phase) { backend } else { self.if_unknown() }
     }
 
     fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> BackendNo {
-        let backend = self.unless_told();
+        let backend = self.if_unknown();
         if backend == BackendNo::NONE || segment == Segment::Rst || !self.must_remember(backend) {
             ledger.forget();
         } else {
@@ -136,8 +136,8 @@ impl Case<'_> {
     }
 }
 
-/// What a further packet makes of a flow. FIN and RST shorten its time; but if the client goes on after a RST, that was
-/// a forgery.
+/// The phase of a flow after a further packet. FIN and RST shorten its timeout. But if the client goes on after a RST,
+/// the RST was forged.
 fn next(phase: Phase, segment: Segment) -> Phase {
     match (phase, segment) {
         (_, Segment::Rst) => Phase::Closed,
@@ -146,19 +146,19 @@ fn next(phase: Phase, segment: Segment) -> Phase {
     }
 }
 
-/// The entry that a flow has or gets.
+/// Reads and writes the entry of one flow.
 struct Ledger<'a, B: Bucket> {
     table: &'a mut Table<B>,
     books: &'a mut Books,
     key: B::Key,
     protocol: Wire,
-    /// Where its key stands, whether its backend still serves or not: no key stands there twice.
+    /// The entry that has the key, even if its backend does not serve any more. So no key has two entries.
     position: Option<Position>,
     case: &'a Case<'a>,
 }
 
 impl<B: Bucket> Ledger<'_, B> {
-    /// Whether a SYN is no new connection: the client has not heard from the backend yet, or the connection is alive.
+    /// Whether a SYN opens no new connection: the client has had no answer yet, or the connection is alive.
     fn is_repetition(&self, meta: Meta) -> bool {
         match meta.phase() {
             Phase::Opening => true,
@@ -167,7 +167,7 @@ impl<B: Bucket> Ledger<'_, B> {
         }
     }
 
-    /// Notes that there was a packet, or forgets the flow where the slot knows as much.
+    /// Notes a packet of the flow, or forgets the flow if its slot alone gives the right backend.
     fn hear(&mut self, remembered: Remembered, phase: Phase) {
         let Remembered { position, meta, backend } = remembered;
         if !self.case.must_remember(backend) {
@@ -180,7 +180,7 @@ impl<B: Bucket> Ledger<'_, B> {
         }
     }
 
-    /// Remembers the flow's backend. Says whether there was room.
+    /// Remembers the flow's backend. Returns whether there was room.
     fn remember(&mut self, backend: BackendNo, phase: Phase) -> bool {
         let Case { asked, snapshot, counters, .. } = self.case;
         let tick = self.books.tick;

@@ -1,4 +1,4 @@
-//! The sweep: frees what need not be remembered any more, bucket by bucket.
+//! The sweep: frees entries that need not be remembered any more, bucket by bucket.
 
 use crate::base::ids::BackendNo;
 use crate::count::counters::WorkerCounters;
@@ -9,7 +9,7 @@ use crate::state::snapshot::Snapshot;
 use crate::state::vips::LastService;
 use crate::wire::flow::Flow;
 
-/// Frees what need not be remembered, and marks the rest in the filter.
+/// Frees the entries of a bucket that need not be remembered, and marks the others in the filter.
 pub(super) fn sweep_bucket<B: Bucket>(
     table: &mut Table<B>,
     bucket: usize,
@@ -34,9 +34,9 @@ pub(super) fn sweep_bucket<B: Bucket>(
 /// What the sweep does with an entry.
 enum Fate {
     Forget,
-    /// All flows of its service are remembered, and looked for without asking the filter.
+    /// It is kept. All flows of its service are remembered, and the filter is not asked for them.
     Keep,
-    /// The filter must know it.
+    /// It is kept, and marked in the filter.
     Mark,
 }
 

@@ -1,8 +1,8 @@
-//! Where flows are remembered: a hash table of fixed size that asks for little memory and never moves an entry.
+//! The exception table: a hash table of fixed size that needs little memory and never moves an entry.
 //!
-//! A key has two buckets, by two parts of its hash; a bucket is one cache line of four entries for IPv4, two lines of
-//! three entries for IPv6. The first bucket is filled before the second is used, so most look-ups touch one line.
-//! An entry holds the full key: no two flows are ever taken for one another.
+//! A key has two buckets, by two parts of its hash. For IPv4, a bucket is one cache line of four entries; for IPv6, it
+//! is two lines of three entries. The first bucket is filled before the second is used, so most look-ups touch one
+//! line. An entry holds the full key, so two flows are never confused.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::base::limits::MAX_TARGETS;
 use crate::dpdk;
 use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
 
-/// Ticks are numbered modulo this.
+/// Ticks are counted modulo this.
 const TICKS: u32 = 1 << TICK_BITS;
 const TICK_BITS: u32 = 11;
 const STATE_BITS: u32 = 4;
@@ -24,15 +24,15 @@ const _: () = assert!(MAX_TARGETS <= 1 << COUNTER_BITS);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
-    /// Nothing but its first packet (a SYN). On probation.
+    /// Only its first packet (a SYN). On probation.
     Opening = 1,
     /// One packet of a flow that had begun before. On probation.
     Heard = 2,
-    /// More than that: confirmed.
+    /// More packets: confirmed.
     Open = 3,
-    /// The client has said that it is done (a FIN).
+    /// The client has closed the connection (a FIN).
     Closing = 4,
-    /// The client has broken it off (a RST).
+    /// The client has aborted the connection (a RST).
     Closed = 5,
 }
 
@@ -44,20 +44,20 @@ impl Phase {
         matches!(self, Phase::Opening | Phase::Heard)
     }
 
-    /// Whether the flow counts as an active connection, as LVS's `ActiveConn`. One stray packet is none.
+    /// Whether the flow counts as an active connection, as in LVS's `ActiveConn`. A single stray packet does not count.
     pub(super) fn is_active(self) -> bool {
         self == Phase::Open
     }
 }
 
-/// What an entry says besides its key, in 32 bits: backend, protocol and phase, time.
+/// The data of an entry besides its key, in 32 bits: backend, protocol and phase, time of the last packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Meta(u32);
 
 impl Meta {
     const FREE: Meta = Meta(0);
 
-    /// A flow of a protocol that goes to the backend with these counters, heard of now.
+    /// A flow to the backend that has these counters, with a packet at this tick.
     pub(super) fn new(counter: CounterNo, protocol: Wire, phase: Phase, tick: u32) -> Meta {
         let state = phase as u32 + 5 * protocol as u32;
         Meta(counter.raw() << (STATE_BITS + TICK_BITS) | state << TICK_BITS | tick & (TICKS - 1))
@@ -67,7 +67,7 @@ impl Meta {
         self.0 >> TICK_BITS & ((1 << STATE_BITS) - 1)
     }
 
-    /// Whether there is nothing.
+    /// Whether the entry is free.
     #[inline]
     pub(super) fn is_free(self) -> bool {
         self.state() == 0
@@ -79,20 +79,20 @@ impl Meta {
         CounterNo::from_raw(self.0 >> (STATE_BITS + TICK_BITS))
     }
 
-    /// What has been seen of the flow; of a free entry, nothing sensible.
+    /// What has been seen of the flow. Without meaning for a free entry.
     #[inline]
     pub(super) fn phase(self) -> Phase {
         Phase::ALL[((self.state() + 4) % 5) as usize]
     }
 
-    /// Whether the flow is of this protocol. No free entry is.
+    /// Whether the flow is of this protocol. `false` for a free entry.
     #[inline]
     fn is_of(self, protocol: Wire) -> bool {
         let first = 5 * protocol as u32 + 1;
         (first..first + 5).contains(&self.state())
     }
 
-    /// Whether it is of a flow of this protocol in this phase, heard of in this tick.
+    /// Whether the flow is of this protocol and in this phase, and had a packet in this tick.
     #[inline]
     pub(super) fn is(self, protocol: Wire, phase: Phase, tick: u32) -> bool {
         let counter_left_out = (1 << (STATE_BITS + TICK_BITS)) - 1;
@@ -103,13 +103,13 @@ impl Meta {
         [Wire::Tcp, Wire::Sctp, Wire::Udp].into_iter().find(|&protocol| self.is_of(protocol))
     }
 
-    /// How long ago the flow was last heard of, in ticks.
+    /// The age of the flow's last packet, in ticks.
     #[inline]
     pub(super) fn age(self, tick: u32) -> u32 {
         tick.wrapping_sub(self.0) & (TICKS - 1)
     }
 
-    /// The same flow, in this phase, heard of now.
+    /// The same flow in this phase, with a packet at this tick.
     #[inline]
     pub(super) fn heard(self, phase: Phase, tick: u32) -> Meta {
         let protocol = self.protocol().unwrap_or(Wire::Tcp);
@@ -126,7 +126,7 @@ impl fmt::Debug for Meta {
     }
 }
 
-/// The protocols that have ports, as a number of two bits.
+/// The protocols that have ports. As a number, they need two bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Wire {
@@ -139,7 +139,8 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// Of a protocol number; what is neither TCP nor SCTP has no beginning and no end, and is treated like UDP.
+    /// From a protocol number. A protocol other than TCP and SCTP has no beginning and no end of a flow, and is treated
+    /// like UDP.
     #[inline]
     pub(super) fn of(protocol: u8) -> Wire {
         match protocol {
@@ -159,7 +160,7 @@ impl Wire {
     }
 }
 
-/// A remembered flow: its key and the rest.
+/// A remembered flow: its key and its data.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Entry<K> {
@@ -175,21 +176,21 @@ pub(crate) type V6Key = [u32; 9];
 const _: () = assert!(size_of::<Entry<V4Key>>() == 16, "four IPv4 entries are a cache line");
 const _: () = assert!(size_of::<Entry<V6Key>>() == 40);
 
-/// Two words of a key at a time: half the comparisons.
+/// Two words of a key as one number, which halves the comparisons.
 #[inline(always)]
 fn pair(key: &[u32], word: usize) -> u64 {
     u64::from(key[word + 1]) << 32 | u64::from(key[word])
 }
 
-/// A few entries that are looked through together.
+/// A few entries that are searched together.
 pub(crate) trait Bucket: Copy {
-    /// Which flows it has.
+    /// The flows that it holds.
     type Tuple: Tuple;
-    /// What tells its entries apart, besides the protocol.
+    /// The key of an entry: what distinguishes flows, besides the protocol.
     type Key: Copy + Eq;
-    /// Without entries.
+    /// A bucket without flows.
     const EMPTY: Self;
-    /// How many entries there can be.
+    /// The number of entries.
     const WAYS: usize;
 
     /// The entries, free ones too.
@@ -200,13 +201,13 @@ pub(crate) trait Bucket: Copy {
     fn key(flow: Self::Tuple) -> Self::Key;
     /// An entry's flow.
     fn flow(key: &Self::Key, protocol: u8) -> Flow;
-    /// A bit for each entry with this key. Without a branch: which entry it is cannot be predicted.
+    /// A bit for each entry with this key. Without a branch, because the CPU cannot predict which entry it is.
     fn with_key(&self, key: &Self::Key) -> u32;
 
-    /// Has all of it fetched.
+    /// Prefetches the whole bucket.
     fn prefetch(&self);
 
-    /// What the first of the entries says that these bits name; there must be one.
+    /// The data of the first entry that these bits name. There must be one.
     #[inline(always)]
     fn first_of(&self, bits: u32) -> Meta {
         self.entries()[bits.trailing_zeros() as usize].meta
@@ -315,7 +316,7 @@ fn v6_key(source: u128, destination: u128, ports: u32) -> V6Key {
     [a, b, c, d, e, f, g, h, ports]
 }
 
-/// Where an entry is.
+/// The position of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     bucket: usize,
@@ -329,18 +330,18 @@ pub(crate) struct Table<B> {
 }
 
 impl<B: Bucket> Table<B> {
-    /// With room for about so many flows, rounded up to a power of two of buckets.
+    /// A table for about this many flows. The number of buckets is rounded up to a power of two.
     pub(super) fn new(flows: usize) -> Self {
         let buckets = flows.div_ceil(B::WAYS).next_power_of_two().max(2);
         Table { buckets: vec![B::EMPTY; buckets].into() }
     }
 
-    /// Entries that it can hold.
+    /// The number of entries that it can hold.
     pub(super) fn room(&self) -> usize {
         self.buckets.len() * B::WAYS
     }
 
-    /// Its buckets.
+    /// The number of its buckets.
     pub(super) fn buckets(&self) -> usize {
         self.buckets.len()
     }
@@ -354,19 +355,19 @@ impl<B: Bucket> Table<B> {
         [first, (first ^ ((hash >> 32) as usize | 1)) & mask]
     }
 
-    /// The first bucket of a hash, where most flows are; in a full table, more than half of them.
+    /// The first bucket of a hash. Most flows are there, even in a full table more than half.
     #[inline(always)]
     pub(super) fn first(&self, hash: u64) -> &B {
         &self.buckets[self.homes(hash)[0]]
     }
 
-    /// The second one.
+    /// The second bucket of a hash.
     #[inline(always)]
     pub(super) fn second(&self, hash: u64) -> &B {
         &self.buckets[self.homes(hash)[1]]
     }
 
-    /// The entry of a flow if it is in the first bucket.
+    /// The entry of a flow, if it is in the first bucket.
     pub(super) fn find_first(&self, key: &B::Key, protocol: Wire, hash: u64) -> Option<(Position, Meta)> {
         self.find_in(self.homes(hash)[0], key, protocol)
     }
@@ -378,7 +379,7 @@ impl<B: Bucket> Table<B> {
 
     fn find_in(&self, number: usize, key: &B::Key, protocol: Wire) -> Option<(Position, Meta)> {
         let bucket = &self.buckets[number];
-        // There is one at most for each protocol.
+        // A key has at most one entry for each protocol.
         let mut same = bucket.with_key(key);
         while same != 0 {
             let meta = bucket.first_of(same);
@@ -390,8 +391,8 @@ impl<B: Bucket> Table<B> {
         None
     }
 
-    /// Where there is room for a newcomer: the entry that `rank` gives the lowest number, if it gives any; of equals, the
-    /// first. A free entry has rank 0, and is not asked about.
+    /// The position for a new entry: the entry for which `rank` gives the lowest number, of equals the first. `None` if
+    /// it gives no number. A free entry comes before all others, without a call of `rank`.
     pub(super) fn room_for(&self, hash: u64, rank: impl Fn(Meta) -> Option<u32>) -> Option<Position> {
         let mut best: Option<(u32, Position)> = None;
         for bucket in self.homes(hash) {
@@ -408,7 +409,7 @@ impl<B: Bucket> Table<B> {
         best.map(|(_, position)| position)
     }
 
-    /// Writes an entry, and returns what was there before.
+    /// Writes an entry, and returns the old data.
     #[inline]
     pub(super) fn write(&mut self, Position { bucket, way }: Position, key: B::Key, meta: Meta) -> Meta {
         let entry = &mut self.buckets[bucket].entries_mut()[way];
@@ -416,19 +417,19 @@ impl<B: Bucket> Table<B> {
         std::mem::replace(&mut entry.meta, meta)
     }
 
-    /// Changes what an entry says, and returns what it said before.
+    /// Changes the data of an entry, and returns the old data.
     #[inline]
     pub(super) fn update(&mut self, Position { bucket, way }: Position, meta: Meta) -> Meta {
         std::mem::replace(&mut self.buckets[bucket].entries_mut()[way].meta, meta)
     }
 
-    /// Frees an entry, and returns what it said.
+    /// Frees an entry, and returns its data.
     #[inline]
     pub(super) fn free(&mut self, position: Position) -> Meta {
         self.update(position, Meta::FREE)
     }
 
-    /// The flows of one bucket, with what is known of them.
+    /// The flows of one bucket, with their data.
     pub(super) fn flows(&self, bucket: usize) -> impl Iterator<Item = (Position, Flow, Meta)> + use<'_, B> {
         let entries = self.buckets[bucket].entries().iter().enumerate();
         entries.filter_map(move |(way, entry)| {
@@ -445,7 +446,7 @@ mod tests {
     const COUNTER: CounterNo = CounterNo::from_raw(131_071);
 
     #[test]
-    fn what_an_entry_says_is_read_as_it_was_written() {
+    fn the_data_of_an_entry_is_read_as_it_was_written() {
         for protocol in [Wire::Tcp, Wire::Sctp, Wire::Udp] {
             for phase in Phase::ALL {
                 let meta = Meta::new(COUNTER, protocol, phase, 2_047);
@@ -462,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_are_told_apart_by_all_of_the_key() {
+    fn flows_are_distinguished_by_the_whole_key() {
         let mut table = Table::<V4Bucket>::new(64);
         let meta = Meta::new(CounterNo::from_raw(7), Wire::Tcp, Phase::Open, 0);
         let position = table.room_for(5, |_| None).unwrap();
@@ -494,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_rank_gives_way() {
+    fn the_entry_of_the_lowest_rank_is_replaced() {
         let mut table = Table::<V4Bucket>::new(8);
         for number in 0..8 {
             let position = table.room_for(0, |_| None).unwrap();

@@ -1,4 +1,4 @@
-//! Which flows are remembered, for how long, and where their packets go.
+//! Which flows are remembered, for how long, and which backend gets their packets.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::wire::headers::Segment;
 const OLD: BackendNo = BackendNo::new(0);
 const NEW: BackendNo = BackendNo::new(1);
 
-/// A small table, and a service of which each slot has just moved from the first backend to the second.
+/// A small table, and a service whose slots have all just moved from the first backend to the second.
 struct Scene {
     exceptions: Exceptions,
     counters: Arc<WorkerCounters>,
@@ -84,7 +84,7 @@ fn snapshot(model: &Model) -> Arc<Snapshot> {
 }
 
 #[test]
-fn in_a_hand_over_new_flows_and_old_ones_part() {
+fn in_a_hand_over_new_flows_move_and_old_ones_stay() {
     let mut scene = Scene::new(64);
     assert_eq!(scene.ask(1, Segment::Open), NEW);
     assert_eq!(scene.ask(1, Segment::Data), NEW);
@@ -95,7 +95,7 @@ fn in_a_hand_over_new_flows_and_old_ones_part() {
 }
 
 #[test]
-fn after_a_hand_over_only_those_that_differ_are_kept() {
+fn after_a_hand_over_only_flows_that_differ_from_their_slot_are_kept() {
     let mut scene = Scene::new(64);
     for _ in 0..2 {
         assert_eq!(
@@ -122,7 +122,7 @@ fn after_a_hand_over_only_those_that_differ_are_kept() {
     assert_eq!(scene.ask(2, Segment::Data), NEW);
 }
 
-/// Whatever comes, 8 places hold 8 confirmed flows for as long as these live.
+/// Whatever packets arrive, 8 entries hold 8 confirmed flows for as long as these live.
 #[test]
 fn floods_push_out_no_confirmed_flow() {
     let mut scene = Scene::new(8);
@@ -152,18 +152,18 @@ fn floods_push_out_no_confirmed_flow() {
 }
 
 #[test]
-fn a_syn_takes_no_place_that_is_not_free_and_an_old_flow_the_oldest_on_probation() {
+fn a_syn_takes_only_a_free_entry_and_an_old_flow_the_oldest_on_probation() {
     let mut scene = Scene::new(8);
     for source in 0..8 {
         assert_eq!(scene.at(u64::from(source) / 4).ask(source, Segment::Open), NEW);
     }
-    assert_eq!(scene.ask(100, Segment::Open), OLD, "without a place, where its next packet will go");
+    assert_eq!(scene.ask(100, Segment::Open), OLD, "without an entry, it goes where its next packet will go");
     assert_eq!(scene.full(), 1);
-    assert_eq!(scene.ask(100, Segment::Data), OLD, "an old flow for all we know: it takes somebody's place");
+    assert_eq!(scene.ask(100, Segment::Data), OLD, "it counts as an old flow: it replaces an entry on probation");
     assert_eq!((scene.full(), scene.exceptions.books.used), (1, 8));
     let left = (0..8).filter(|&source| scene.ask(source, Segment::Related) == NEW).count();
     assert_eq!(left, 7);
-    // Seconds later, probation is over, and a SYN may have such a place, too.
+    // Seconds later, probation is over, and a SYN may take such an entry, too.
     assert_eq!(scene.at(12).ask(200, Segment::Open), NEW);
     assert_eq!(scene.full(), 1);
 }
@@ -173,7 +173,7 @@ fn a_live_connection_is_not_moved_by_a_syn() {
     let mut scene = Scene::new(64);
     scene.ask(1, Segment::Data);
     assert_eq!(scene.ask(1, Segment::Open), OLD, "a forgery, or a late repetition");
-    assert_eq!(scene.at(60).ask(1, Segment::Open), NEW, "the client has forgotten it, and begins anew");
+    assert_eq!(scene.at(60).ask(1, Segment::Open), NEW, "the client has forgotten it, and opens a new one");
     assert_eq!(scene.ask(1, Segment::Data), NEW);
 }
 
@@ -210,7 +210,7 @@ fn timeouts_depend_on_what_was_seen() {
 }
 
 #[test]
-fn what_anybody_can_forge_is_not_remembered() {
+fn packets_that_any_host_can_forge_are_not_remembered() {
     let mut scene = Scene::new(64);
     assert_eq!(scene.ask(1, Segment::Related), OLD);
     assert_eq!(scene.ask(2, Segment::Rst), OLD);
@@ -223,7 +223,7 @@ fn a_backend_that_serves_no_more_is_forgotten_at_once() {
     assert_eq!((scene.ask(1, Segment::Data), scene.ask(1, Segment::Data)), (OLD, OLD));
     let id = scene.id;
     scene.change(|model| model.remove_backend(&id, "192.168.0.3".parse().unwrap()).unwrap());
-    // The other one is the first now.
+    // The second backend is the first one now.
     assert_eq!(scene.ask(1, Segment::Data), OLD);
     assert_eq!(scene.exceptions.books.used, 0);
     assert_eq!(scene.counters.targets[0].active.read(), 0);
@@ -243,7 +243,7 @@ fn a_scheduler_that_decides_by_flow_is_asked_once_for_each() {
     assert_eq!(scene.counters.targets[0].active.read(), 50);
 }
 
-/// The worker stands still for a while, in the middle of a sweep; what it remembers, it still does.
+/// The worker pauses in the middle of a sweep, and still remembers all flows.
 #[test]
 fn a_pause_forgets_nothing() {
     let mut scene = Scene::new(4_096);
@@ -264,9 +264,9 @@ fn a_pause_forgets_nothing() {
     }
 }
 
-/// The steady state costs nothing: without hand-over and without exceptions the table is not asked.
+/// The steady state costs nothing: without a hand-over and without exceptions, the table is not asked.
 #[test]
-fn nothing_is_asked_where_nothing_can_be_known() {
+fn without_hand_over_and_exceptions_the_table_is_not_asked() {
     let mut scene = Scene::new(64);
     scene.change(|model| {
         model.now_ms = 901_000;
@@ -275,7 +275,7 @@ fn nothing_is_asked_where_nothing_can_be_known() {
     let asked = |scene: &Scene| scene.exceptions.may_concern(&scene.snapshot.services[0], 7);
     assert!(!asked(&scene));
     scene.exceptions.books.used = 1;
-    assert!(!asked(&scene), "others are remembered, this flow is not");
+    assert!(!asked(&scene), "other flows are remembered, this one is not");
     scene.exceptions.books.filter.mark(7);
     assert!(asked(&scene));
 }

@@ -1,4 +1,4 @@
-//! Which backend gets a packet.
+//! The choice of a packet's backend.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn flows_spread_by_weight_and_stay_where_they_are() {
     assert!((to_first - 0.75).abs() < 0.0125, "{to_first}");
 }
 
-/// The error goes where the flow goes, whoever sends it: the same slot of a table of many backends.
+/// An error goes to the backend of the flow, whichever host sends it: it has the same slot in a table of many backends.
 #[test]
 fn an_icmp_error_follows_the_flow_that_it_quotes() {
     let mut model = model();
@@ -47,7 +47,7 @@ fn an_icmp_error_follows_the_flow_that_it_quotes() {
     }
 }
 
-/// Services that meet in the table of VIPs, and ranges of ports: each frame finds its own.
+/// Services that share cells of the table of VIPs, and ranges of ports: each frame finds its own service.
 #[test]
 fn each_of_many_services_gets_its_frames() {
     let (mut model, leases) = (model(), Leases::new(vec![]));
@@ -55,7 +55,7 @@ fn each_of_many_services_gets_its_frames() {
         let address = format!("192.168.0.{last}");
         let backend = [(address.as_str(), 1)];
         for first in [1, 31, 61, 91] {
-            // Ports in a row would be a range.
+            // Consecutive ports would be a range.
             let ports: Vec<String> = (first..first + 30).step_by(2).map(|port| port.to_string()).collect();
             let vip = format!("192.168.1.{last}:{}", ports.join(","));
             model.add_service(&service(&vip, &backend), &leases).unwrap();
@@ -72,7 +72,7 @@ fn each_of_many_services_gets_its_frames() {
 }
 
 #[test]
-fn clients_stay_with_a_backend_where_their_address_decides() {
+fn clients_stay_with_a_backend_if_their_address_decides() {
     let backends: Vec<(String, u32)> = (10..60).map(|last| (format!("192.168.0.{last}"), 1)).collect();
     let backends: Vec<(&str, u32)> = backends.iter().map(|(address, weight)| (address.as_str(), *weight)).collect();
     let mut model = model();

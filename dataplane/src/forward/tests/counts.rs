@@ -1,4 +1,4 @@
-//! What is counted, where.
+//! Which counter counts which frame.
 
 use crate::base::exit::DropReason;
 use crate::base::ids::PortNo;
@@ -18,7 +18,7 @@ fn a_wrong_checksum_that_the_nic_found_is_dropped() {
 }
 
 #[test]
-fn what_the_queue_has_no_room_for_is_freed_and_counted() {
+fn frames_without_room_in_the_queue_are_freed_and_counted() {
     let mut rig = Rig::example();
     rig.wire.0.borrow_mut().tx_room = 3;
     let frame = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
@@ -45,7 +45,7 @@ fn traffic_is_counted_by_service_and_backend() {
 }
 
 #[test]
-fn what_is_dropped_of_a_service_is_counted_there_too() {
+fn dropped_frames_of_a_service_are_counted_there_too() {
     let mut rig = Rig::example();
     let to =
         |port| eth().from(backend_mac("192.168.0.3".parse().unwrap())).ipv4("10.0.0.1", "192.168.0.101").tcp(1, port);
@@ -60,11 +60,11 @@ fn what_is_dropped_of_a_service_is_counted_there_too() {
     assert_eq!(drops("192.168.0.101:80", DropReason::Loop), (1, 0));
     assert_eq!(drops("192.168.0.101:81", DropReason::NoBackend), (2, 0));
     assert_eq!(drops("192.168.0.101:82", DropReason::BackendMacUnknown), (1, 0));
-    assert_eq!(rig.counters.ports[0].dropped(), 5, "the port has them all, and the one without a service");
+    assert_eq!(rig.counters.ports[0].dropped(), 5, "the port counts them all, and the frame without a service");
 }
 
 #[test]
-fn a_few_of_the_frames_that_tell_of_a_mistake_are_shown() {
+fn a_few_frames_that_point_to_a_mistake_are_sampled() {
     let mut rig = Rig::example();
     let backend = backend_mac("192.168.0.3".parse().unwrap());
     let from = || eth().from(backend);
@@ -82,7 +82,7 @@ fn a_few_of_the_frames_that_tell_of_a_mistake_are_shown() {
         sample(DropReason::Loop, "10.0.0.1", "192.168.0.101"),
         sample(DropReason::ReturnViaDirector, "fd00::101", "2001:db8::1"),
     ];
-    assert_eq!(shown(), expected, "and not that there is no backend: no station has done that");
+    assert_eq!(shown(), expected, "no sample for a service without a backend: no station has caused that");
     rig.receive(vec![from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(); 100]);
     assert_eq!(rig.counters.ports[0].drops[DropReason::Loop.index()].read(), 101, "all are counted");
     assert_eq!(std::iter::from_fn(|| rig.samples.pop().ok()).count(), 4, "as many as there is room for");

@@ -1,4 +1,4 @@
-//! Fragments wait for their first one, and follow it.
+//! Fragments wait for their first fragment, and follow it.
 
 use crate::base::exit::DropReason;
 use crate::forward::tests::rig::Rig;
@@ -6,15 +6,15 @@ use crate::testing::frame::eth;
 use crate::testing::model::PORT_MAC;
 
 #[test]
-fn fragments_follow_their_first_in_whatever_order_they_come() {
+fn fragments_follow_their_first_in_whatever_order_they_arrive() {
     let mut rig = Rig::example();
     let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
     let first = v4().fragment(0x2000).udp(1234, 53, &[1; 64]);
-    let later: Vec<Vec<u8>> = (1..9).map(|place| v4().fragment(0x2000 + place * 9).protocol(17, &[2; 72])).collect();
+    let later: Vec<Vec<u8>> = (1..9).map(|index| v4().fragment(0x2000 + index * 9).protocol(17, &[2; 72])).collect();
     let expected = |frame: &Vec<u8>| [&[2, 0, 0, 0, 0, 5][..], &PORT_MAC.0, &frame[12..]].concat();
     rig.receive(later.iter().take(4).cloned());
     assert!(rig.sent().is_empty());
-    // The first, and in the same burst fragments before and behind it.
+    // The first fragment, with fragments before and behind it in the same burst.
     rig.receive([&later[4..6], std::slice::from_ref(&first), &later[6..]].concat());
     let mut sent = rig.sent();
     sent.sort();
@@ -27,7 +27,7 @@ fn fragments_follow_their_first_in_whatever_order_they_come() {
 }
 
 #[test]
-fn a_fragment_whose_first_does_not_come_is_dropped_in_the_end() {
+fn a_fragment_without_its_first_is_dropped_in_the_end() {
     let mut rig = Rig::example();
     rig.receive([eth().ipv4("10.0.0.1", "192.168.0.101").fragment(9).protocol(17, &[0; 64])]);
     assert!(rig.reasons().iter().all(|(_, count)| *count == 0), "it is held");

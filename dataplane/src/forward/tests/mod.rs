@@ -1,4 +1,4 @@
-//! A worker on queues in memory: what goes in, what comes out.
+//! A worker on queues in memory: frames in, frames out.
 
 mod choice;
 mod counts;

@@ -1,4 +1,4 @@
-//! What does not fit, and frames of several segments.
+//! Packets that do not fit the MTU, and frames of several segments.
 
 use crate::base::exit::DropReason;
 use crate::base::exit::Exit;
@@ -12,7 +12,7 @@ fn drop_bytes<T>(_: T) {}
 
 /// Packets to a backend in an untagged network and to one in a VLAN: 1,500 bytes fit, 1,501 do not.
 #[test]
-fn what_does_not_fit_the_backends_port_is_answered_or_counted() {
+fn packets_that_do_not_fit_the_backends_port_are_answered_or_counted() {
     let too_big = Err(Exit::Punt(PuntReason::TooBig));
     let unanswered = Err(Exit::Drop(DropReason::TooBigUnanswered));
     let v4 = |port, len: usize| eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, port).data(&vec![7; len - 40]);
@@ -60,7 +60,7 @@ fn frames_of_several_segments_need_their_headers_in_the_first() {
     let v4 = || eth().ipv4("10.0.0.1", "192.168.0.101");
     let v6 = || eth().ipv6("2001:db8::1", "fd00::101");
     let fragment_header = [0, 0, 0, 1, 0, 0, 0, 7];
-    // Description, frame, and how many bytes the first segment needs.
+    // Description, frame, and the bytes that the first segment needs.
     for (description, frame, needed) in [
         ("TCP", v4().tcp(1, 80).data(&[7; 1_000]), 54),
         ("IPv4 options", v4().options(&[1; 8]).tcp(1, 80).data(&[7; 1_000]), 62),
@@ -83,7 +83,7 @@ fn frames_of_several_segments_need_their_headers_in_the_first() {
             }
         }
     }
-    // What is shorter than it says is so in segments, too.
+    // A packet that is shorter than its header says is so in segments, too.
     let mut rig = Rig::example();
     let cut = |frame: Vec<u8>, len| MemoryPacket::segmented(frame[..len].to_vec(), 20);
     assert_eq!(rig.fate_of(cut(v4().tcp(1, 80).syn(), 30)), Err(Exit::Drop(DropReason::Truncated)));
@@ -91,7 +91,7 @@ fn frames_of_several_segments_need_their_headers_in_the_first() {
 }
 
 #[test]
-fn not_everybody_is_told_that_packets_are_too_big() {
+fn not_every_sender_is_told_that_packets_are_too_big() {
     let mut rig = with_vlans();
     let frame = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 80).data(&[7; 1_500]);
     let told = (0..300).filter(|_| {

@@ -1,4 +1,4 @@
-//! What holds for every frame.
+//! Properties of every frame.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::wire::headers::Headers;
 use crate::wire::headers::Payload;
 use crate::wire::{l4, parse, plain};
 
-/// A service of each IP version of which half of the slots have just moved, and whose flows are all remembered if that is wanted.
+/// A service of each IP version. Half of its slots have just moved, and all its flows are remembered if `all` is set.
 fn handing_over(all: bool) -> Model {
     let leases = Leases::new(vec![Arc::new(WorkerCounters::new(1))]);
     let mut model = model();
@@ -46,9 +46,9 @@ fn handing_over(all: bool) -> Model {
 }
 
 proptest! {
-    /// What the first look at a frame says, the second says, too.
+    /// The fast parser of plain frames agrees with the full one.
     #[test]
-    fn a_plain_frame_is_what_the_parser_says(
+    fn the_fast_parser_agrees_with_the_full_one(
         (mut frame, damage) in (
             (any::<bool>(), any::<bool>(), any::<u16>(), 0usize..30).prop_map(|(v6, udp, port, len)| {
                 let data = vec![7; len];
@@ -59,9 +59,9 @@ proptest! {
         ),
         cut in prop::option::weighted(0.3, any::<prop::sample::Index>()),
     ) {
-        for (place, byte) in damage {
-            let place = place.index(frame.len().min(70));
-            frame[place] = byte;
+        for (offset, byte) in damage {
+            let offset = offset.index(frame.len().min(70));
+            frame[offset] = byte;
         }
         let wire_len = frame.len();
         // The first segment may be shorter than the frame.
@@ -78,9 +78,9 @@ proptest! {
         }
     }
 
-    /// Packets of remembered flows go where they go one by one, however they are received together.
+    /// Packets of remembered flows go to the same backends in bursts of any size as one by one.
     #[test]
-    fn a_burst_is_answered_as_its_packets_would_be(
+    fn a_burst_is_answered_like_its_single_packets(
         packets in prop::collection::vec((any::<bool>(), 0u16..16, 0u8..8), 1..200),
         lens in prop::collection::vec(1usize..=BURST, 1..20),
         tracking in any::<bool>(),
@@ -114,7 +114,7 @@ proptest! {
         prop_assert_eq!(sent(&mut lens.iter().copied().cycle()), one_by_one);
     }
 
-    /// Whatever comes in, nothing panics, and what goes out differs in the two MAC addresses only.
+    /// No frame causes a panic, and a sent frame differs from the received one in the two MAC addresses only.
     #[test]
     fn nothing_behind_the_addresses_ever_changes(
         mut frame in prop_oneof![
@@ -127,9 +127,9 @@ proptest! {
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
     ) {
         if !frame.is_empty() {
-            for (place, byte) in damage {
-                let place = place.index(frame.len());
-                frame[place] = byte;
+            for (offset, byte) in damage {
+                let offset = offset.index(frame.len());
+                frame[offset] = byte;
             }
             if let Some(cut) = cut {
                 frame.truncate(cut.index(frame.len()));

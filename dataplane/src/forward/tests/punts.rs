@@ -1,4 +1,4 @@
-//! What goes to the slow path, and what comes from there.
+//! Frames to the slow path, and from it.
 
 use crate::base::exit::DropReason;
 use crate::base::exit::PuntReason;
@@ -11,10 +11,10 @@ use crate::testing::frame::eth;
 const PING: &[u8] = b"ping";
 
 #[test]
-fn what_the_slow_path_does_not_take_is_dropped_and_counted() {
+fn frames_that_the_slow_path_does_not_take_are_dropped_and_counted() {
     let mut rig = Rig::example();
     rig.receive(vec![eth().ipv4("10.0.0.1", "192.168.0.101").echo(PING); 6]);
-    // Pings get half of the ring's four places; ARP gets the others.
+    // Pings get half of the ring's four entries; ARP gets the others.
     rig.receive(vec![eth().payload(0x0806, &[0; 28]); 3]);
     let port = &rig.counters.ports[0];
     assert_eq!(port.punts[PuntReason::Echo.index()].read(), 2);
@@ -36,7 +36,7 @@ fn pings_above_the_rate_are_dropped_before_the_ring() {
     };
     assert_eq!(pings(&mut rig), (100, 60));
     rig.receive([eth().payload(0x0806, &[0; 28])]);
-    assert_eq!(rig.counters.ports[0].punts[PuntReason::Arp.index()].read(), 1, "nobody else is limited");
+    assert_eq!(rig.counters.ports[0].punts[PuntReason::Arp.index()].read(), 1, "other frames are not limited");
     rig.let_time_pass();
     rig.worker.echo = TokenBucket::new(0, 1);
     assert_eq!(pings(&mut rig), (100, 60 + 160), "a rate of 0 answers none");

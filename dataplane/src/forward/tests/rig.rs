@@ -25,12 +25,12 @@ use crate::testing::model::{PORT, PORT_MAC, backend_mac, model, network, service
 
 pub(super) const ECHO_RATE: u32 = 100;
 
-/// A worker on one port, and what is at the other ends of its queues and rings.
+/// A worker on one port, with the other ends of its queues and rings.
 pub(super) struct Rig {
     pub(super) worker: Worker<MemoryIo>,
     pub(super) wire: MemoryIo,
     pub(super) counters: Arc<WorkerCounters>,
-    /// What the worker began with.
+    /// The snapshot that the worker started with, and its model.
     pub(super) current: Compiled,
     pub(super) publisher: Publisher,
     pub(super) punted: Consumer<Punt<MemoryPacket>>,
@@ -57,13 +57,13 @@ impl Rig {
             echo: TokenBucket::new(ECHO_RATE, 1),
             too_big: TokenBucket::new(100, 1),
         };
-        // What is held stays so.
+        // The clock stands still, so that a held frame stays held.
         let clock = Clock::stopped_at(0);
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
         Rig { worker, wire, counters, current, publisher, punted, samples, from_slow_path }
     }
 
-    /// Services on a VIP of each family, one without backends, one whose backend has no MAC address.
+    /// Services on a VIP of each family, among them one without backends and one whose backend has no MAC address.
     pub(super) fn example() -> Self {
         let mut model = model();
         let leases = Leases::new(vec![]);
@@ -100,7 +100,7 @@ impl Rig {
         self.wire.0.borrow_mut().tx.drain(..).map(|packet| packet.bytes).collect()
     }
 
-    /// What became of one frame: sent, or gone for exactly one reason that was counted.
+    /// The fate of one frame: it was sent, or it left for exactly one reason that was counted.
     pub(super) fn fate(&mut self, frame: &[u8]) -> Result<Vec<u8>, Exit> {
         self.fate_of(frame.to_vec().into())
     }
@@ -122,7 +122,7 @@ impl Rig {
         }
     }
 
-    /// Enough for everything that is held to be given up.
+    /// Lets enough time pass that all held frames are given up.
     pub(super) fn let_time_pass(&mut self) {
         self.worker.set_clock(Clock::stopped_at(1_000));
         self.worker.turn();

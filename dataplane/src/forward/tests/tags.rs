@@ -16,8 +16,8 @@ use crate::testing::model::PORT_MAC;
 use crate::testing::model::network;
 use crate::testing::model::service;
 
-/// Description, the tags that a packet comes with (in the frame, taken out by the device), its port, and the tags that it
-/// leaves with or why it does not.
+/// Description, the tags of a received packet (in the frame, stripped by the device), its port, and the tags that it is
+/// sent with, or why it is not sent.
 #[test]
 fn tags_become_those_of_the_backends_network() {
     type Tags<'t> = &'t [(u16, u16)];
@@ -77,7 +77,7 @@ fn tags_become_those_of_the_backends_network() {
 }
 
 #[test]
-fn a_tag_needs_room_in_the_buffer() {
+fn a_tag_needs_headroom() {
     let mut rig = with_vlans();
     let frame = || eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 81).syn();
     let fate = rig.fate_of(MemoryPacket { headroom: 3, ..frame().into() });
@@ -86,7 +86,7 @@ fn a_tag_needs_room_in_the_buffer() {
 }
 
 #[test]
-fn a_port_with_vlans_alone_takes_no_untagged_frames() {
+fn a_port_with_only_tagged_networks_takes_no_untagged_frames() {
     let mut model = Model::new([1; 16], 1_021, vec![network("lan0", 0, "7", &["192.168.0.2/24"])]);
     model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &Leases::new(vec![])).unwrap();
     let mut rig = Rig::new(model);
