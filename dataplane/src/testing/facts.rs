@@ -1,4 +1,4 @@
-//! A director without DPDK, and all that the control API answers from.
+//! A director without DPDK, and the facts that the control API answers from.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,18 +12,18 @@ use crate::control::director::Director;
 use crate::count::recent::Recent;
 use crate::count::{counters::WorkerCounters, lease::Leases};
 
-/// With one worker, and these services.
+/// A director with one worker and these services.
 pub fn director(services: &[ServiceAdd]) -> Director {
     let workers = vec![Arc::new(WorkerCounters::new(1))];
     let leases = Leases::new(workers.clone());
     let mut model = model();
     for service in services {
-        model.add_service(service, &leases).expect("the service is well");
+        model.add_service(service, &leases).expect("the service is valid");
     }
     Director::new(model, leases, workers, vec![PORT])
 }
 
-/// Of a director with one worker.
+/// The facts of a director with one worker.
 pub fn facts(director: Arc<Director>) -> Facts {
     let port = PortFacts {
         name: "lan0".into(),

@@ -1,4 +1,4 @@
-//! Frames written as one reads them: `eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 80).syn()`.
+//! A builder of frames, which reads like the frame: `eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1234, 80).syn()`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use smoltcp::wire::{
 
 use super::model::PORT_MAC;
 
-/// The MAC address that test frames come from: a client or its gateway.
+/// The source MAC address of test frames: that of a client or its gateway.
 pub const CLIENT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0xcc]);
 
 /// A frame from a client to `lan0`.
@@ -18,12 +18,12 @@ pub fn eth() -> Ethernet {
     Ethernet { source: CLIENT_MAC, destination: PORT_MAC, tags: [None; 4] }
 }
 
-/// An Ethernet header to put something behind.
+/// An Ethernet header, to which a payload is added.
 #[derive(Debug, Clone, Copy)]
 pub struct Ethernet {
     source: Mac,
     destination: Mac,
-    /// EtherType and tag control information of each VLAN tag, as they stand in the frame.
+    /// EtherType and tag control information of each VLAN tag, in the order of the frame.
     tags: [Option<[u16; 2]>; 4],
 }
 
@@ -38,7 +38,7 @@ impl Ethernet {
         Ethernet { destination, ..self }
     }
 
-    /// With a VLAN tag (one more): its EtherType, and its priority and VLAN id.
+    /// Adds a VLAN tag: its EtherType, and its priority and VLAN id.
     pub fn tag(mut self, ethertype: u16, control: u16) -> Self {
         let free = self.tags.iter_mut().find(|tag| tag.is_none()).expect("four tags are enough");
         *free = Some([ethertype, control]);
@@ -70,18 +70,18 @@ fn v6(text: &str) -> Ipv6Addr {
     text.parse().expect("an IPv6 address")
 }
 
-/// An IP header to put something behind.
+/// An IP header, to which a payload is added.
 #[derive(Debug, Clone)]
 pub struct Ip {
     ethernet: Ethernet,
     source: IpAddress,
     destination: IpAddress,
-    /// IPv4 flags and fragment offset, as they stand in the header.
+    /// IPv4 flags and fragment offset, as in the header.
     fragment: u16,
     identification: u16,
     /// IPv4 options, a multiple of four bytes.
     options: Vec<u8>,
-    /// IPv6 extension headers: their number and their bytes, whose first is filled in.
+    /// IPv6 extension headers: their protocol numbers and their bytes. The first byte is filled in later.
     extensions: Vec<(u8, Vec<u8>)>,
 }
 
@@ -102,7 +102,7 @@ impl Ip {
         self
     }
 
-    /// As packets are that have no identification, since they are never fragmented (RFC 6864 §4.1).
+    /// Sets "don't fragment" and no identification, as in packets that are never fragmented (RFC 6864 §4.1).
     pub fn dont_fragment(mut self) -> Self {
         self.fragment = 0x4000;
         self.identification = 0;
@@ -116,13 +116,13 @@ impl Ip {
         self
     }
 
-    /// An IPv6 extension header: its protocol number and its bytes, of which the first will name what follows.
+    /// An IPv6 extension header: its protocol number and its bytes. The first byte will name the next header.
     pub fn extension(mut self, protocol: u8, bytes: &[u8]) -> Self {
         self.extensions.push((protocol, bytes.to_vec()));
         self
     }
 
-    /// A TCP segment; without more words, an ACK.
+    /// A TCP segment. Its flag is ACK unless another method sets one.
     pub fn tcp(self, source: u16, destination: u16) -> Tcp {
         Tcp { ip: self, source, destination, control: TcpControl::None, ack: true, payload: Vec::new() }
     }
@@ -207,8 +207,8 @@ impl Ip {
     fn v6_bytes(self, source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut chain = Vec::new();
         let first = self.extensions.first().map_or(protocol, |(number, _)| *number);
-        for (place, (_, bytes)) in self.extensions.iter().enumerate() {
-            let next = self.extensions.get(place + 1).map_or(protocol, |(number, _)| *number);
+        for (index, (_, bytes)) in self.extensions.iter().enumerate() {
+            let next = self.extensions.get(index + 1).map_or(protocol, |(number, _)| *number);
             chain.push(next);
             chain.extend_from_slice(&bytes[1..]);
         }
@@ -246,7 +246,7 @@ impl Tcp {
         Tcp { control: TcpControl::Fin, ..self }.ack()
     }
 
-    /// The segment that breaks a connection off.
+    /// The segment that aborts a connection.
     pub fn rst(self) -> Vec<u8> {
         Tcp { control: TcpControl::Rst, ..self }.ack()
     }
@@ -256,7 +256,7 @@ impl Tcp {
         Tcp { payload: payload.to_vec(), ..self }.ack()
     }
 
-    /// A segment as it stands.
+    /// The segment without payload.
     pub fn ack(self) -> Vec<u8> {
         let segment = TcpRepr {
             src_port: self.source,

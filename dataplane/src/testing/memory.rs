@@ -1,4 +1,4 @@
-//! A queue pair that is two lists.
+//! Packets and queue pairs in plain memory.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,18 +11,18 @@ use crate::base::packet::{BURST, Burst, FrameSource, Packet, PacketIo};
 pub struct MemoryPacket {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// What the NIC would say of its checksum.
+    /// Whether the NIC has found its checksum wrong.
     pub bad_ip_checksum: bool,
-    /// The tags that the NIC has taken out.
+    /// The tags that the NIC has stripped.
     pub stripped: [Option<u16>; 2],
-    /// Room before the first byte.
+    /// The bytes of room before the first byte.
     pub headroom: usize,
-    /// The length of its first segment, where there are several.
+    /// The length of its first segment, if it has several.
     pub first_segment: Option<usize>,
 }
 
 impl MemoryPacket {
-    /// A frame whose first segment has so many bytes.
+    /// A frame whose first segment has `first` bytes.
     pub fn segmented(bytes: Vec<u8>, first: usize) -> Self {
         MemoryPacket { first_segment: Some(first.min(bytes.len())), ..bytes.into() }
     }
@@ -93,22 +93,22 @@ impl FrameSource for MemorySource {
     }
 }
 
-/// What a [`ListIo`] still has to receive, and what it has sent.
+/// The two lists of a [`ListIo`]: frames to receive, and frames that it has sent.
 #[derive(Debug)]
 pub struct Wire<P> {
-    /// To be received.
+    /// Frames that will be received.
     pub rx: VecDeque<P>,
-    /// Sent.
+    /// Frames that were sent.
     pub tx: Vec<P>,
-    /// How many more may be sent before the queue is full.
+    /// The number of frames that may still be sent before the queue is full.
     pub tx_room: usize,
 }
 
-/// A queue pair whose other end the test holds.
+/// A queue pair of two lists, whose other end the test holds.
 #[derive(Debug)]
 pub struct ListIo<P>(pub Rc<RefCell<Wire<P>>>);
 
-/// One of frames in plain memory.
+/// A queue pair of frames in plain memory.
 pub type MemoryIo = ListIo<MemoryPacket>;
 
 impl<P> Default for ListIo<P> {

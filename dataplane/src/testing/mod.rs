@@ -1,7 +1,8 @@
-//! Packets and queues in plain memory, for tests without DPDK; traffic, and a director in miniature that it goes through.
+//! Packets and queues in plain memory, for tests without DPDK. Also test traffic, and a small director that forwards
+//! it.
 //!
 //! - In: bytes that decide what happens.
-//! - Out: packets, queues, models, and the books on every frame.
+//! - Out: packets, queues, models, and an account of every frame.
 //! - Uses: `base`, `wire`, `count`, `state`, `forward`, `control`, `slow`, `api`. Nothing but tests, benches and fuzz targets uses it.
 
 pub mod choices;

@@ -1,4 +1,4 @@
-//! Models to test with: one port, `lan0`, 192.168.0.2/24 and fd00::2/64.
+//! Models for tests: one port, `lan0`, with 192.168.0.2/24 and fd00::2/64.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::wire::vlan::Tags;
 /// The MAC address of `lan0`.
 pub const PORT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x02]);
 
-/// `lan0` as the device tells of it.
+/// The properties of `lan0` that its device reports.
 pub const PORT: PortLink = PortLink { mac: PORT_MAC, mtu: 1_500 };
 
 /// A network of a port.
@@ -46,7 +46,7 @@ pub fn backend(address: &str, weight: u32) -> BackendSpec {
     BackendSpec { address: address.parse().expect("an address"), port: None, weight, mac: None }
 }
 
-/// The MAC address of a test's backend: the last byte is that of its IP address.
+/// The MAC address of a test's backend. Its last byte is that of the IP address.
 pub fn backend_mac(address: std::net::IpAddr) -> Mac {
     let last = match address {
         std::net::IpAddr::V4(address) => address.octets()[3],

@@ -1,5 +1,5 @@
-//! A director in miniature: workers on list queues, with services of every kind, changed while they forward. And the books
-//! on every frame: each has exactly one fate, and whoever gets it gets it as it was.
+//! A small director: workers on list queues, with services of every kind that change while frames are forwarded. It
+//! keeps an account of every frame: each has exactly one fate, and its receiver gets it unchanged.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -40,18 +40,18 @@ use crate::{
 };
 
 const WORKERS: usize = 2;
-/// The second takes smaller packets.
+/// The second port has a smaller MTU.
 const PORTS: [PortLink; 2] = [PORT, PortLink { mac: Mac([0x02, 0, 0, 0, 1, 0x02]), mtu: 1_280 }];
-/// Pings that are answered in a second, and packets that do not fit.
+/// The pings that are answered in a second, and also the packets that do not fit the MTU.
 const ECHO_RATE: u32 = 200;
-/// Frames that a ring to or from the slow path holds.
+/// The number of frames that a ring to or from the slow path holds.
 const RING: usize = 64;
-/// Frames that wait to be received, at most.
+/// The most frames that wait to be received.
 const MAX_WAITING: usize = 64;
-/// Backends that may be added to what there is at first: each needs a place for its counters.
+/// The most backends that are added to the first ones. Each needs its own counters.
 const MAX_ADDED: usize = 200;
 
-/// A worker, and what is at the other ends of its queues and rings.
+/// A worker, with the other ends of its queues and rings.
 struct Seat<P: Packet> {
     worker: Worker<ListIo<P>>,
     wires: [ListIo<P>; PORTS.len()],
@@ -61,18 +61,18 @@ struct Seat<P: Packet> {
     to_worker: Producer<Outgoing<P>>,
 }
 
-/// What has become of the frames so far.
+/// The number of frames by their fate so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Frames given to the workers.
     pub received: u64,
-    /// Sent to backends.
+    /// Frames sent to backends.
     pub forwarded: u64,
-    /// Given to the slow path.
+    /// Frames given to the slow path.
     pub punted: u64,
-    /// Given to the workers by the slow path.
+    /// Frames given to the workers by the slow path.
     pub own: u64,
-    /// Of these, sent.
+    /// Frames of the slow path that were sent.
     pub own_sent: u64,
     /// Changes of the model.
     pub changes: u64,
@@ -80,7 +80,7 @@ pub struct Tally {
     pub refused: u64,
 }
 
-/// The director in miniature. `S` makes the packets.
+/// The small director. `S` makes the packets.
 pub struct Scene<S: FrameSource> {
     source: S,
     seats: Vec<Seat<S::Packet>>,
@@ -92,9 +92,9 @@ pub struct Scene<S: FrameSource> {
     current: Compiled,
     now_ms: u64,
     added: usize,
-    /// Frames that were received since all was known of all, without their MAC addresses.
+    /// Received frames that are not accounted for yet: without their MAC addresses, with their number.
     received: HashMap<Vec<u8>, u32>,
-    /// Frames that the slow path wants sent.
+    /// Frames of the slow path that are to be sent, with their number.
     own: HashMap<Vec<u8>, u32>,
     last: Vec<u8>,
     waiting: usize,
@@ -106,7 +106,7 @@ fn resolve(address: IpAddr) -> Option<Mac> {
     Some(backend_mac(address)).filter(|mac| mac.0[5] != 9)
 }
 
-/// The services at first.
+/// The first services.
 fn wanted() -> Vec<ServiceAdd> {
     let v4 = [("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)];
     let far = [("192.168.1.6", 1), ("192.168.1.7", 3), ("192.168.2.8", 1)];
@@ -140,7 +140,7 @@ fn wanted() -> Vec<ServiceAdd> {
 }
 
 impl<S: FrameSource> Scene<S> {
-    /// With all services, at time 0.
+    /// A director with all services, at time 0.
     pub fn new(source: S) -> Self {
         let counters: Vec<Arc<WorkerCounters>> =
             (0..WORKERS).map(|_| Arc::new(WorkerCounters::with_room(PORTS.len(), 256, 64))).collect();
@@ -193,17 +193,17 @@ impl<S: FrameSource> Scene<S> {
         }
     }
 
-    /// What has become of the frames so far.
+    /// The number of frames by their fate so far.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// How often a frame was dropped for a reason.
+    /// The number of frames dropped for a reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.sum(|port| port.drops[reason.index()].read())
     }
 
-    /// Lets happen what the bytes say, to their end, and then whatever still waits.
+    /// Makes the events that the bytes choose, until all are used, and finishes.
     pub fn run(&mut self, traffic: &Traffic, choices: &mut Choices<'_>) {
         while !choices.is_empty() {
             self.step(traffic, choices);
@@ -233,7 +233,7 @@ impl<S: FrameSource> Scene<S> {
         }
     }
 
-    /// Gives a frame to a worker, by a port. What is for the first port's MAC address is for this port's.
+    /// Gives a frame to a worker on a port. If its destination is the first port's MAC address, it becomes this port's.
     pub fn receive(&mut self, worker: usize, port: usize, mut frame: Vec<u8>) {
         if let Some(to) = frame.first_chunk_mut::<6>()
             && *to == PORT_MAC.0
@@ -248,12 +248,12 @@ impl<S: FrameSource> Scene<S> {
         self.last = frame;
     }
 
-    /// Until all is settled, a worker can send only so many frames by a port.
+    /// Limits the frames that a worker can send on a port until [`Scene::settle`].
     pub fn choke(&mut self, worker: usize, port: usize, room: usize) {
         self.seats[worker].wires[port].0.borrow_mut().tx_room = room;
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn pass(&mut self, ms: u64) {
         self.settle();
         self.now_ms += ms;
@@ -268,36 +268,36 @@ impl<S: FrameSource> Scene<S> {
         self.settle();
     }
 
-    /// Changes the model, as an operator or the network would.
+    /// Changes the model, as an operator or the network does.
     pub fn change(&mut self, choices: &mut Choices<'_>) {
         self.settle();
         let services = wanted();
         let add = choices.of(&services);
         let id: &ServiceId = &add.service;
         let (what, number) = (choices.byte(), choices.byte());
-        let address = |number: u8| -> IpAddr {
+        let address_of = |number: u8| -> IpAddr {
             let last = 3 + number % 7;
             let text =
                 if id.vip.is_ipv6() { format!("fd00::{last}") } else { format!("192.168.{}.{last}", last / 6 % 2) };
             text.parse().expect("an address")
         };
-        let place = address(number);
+        let address = address_of(number);
         let mut model = self.model.clone();
-        let edit = |weight, mac| BackendEdit { service: *id, address: place, weight, mac };
+        let edit = |weight, mac| BackendEdit { service: *id, address, weight, mac };
         let changed = match what % 11 {
             0 | 1 => model.edit_backend(&edit(Some(u32::from(number >> 3)), None)),
             2 => model.edit_backend(&edit(None, Some(MacChange::Pin(Mac([2, 0, 0, 0, 2, number]))))),
             3 => model.edit_backend(&edit(None, Some(MacChange::Resolve))),
-            4 => model.drain_backend(id, place, Some(u64::from(choices.byte()) * 1_000).filter(|&ms| ms < 200_000)),
-            5 => model.enable_backend(id, place),
-            6 => model.remove_backend(id, place),
+            4 => model.drain_backend(id, address, Some(u64::from(choices.byte()) * 1_000).filter(|&ms| ms < 200_000)),
+            5 => model.enable_backend(id, address),
+            6 => model.remove_backend(id, address),
             7 if self.added < MAX_ADDED => {
                 self.added += 1;
-                model.add_backend(id, &backend(&place.to_string(), u32::from(number >> 4)), &self.leases)
+                model.add_backend(id, &backend(&address.to_string(), u32::from(number >> 4)), &self.leases)
             }
             8 => {
-                let down: HashSet<IpAddr> = (0..7).filter(|bit| number & 1 << bit != 0).map(address).collect();
-                // At first, nothing goes there any more; the tables may follow later.
+                let down: HashSet<IpAddr> = (0..7).filter(|bit| number & 1 << bit != 0).map(address_of).collect();
+                // First, the backends get no more packets. The new tables may follow later.
                 model.services.keys().copied().collect::<Vec<_>>().iter().for_each(|id| model.mark_down(id, &down));
                 if number & 0x80 == 0 {
                     model.renew_all(&Reachability { down: &down, resolved: &|_| false });
@@ -334,13 +334,14 @@ impl<S: FrameSource> Scene<S> {
         drop(self.publisher.reclaim());
     }
 
-    /// Has the workers do all that there is to do, and checks the books.
+    /// Lets the workers process all frames, and checks the account.
     pub fn settle(&mut self) {
         let idle = |seat: &Seat<S::Packet>| {
             seat.to_worker.slots() == RING && seat.wires.iter().all(|wire| wire.0.borrow().rx.is_empty())
         };
         let mut rounds = 2;
-        // Two more rounds than there are frames for: what one worker passes on, another takes, and forwards.
+        // Two more rounds than the frames need, because a worker may pass a frame on, which another worker then
+        // forwards.
         while rounds > 0 {
             rounds = if self.seats.iter().all(idle) { rounds - 1 } else { 2 };
             self.seats.iter_mut().for_each(|seat| seat.worker.turn());
@@ -360,33 +361,34 @@ impl<S: FrameSource> Scene<S> {
         self.balance();
     }
 
-    /// Settles, and waits for whatever is held.
+    /// Settles, and waits until no frame is held.
     pub fn finish(&mut self) {
         self.settle();
         for _ in 0..2 {
-            // Nothing is held for that long.
+            // No frame is held for that long.
             self.pass(150);
         }
-        assert_eq!(self.held(), 0, "nothing is held for ever");
+        assert_eq!(self.held(), 0, "no frame is held for ever");
         self.balance_backends();
         self.received.clear();
         self.own.clear();
     }
 
-    /// A frame that was sent: one of our own as it was, or one that was received, to a backend of its VIP.
+    /// Checks a frame that was sent. It is an unchanged frame of the slow path, or a received frame that goes to a
+    /// backend of its VIP.
     fn sent(&mut self, port: usize, mac: Mac, packet: &S::Packet) {
         let frame = packet.data();
         if take(&mut self.own, frame) {
             self.tally.own_sent += 1;
             return;
         }
-        assert!(take(&mut self.received, behind(frame)), "sent, and nothing like it received: {frame:02x?}");
+        assert!(take(&mut self.received, behind(frame)), "sent, but not received: {frame:02x?}");
         self.tally.forwarded += 1;
         assert_eq!(frame[6..12], mac.0, "sent from the port's own address");
         let vip: IpAddr = match behind(frame) {
             [0x08, 0x00, ip @ ..] => <[u8; 4]>::try_from(&ip[16..20]).expect("four bytes").into(),
             [0x86, 0xdd, ip @ ..] => <[u8; 16]>::try_from(&ip[24..40]).expect("sixteen bytes").into(),
-            _ => panic!("sent, and no IP: {frame:02x?}"),
+            _ => panic!("sent, but not IP: {frame:02x?}"),
         };
         let tags = vlan::read(packet).expect("sent with tags that can be read").tags;
         assert!(!packet.has_stripped_tags());
@@ -399,13 +401,13 @@ impl<S: FrameSource> Scene<S> {
         let is_it =
             |address, pinned: Option<Mac>| pinned.or_else(|| resolve(address)).is_some_and(|mac| frame[..6] == mac.0);
         let known = backends.any(|b| there(b.network) && is_it(b.address, b.pinned));
-        assert!(known, "sent to nobody of {vip}: {frame:02x?}");
+        assert!(known, "sent to no backend of {vip}: {frame:02x?}");
     }
 
-    /// A frame for the slow path: one that was received, as it was. Its answer is sent.
+    /// Checks a frame for the slow path: it is an unchanged received frame. The answer is sent.
     fn punted(&mut self, punt: &Punt<S::Packet>) {
         let (frame, mac) = (punt.packet.data(), PORTS[punt.port.index()].mac);
-        assert!(take(&mut self.received, behind(frame)), "punted, and nothing like it received: {frame:02x?}");
+        assert!(take(&mut self.received, behind(frame)), "punted, but not received: {frame:02x?}");
         self.tally.punted += 1;
         let Some((tags, frame)) = vlan::untagged(frame) else { return };
         let Some(network) = self.current.vlans[punt.port.index()].network(tags) else { return };
@@ -420,7 +422,7 @@ impl<S: FrameSource> Scene<S> {
         self.say(network.port, vlan::tagged(reply.bytes, network.tags));
     }
 
-    /// The slow path has a frame sent by the first worker.
+    /// Sends a frame of the slow path through the first worker.
     pub fn say(&mut self, port: PortNo, frame: Vec<u8>) {
         let Some(packet) = self.source.packet(&frame) else { return };
         if self.seats[0].to_worker.push(Outgoing { port, packet }).is_ok() {
@@ -441,7 +443,7 @@ impl<S: FrameSource> Scene<S> {
     fn balance(&self) {
         let Tally { received, forwarded, punted, own, own_sent, .. } = self.tally;
         let (dropped, held) = (self.sum(PortCounters::dropped), self.held());
-        // What the slow path has just given waits for the next turn.
+        // New frames of the slow path wait for the next turn.
         let waiting: u64 = self.seats.iter().map(|seat| (RING - seat.to_worker.slots()) as u64).sum();
         assert_eq!(self.sum(|port| port.rx_packets.read()), received, "received");
         assert_eq!(self.sum(|port| port.forwarded.read()), forwarded, "forwarded");
@@ -463,13 +465,13 @@ impl<S: FrameSource> Scene<S> {
             to_backends += target.packets.read();
             flows += target.active.read() + target.inactive.read();
         }
-        assert_eq!(to_backends, self.tally.forwarded + not_sent, "what is counted for the backends");
+        assert_eq!(to_backends, self.tally.forwarded + not_sent, "counted for the backends");
         let remembered: u64 = self.seats.iter().map(|seat| seat.counters.exceptions.read()).sum();
-        assert_eq!(flows, remembered, "flows by backend, and all of them");
+        assert_eq!(flows, remembered, "the sum of the backends' flows");
     }
 }
 
-/// A frame without what a director may change: from the EtherType on that is no VLAN tag's.
+/// The part of a frame that a director must not change: all from the first EtherType on that is not of a VLAN tag.
 fn behind(frame: &[u8]) -> &[u8] {
     let mut rest = frame.get(12..).unwrap_or_default();
     while let [0x81, 0x00, _, _, inner @ ..] | [0x88, 0xa8, _, _, inner @ ..] = rest {
@@ -478,7 +480,7 @@ fn behind(frame: &[u8]) -> &[u8] {
     rest
 }
 
-/// Takes one of these out; says whether there was one.
+/// Removes one such frame. Returns whether there was one.
 fn take(frames: &mut HashMap<Vec<u8>, u32>, frame: &[u8]) -> bool {
     match frames.get_mut(frame) {
         Some(1) => frames.remove(frame).is_some(),
@@ -497,11 +499,11 @@ mod tests {
     use super::super::memory::MemorySource;
     use super::*;
 
-    /// Valid frames of each kind reach what they are there for.
+    /// Valid frames of each kind have the effects that they are made for.
     #[test]
-    fn the_traffic_is_of_all_kinds() {
+    fn the_traffic_has_all_kinds() {
         let (traffic, mut scene) = (Traffic::default(), Scene::new(MemorySource));
-        assert!(traffic.kinds() <= 256, "a byte decides: {}", traffic.kinds());
+        assert!(traffic.kinds() <= 256, "one byte chooses the kind: {}", traffic.kinds());
         for kind in 0..traffic.kinds() {
             for (client, port) in [(1, 1_024), (2, 1_025), (3, 1_026)] {
                 scene.receive(usize::from(client & 1), 0, traffic.valid(kind, client, port));
@@ -529,9 +531,9 @@ mod tests {
     }
 
     proptest! {
-        /// What the fuzz targets look for at length, briefly.
+        /// A short run of the fuzz targets' search.
         #[test]
-        fn whatever_happens_the_books_balance(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+        fn every_frame_is_accounted_for(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
             Scene::new(MemorySource).run(&Traffic::default(), &mut Choices::new(&bytes));
         }
     }

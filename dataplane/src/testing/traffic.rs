@@ -1,5 +1,5 @@
-//! Frames for the [scene](super::scene), as clients, backends and nobody in their right mind send them: valid ones of every
-//! kind that the parser knows, damaged ones, and plain bytes.
+//! Frames for the [scene](super::scene): valid frames of clients and backends, of every kind that the parser knows;
+//! damaged frames; and plain bytes.
 
 use std::net::IpAddr;
 
@@ -18,14 +18,14 @@ const PORT_MARK: u16 = 0x7b7b;
 /// The last two bytes of the client's address in a valid frame; it is 10.77.77.77 or 2001:db8::4d4d.
 const CLIENT_MARK: [u8; 2] = [77, 77];
 
-/// EtherTypes that the parser tells apart, and one that it does not.
+/// EtherTypes that the parser distinguishes, and one that it does not know.
 const ETHERTYPES: [u16; 6] = [0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x88cc];
-/// Values for a field of two bytes at which something may happen.
+/// Values of a two-byte field that are limits for the parser.
 const EDGES: [u16; 12] = [0, 1, 19, 20, 40, 0x2000, 0x3fff, 0x4000, 0x7fff, 0x8000, 0xfff8, 0xffff];
-/// Where such fields are: VLAN tag and EtherType, IPv4's and IPv6's lengths, identification, fragment, ports.
+/// Offsets of such fields: VLAN tag and EtherType, IPv4's and IPv6's lengths, identification, fragment, ports.
 const FIELDS: [usize; 12] = [12, 14, 16, 18, 20, 22, 34, 36, 46, 54, 56, 58];
 
-/// A frame to make others of, and the places of what varies.
+/// A frame from which others are made, with the offsets of the fields that vary.
 #[derive(Debug, Clone)]
 struct Template {
     bytes: Vec<u8>,
@@ -35,19 +35,19 @@ struct Template {
 
 impl Template {
     fn new(bytes: Vec<u8>) -> Self {
-        let places = |mark: [u8; 2]| {
+        let offsets = |mark: [u8; 2]| {
             let all = bytes.windows(2).enumerate().filter(move |(_, pair)| *pair == mark);
-            all.map(|(place, _)| place).collect()
+            all.map(|(offset, _)| offset).collect()
         };
-        let port = places(PORT_MARK.to_be_bytes());
-        // 77.77.77 has the mark twice.
-        let client: Vec<usize> = places(CLIENT_MARK);
-        let client = client.iter().copied().filter(|place| !client.contains(&(place + 1))).collect();
+        let port = offsets(PORT_MARK.to_be_bytes());
+        // 77.77.77 contains the mark twice.
+        let client: Vec<usize> = offsets(CLIENT_MARK);
+        let client = client.iter().copied().filter(|offset| !client.contains(&(offset + 1))).collect();
         Template { client, port, bytes }
     }
 }
 
-/// The frames that others are made of.
+/// The templates of all kinds of valid frames.
 #[derive(Debug)]
 pub struct Traffic {
     templates: Vec<Template>,
@@ -60,20 +60,20 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// How many kinds of valid frames there are.
+    /// The number of kinds of valid frames.
     pub fn kinds(&self) -> usize {
         self.templates.len()
     }
 
-    /// A valid frame of a kind, from one of some clients.
+    /// A valid frame of a kind, from a client with this number and port.
     pub fn valid(&self, kind: usize, client: u8, port: u16) -> Vec<u8> {
         let Template { bytes, client: clients, port: ports } = &self.templates[kind];
         let mut bytes = bytes.clone();
-        for &place in clients {
-            bytes[place + 1] = client;
+        for &offset in clients {
+            bytes[offset + 1] = client;
         }
-        for &place in ports {
-            bytes[place..place + 2].copy_from_slice(&port.to_be_bytes());
+        for &offset in ports {
+            bytes[offset..offset + 2].copy_from_slice(&port.to_be_bytes());
         }
         mend(&mut bytes);
         bytes
@@ -86,7 +86,7 @@ impl Traffic {
             return raw(choices);
         }
         let kind = choices.below(self.kinds());
-        // Few clients and ports: flows are to meet again.
+        // Few clients and ports, so that flows occur again.
         let flow = choices.byte();
         let mut frame = self.valid(kind, flow & 7, 0x4000 | u16::from(flow >> 3));
         let damages = (how >> 5).saturating_sub(4);
@@ -101,20 +101,20 @@ impl Traffic {
 
     fn damage(&self, frame: &mut Vec<u8>, choices: &mut Choices<'_>) {
         let kind = choices.byte();
-        let place = choices.below(frame.len().max(1));
-        let put = |frame: &mut Vec<u8>, place: usize, bytes: &[u8]| {
-            for (target, byte) in frame.iter_mut().skip(place).zip(bytes) {
+        let offset = choices.below(frame.len().max(1));
+        let put = |frame: &mut Vec<u8>, offset: usize, bytes: &[u8]| {
+            for (target, byte) in frame.iter_mut().skip(offset).zip(bytes) {
                 *target = *byte;
             }
         };
         match kind % 12 {
-            0 => put(frame, place, &[choices.byte()]),
+            0 => put(frame, offset, &[choices.byte()]),
             1 => {
-                if let Some(byte) = frame.get_mut(place) {
+                if let Some(byte) = frame.get_mut(offset) {
                     *byte ^= 1 << (kind >> 5);
                 }
             }
-            2 => frame.truncate(place),
+            2 => frame.truncate(offset),
             3 => frame.resize(frame.len() + choices.below(64), choices.byte()),
             4 => {
                 // A VLAN tag, or two.
@@ -126,25 +126,25 @@ impl Traffic {
             5 => put(frame, *choices.of(&FIELDS), &choices.of(&EDGES).to_be_bytes()),
             6 => put(frame, *choices.of(&FIELDS), &choices.word().to_be_bytes()),
             7 => {
-                let end = (place + choices.below(24)).min(frame.len());
-                frame.drain(place.min(end)..end);
+                let end = (offset + choices.below(24)).min(frame.len());
+                frame.drain(offset.min(end)..end);
             }
             8 => {
                 let inserted = choices.below(24);
                 let bytes = choices.take(inserted);
-                let at = place.min(frame.len());
+                let at = offset.min(frame.len());
                 frame.splice(at..at, bytes.iter().copied());
             }
             9 => {
-                // The beginning of this one, the end of another.
+                // The beginning of this frame, and the end of another.
                 let other = &choices.of(&self.templates).bytes;
-                frame.truncate(place);
-                frame.extend_from_slice(other.get(place..).unwrap_or_default());
+                frame.truncate(offset);
+                frame.extend_from_slice(other.get(offset..).unwrap_or_default());
             }
             10 => {
-                // A header behind another: a packet in a packet.
+                // A packet in a packet.
                 let other = &choices.of(&self.templates).bytes;
-                frame.truncate(place);
+                frame.truncate(offset);
                 frame.extend_from_slice(other.get(14..).unwrap_or_default());
             }
             _ => put(frame, 0, &choices.of(&[[0xff; 6], [0x33, 0x33, 0xff, 0, 1, 1], [2, 0, 0, 0, 0, 3]])[..]),
@@ -152,7 +152,7 @@ impl Traffic {
     }
 }
 
-/// Gives a packet right checksums, where the slow path looks at them: IPv4's own, and that of ICMP.
+/// Corrects the checksums that the slow path checks: those of IPv4 and ICMP.
 fn mend(frame: &mut [u8]) {
     let Some((ethernet, packet)) = frame.split_at_mut_checked(ETHERNET_HEADER) else { return };
     match ethernet[12..] {
@@ -178,7 +178,7 @@ fn mend(frame: &mut [u8]) {
     }
 }
 
-/// Bytes as they are, or behind an Ethernet header to us.
+/// Plain bytes, or bytes behind an Ethernet header to us.
 fn raw(choices: &mut Choices<'_>) -> Vec<u8> {
     let (how, len) = (choices.byte(), choices.byte());
     let bytes = choices.take(len.into());
@@ -193,7 +193,7 @@ fn from_client(to: IpAddr) -> Ip {
     }
 }
 
-/// What a backend sends to a client.
+/// A packet from a backend to a client.
 fn from_vip(vip: IpAddr) -> Ip {
     match vip {
         IpAddr::V4(_) => eth().ipv4(&vip.to_string(), "10.77.77.77"),
@@ -205,7 +205,8 @@ fn fragment_header(field: u16) -> Vec<u8> {
     [&[0, 0][..], &field.to_be_bytes(), &[0, 0, 0, 7]].concat()
 }
 
-/// A fragment: of the first one, all of the packet behind the IP header; of the others, what stands there.
+/// An IP header of a fragment. The first fragment's payload is the packet behind the IP header, that of the others is
+/// any data.
 fn fragment(to: IpAddr, offset: u16, more: bool) -> Ip {
     match to {
         IpAddr::V4(_) => from_client(to).fragment(offset | if more { 0x2000 } else { 0 }),
@@ -215,7 +216,7 @@ fn fragment(to: IpAddr, offset: u16, more: bool) -> Ip {
 
 fn templates() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    // Of the services, the first few, so that there are not more kinds than a byte can tell.
+    // Only the first few services, so that a byte can number all kinds.
     for &(vip, protocol, port) in SERVED {
         let vip: IpAddr = vip.parse().expect("an address");
         let icmp = if vip.is_ipv4() { 1 } else { 58 };
@@ -285,7 +286,7 @@ fn templates() -> Vec<Vec<u8>> {
     frames.push(from_client(SILENT.parse().expect("an address")).tcp(PORT_MARK, 80).syn());
     frames.push(eth().to(Mac([2, 0, 0, 0, 0, 0x77])).ipv4("10.77.77.77", "192.168.0.101").tcp(PORT_MARK, 80).syn());
     frames.push(eth().payload(0x88cc, &[0; 60]));
-    // One that fits everywhere but the second port, and one that fits nowhere.
+    // A packet that fits all ports but the second, and one that fits no port.
     for (vip, len) in [("192.168.0.101", 1_400), ("192.168.0.102", 1_400), ("fd00::101", 1_480)] {
         frames.push(from_client(vip.parse().expect("an address")).tcp(PORT_MARK, 80).data(&vec![0x55; len]));
     }

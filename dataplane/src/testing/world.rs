@@ -1,8 +1,8 @@
 //! The addresses of the [scene](super::scene).
 
-/// VIPs that have services which forward.
+/// The VIPs of services that forward.
 pub(super) const VIPS: [&str; 3] = ["192.168.0.101", "192.168.0.102", "fd00::101"];
-/// Of their services: VIP, protocol and a port.
+/// Their services: VIP, protocol and a port.
 pub(super) const SERVED: &[(&str, u8, u16)] = &[
     ("192.168.0.101", 6, 80),
     ("192.168.0.101", 6, 443),
