@@ -1,9 +1,9 @@
-//! Frames in, frames or reasons out: what becomes of every kind of frame, for both IP versions.
+//! The forwarding table: the fate of every kind of frame, for both IP versions.
 //!
-//! A row says what the frame is, gives it, and says where it goes, or why it does not. A frame that is sent must be the frame that
-//! came, with new MAC addresses and nothing else changed; one that is not must be counted under exactly one reason.
+//! A row has a description, a frame, and the frame's fate. A frame that is sent must be the received one with new MAC
+//! addresses, and nothing else may change. A frame that is not sent must be counted under exactly one reason.
 
-#![expect(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use dataplane::{
 };
 use rtrb::Consumer;
 
-/// What becomes of a frame.
+/// The fate of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is sent to the backend whose address ends in this.
@@ -73,12 +73,12 @@ impl Net {
         self.packet(eth(), self.client(), &self.host(last))
     }
 
-    /// From the client to the VIP that most services are on.
+    /// From the client to the VIP that most services have.
     fn vip(self) -> Ip {
         self.to(VIP)
     }
 
-    /// What a backend has sent to the client from a VIP.
+    /// A packet that a backend has sent to the client from a VIP.
     fn reply(self) -> Ip {
         self.packet(eth(), &self.host(VIP), self.client())
     }
@@ -88,7 +88,7 @@ impl Net {
         if self == Net::V4 { 1 } else { 58 }
     }
 
-    /// The types of the errors: unreachable, (source quench or packet too big,) time exceeded, parameter problem.
+    /// The types of the errors: unreachable, source quench or packet too big, time exceeded, parameter problem.
     fn errors(self) -> [u8; 4] {
         if self == Net::V4 { [3, 4, 11, 12] } else { [1, 2, 3, 4] }
     }
@@ -175,7 +175,7 @@ impl Rig {
         drops.chain(punts.zip(port.punts.iter().map(|counter| counter.read()))).collect()
     }
 
-    /// What becomes of a frame, and the frame that is sent. What is held is given its time.
+    /// The fate of a frame, and the frame that is sent. A held frame gets the time until it is given up.
     fn fate(&mut self, frame: &[u8]) -> (Fate, Option<Vec<u8>>) {
         let before = self.counted();
         self.wire.0.borrow_mut().rx.push_back(frame.to_vec().into());
@@ -206,12 +206,12 @@ fn padded(frame: Vec<u8>, bytes: usize) -> Vec<u8> {
     [frame, vec![0; bytes]].concat()
 }
 
-fn with_byte(mut frame: Vec<u8>, place: usize, byte: u8) -> Vec<u8> {
-    frame[place] = byte;
+fn with_byte(mut frame: Vec<u8>, offset: usize, byte: u8) -> Vec<u8> {
+    frame[offset] = byte;
     frame
 }
 
-/// An ICMP message's body: four bytes of its own, and what it quotes of a frame.
+/// The body of an ICMP error: four bytes of its own, and the quoted packet of a frame.
 fn about(frame: &[u8]) -> Vec<u8> {
     [&[0; 4], &frame[14..]].concat()
 }
@@ -281,7 +281,7 @@ fn transport(net: Net) -> Vec<Row> {
     for (port, backend) in [(53, 5), (54, 8), (65_535, 8)] {
         rows.push(row(&format!("UDP port {port}, likewise"), vip().udp(1, port, b"?"), To(backend)));
     }
-    // What has no ports, or none that we balance.
+    // Protocols without ports, or with ports that we do not balance.
     for protocol in [2, 4, 41, 46, 47, 89, 103, 112, 136, 255] {
         let what = format!("IP protocol {protocol}");
         rows.push(row(&what, vip().protocol(protocol, &[0; 40]), Drop(NoService)));
@@ -326,7 +326,7 @@ fn addresses(net: Net) -> Vec<Row> {
             To(3),
         ),
         row("to another station", from(eth().to(Mac([2, 0, 0, 0, 0, 0x77]))).tcp(1, 80).syn(), Drop(NotOurMac)),
-        row("to everybody", from(eth().to(Mac([0xff; 6]))).tcp(1, 80).syn(), Drop(Multicast)),
+        row("a broadcast", from(eth().to(Mac([0xff; 6]))).tcp(1, 80).syn(), Drop(Multicast)),
         row("to a group", from(eth().to(Mac([1, 0, 0x5e, 0, 0, 1]))).udp(1, 53, b"?"), Drop(Multicast)),
         row(
             "to a MAC address like ours but for the last bit",
@@ -354,7 +354,7 @@ fn icmp(net: Net) -> Vec<Row> {
         row("a quoted FIN".into(), quoted(&net.reply().tcp(80, 1234).fin()), To(3)),
         row("a quote of a port of a range".into(), quoted(&net.reply().tcp(8_050, 1234).ack()), To(6)),
         row("a quote of a list's port".into(), quoted(&net.reply().tcp(8_443, 1234).ack()), To(7)),
-        row("a quote of a port that nobody serves".into(), quoted(&net.reply().tcp(79, 1234).ack()), Drop(NoService)),
+        row("a quote of a port without a service".into(), quoted(&net.reply().tcp(79, 1234).ack()), Drop(NoService)),
         row("a quote for a service without backends".into(), quoted(&net.reply().tcp(81, 1234).ack()), Drop(NoBackend)),
         row(
             "a quote of a backend that has not answered".into(),
@@ -370,14 +370,14 @@ fn icmp(net: Net) -> Vec<Row> {
         row("half of one".into(), message(unreachable, &about(&tcp())[..4 + 12]), quote),
         row("nothing quoted".into(), message(unreachable, &[0; 4]), quote),
         row("a quote of the wrong version".into(), message(unreachable, &with_byte(about(&tcp()), 4, 0x55)), quote),
-        row("what the VIP has received".into(), quoted(&net.vip().tcp(1234, 80).ack()), quote),
+        row("a quote of a packet to the VIP".into(), quoted(&net.vip().tcp(1234, 80).ack()), quote),
         row(
-            "what another has sent".into(),
+            "a quote of a packet from another host".into(),
             quoted(&net.packet(eth(), &net.host(ANOTHER_HOST), net.client()).tcp(80, 1).ack()),
             quote,
         ),
         row(
-            "what another VIP has sent".into(),
+            "a quote of a packet from another VIP".into(),
             quoted(&net.packet(eth(), &net.host(ALL_PORTS), net.client()).tcp(80, 1).ack()),
             quote,
         ),
@@ -429,7 +429,7 @@ fn fragments(net: Net) -> Vec<Row> {
         row("of a protocol without ports", part(0, true).protocol(47, &[0; 64]), Drop(FragmentNoPorts)),
         row("a later one of such", part(9, false).protocol(50, &[0; 64]), Drop(FragmentNoPorts)),
         row(
-            "a later one whose first one never comes",
+            "a later one whose first one never arrives",
             net.fragment(net.packet(eth(), &net.host(ANOTHER_HOST), &net.host(VIP)), 9, false).protocol(17, &[0; 64]),
             Drop(FragmentOrphan),
         ),
@@ -557,7 +557,7 @@ fn sctp(net: Net) -> Vec<Row> {
     ]
 }
 
-/// Tags on a port without VLANs; sizes. (What becomes of tags where there are VLANs is a table of its own, in `worker.rs`.)
+/// Tags on a port without VLANs; sizes. (Ports with VLANs have a table of their own, in `forward/tests/tags.rs`.)
 fn tags_and_sizes(net: Net) -> Vec<Row> {
     let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
     let tagged = |eth: Ethernet| net.packet(eth, net.client(), &net.host(VIP)).tcp(1, 80).syn();
@@ -567,7 +567,7 @@ fn tags_and_sizes(net: Net) -> Vec<Row> {
         row("a service provider's tag", tagged(eth().tag(0x88a8, 7)), Drop(UnknownVlan)),
         row("two tags", tagged(eth().tag(0x88a8, 7).tag(0x8100, 8)), Drop(UnknownVlan)),
         row("two tags of customers", tagged(eth().tag(0x8100, 7).tag(0x8100, 8)), Drop(UnknownVlan)),
-        row("a tag to everybody", tagged(eth().to(Mac([0xff; 6])).tag(0x8100, 7)), Drop(UnknownVlan)),
+        row("a tagged broadcast", tagged(eth().to(Mac([0xff; 6])).tag(0x8100, 7)), Drop(UnknownVlan)),
         row("a packet that just fits", packet_of(1_500), To(3)),
         row("a byte too large", packet_of(1_501), Punted(PuntReason::TooBig)),
         row("as large as a super-frame", packet_of(60_000), Punted(PuntReason::TooBig)),
@@ -575,7 +575,7 @@ fn tags_and_sizes(net: Net) -> Vec<Row> {
     ]
 }
 
-/// What is no IP, or for nobody in particular.
+/// Frames that are not IP, and broadcast and multicast frames.
 fn ethernet() -> Vec<Row> {
     let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
     let arp = |eth: Ethernet| eth.payload(0x0806, &[0; 28]);
@@ -655,7 +655,8 @@ fn every_frame_goes_where_it_should() {
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What the rows above do not cause takes more than one frame, or a device's word. So no reason is without a frame.
+/// Every reason is caused by a frame. The reasons that the rows above do not cause need several frames, or a report of
+/// the device.
 #[test]
 fn every_reason_has_a_frame() {
     let mut seen: Vec<Fate> = table().into_iter().map(|(_, _, fate)| fate).collect();
@@ -672,8 +673,8 @@ fn every_reason_has_a_frame() {
     let syn = || Net::V4.vip().tcp(1, 80).syn();
     caused(&mut rig, Drop(BadIpChecksum), vec![MemoryPacket { bad_ip_checksum: true, ..syn().into() }]);
     caused(&mut rig, Drop(HeadersSplit), vec![MemoryPacket::segmented(Net::V4.vip().tcp(1, 80).data(&[0; 64]), 40)]);
-    // One sender's fragments without a first one: some are held, not all.
-    let fragments = (0..40).map(|place| Net::V4.vip().fragment(0x2001 + place).protocol(17, &[0; 8]).into());
+    // Fragments of one sender, without a first one: some are held, but not all.
+    let fragments = (0..40).map(|index| Net::V4.vip().fragment(0x2001 + index).protocol(17, &[0; 8]).into());
     caused(&mut rig, Drop(FragmentHoldFull), fragments.collect());
     caused(&mut rig, Drop(EchoLimited), (0..1_500).map(|_| Net::V4.vip().echo(b"?").into()).collect());
     caused(&mut rig, Drop(PuntFull), (0..64).map(|_| eth().payload(0x0806, &[0; 28]).into()).collect());
@@ -681,7 +682,8 @@ fn every_reason_has_a_frame() {
     caused(&mut rig, Drop(TooBigUnanswered), (0..200).map(|_| large()).collect());
     rig.wire.0.borrow_mut().tx_room = 3;
     caused(&mut rig, Drop(TxFull), (0..8).map(|_| syn().into()).collect());
-    // These two need another worker and a VLAN: `a_worker_that_does_not_keep_up_is_passed_no_more` in fragment.rs, `a_tag_needs_room_in_the_buffer` in worker.rs.
+    // These two need another worker and a VLAN. They have tests: `a_worker_that_does_not_keep_up_gets_no_more_frames`
+    // in forward/fragment.rs, and `a_tag_needs_headroom` in forward/tests/tags.rs.
     seen.extend([Drop(FragmentPassFull), Drop(NoHeadroom)]);
     let all = DropReason::ALL.iter().map(|&reason| Drop(reason)).chain(PuntReason::ALL.iter().map(|&r| Punted(r)));
     let without: Vec<Fate> = all.filter(|fate| !seen.contains(fate)).collect();

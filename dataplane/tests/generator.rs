@@ -1,4 +1,5 @@
-//! The benches' generator: its frames are valid, each flow comes once in a round, and destinations have equal shares.
+//! The generator of the benches: its frames are valid, each flow occurs once in a round, and destinations have equal
+//! shares.
 
 use std::collections::HashMap;
 
@@ -22,7 +23,7 @@ fn flow(frame: &[u8]) -> Flow {
     (ip.src_addr(), tcp.src_port(), ip.dst_addr())
 }
 
-/// How often each flow comes in so many frames.
+/// The number of frames of each flow, among this many frames.
 fn count(queue: &mut impl PacketIo, frames: u64) -> HashMap<Flow, u64> {
     let mut flows = HashMap::new();
     for _ in 0..frames.div_ceil(32) {
@@ -35,7 +36,7 @@ fn count(queue: &mut impl PacketIo, frames: u64) -> HashMap<Flow, u64> {
 }
 
 #[test]
-fn frames_are_of_as_many_flows_as_were_asked_for() {
+fn frames_have_the_number_of_flows_that_was_asked_for() {
     let options = EalOptions {
         main_lcore: 0,
         memory: Memory::Plain { mib: 64 },
@@ -43,13 +44,13 @@ fn frames_are_of_as_many_flows_as_were_asked_for() {
         pci: Vec::new(),
         extra: Vec::new(),
     };
-    let eal = Eal::init(&options).expect("DPDK needs neither hugepages nor devices for this");
-    // Empty, and EAL does not remove it by itself.
+    let eal = Eal::init(&options).expect("DPDK starts without hugepages and without devices");
+    // The folder is empty, and EAL does not remove it.
     let _ = std::fs::remove_dir(eal.runtime_folder());
     let pool = Mempool::create(&eal, "generator", 4_095, ROOM, -1).expect("64 MiB are enough");
     let device = Device::Vdev("net_null0,size=60,copy=0".into());
     let settings = PortSettings { index: 0, device, queues: 1, vlan_strip: false, mtu: None };
-    let (port, mut queues) = Port::open(&eal, &pool, &settings).expect("net_null is always there");
+    let (port, mut queues) = Port::open(&eal, &pool, &settings).expect("net_null is built in");
     let mut queue = queues.pop().expect("one queue");
 
     let frame = eth().to(port.mac()).ipv4("10.0.0.0", "192.168.100.1").tcp(1_024, 80).data(&[0; 6]);
@@ -57,7 +58,7 @@ fn frames_are_of_as_many_flows_as_were_asked_for() {
     generator.set_flows(FLOWS);
     let flows = count(&mut queue, 3 * FLOWS);
     assert_eq!(flows.len() as u64, FLOWS);
-    assert!(flows.values().all(|&count| count == 3), "each flow comes once in a round");
+    assert!(flows.values().all(|&count| count == 3), "each flow occurs once in a round");
     let mut destinations: HashMap<Ipv4Address, u64> = HashMap::new();
     flows.keys().for_each(|flow| *destinations.entry(flow.2).or_default() += 1);
     let share = FLOWS / u64::from(DESTINATIONS);
@@ -66,7 +67,7 @@ fn frames_are_of_as_many_flows_as_were_asked_for() {
 
     generator.set_flows(MAX_FLOWS);
     let flows = count(&mut queue, 1 << 17);
-    assert_eq!(flows.len(), 1 << 17, "none comes twice");
+    assert_eq!(flows.len(), 1 << 17, "no flow occurs twice");
     generator.set_flows(1_000);
     assert_eq!(count(&mut queue, 4_000).len(), 1_000);
 }

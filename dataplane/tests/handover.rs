@@ -1,10 +1,10 @@
-//! Random changes and packets, through the model, the snapshots and a worker, against an oracle that is slow and simple: it
-//! remembers every flow. No flow that may stay ever moves.
+//! Random changes and packets go through the model, the snapshots and a worker. An oracle, which is slow and simple and
+//! remembers every flow, checks that no flow moves that may stay.
 //!
-//! A flow may stay as long as its backend serves without a break (it is there, not down, and its drain's deadline has not
-//! passed) and the flow is never silent for longer than the service's idle timeout.
+//! A flow may stay as long as two conditions hold. Its backend serves without a break: it exists, is not down, and its
+//! drain's deadline has not passed. And the flow is never silent for longer than the service's idle timeout.
 
-#![expect(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
@@ -37,10 +37,10 @@ const IDLE_S: u32 = 300;
 const IDLE_MS: u64 = IDLE_S as u64 * 1_000;
 /// After a FIN, flows are remembered for two minutes.
 const FIN_MS: u64 = 120_000;
-/// Flows of which nothing but the SYN was seen are remembered for one.
+/// Flows of which only the SYN was seen are remembered for one minute.
 const SYN_MS: u64 = 60_000;
 
-/// What may happen. Backends and flows are named by numbers, modulo how many there are.
+/// The events. Backends and flows are named by numbers, modulo their count.
 #[derive(Debug, Clone)]
 enum Event {
     Add { backend: u8, weight: u32 },
@@ -94,13 +94,13 @@ enum Kind {
 #[derive(Debug, Clone)]
 struct Flow {
     port: u16,
-    /// Where it lives, the last byte of the address; `None`: it has no home that it may claim.
+    /// The number of the backend where it may stay, its home; `None`: it has no home.
     home: Option<u8>,
     heard_ms: u64,
-    /// How long it may be silent.
+    /// The time that it may be silent.
     patience_ms: u64,
-    /// Nothing but SYNs so far, the first of them in this snapshot. After a change, another SYN may go elsewhere: nobody
-    /// remembers the SYNs of slots that nothing has happened to.
+    /// If only SYNs were sent so far: the snapshot of the first one. After a change, another SYN may go to another
+    /// backend, because SYNs to slots without a hand-over are not remembered.
     opening: Option<u64>,
 }
 
@@ -124,7 +124,7 @@ struct World {
     now_ms: u64,
     generation: u64,
     known: BTreeMap<u8, Known>,
-    /// Who does not answer, as the network says; known to be down, or up, when the service was renewed.
+    /// The backends that do not answer. The director knows them to be down only after the service is renewed.
     unheard: HashSet<u8>,
     flows: Vec<Flow>,
 }
@@ -176,7 +176,7 @@ impl World {
         format!("{text}{last}").parse().unwrap()
     }
 
-    /// All that are wanted are down, and the service does not drop then.
+    /// Whether all backends that should serve are down, and the service uses them nevertheless.
     fn forced(&self) -> bool {
         let mut wanted = self.known.values().filter(|known| known.weight > 0 && !known.draining).peekable();
         self.wanted.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|known| known.down)
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// Lets time pass in small steps, as the director sees to deadlines twice a second.
+    /// Lets time pass in small steps, because the director checks deadlines twice a second.
     fn pass(&mut self, ms: u64) {
         let until = self.now_ms + ms;
         while self.now_ms < until {
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// Sends a packet of a flow. Returns which backend got it.
+    /// Sends a packet of a flow. Returns the number of the backend that got it.
     fn send(&mut self, port: u16, kind: Kind) -> Option<u8> {
         let service = self.wanted.service;
         let to = service.port.single().unwrap();
@@ -237,24 +237,25 @@ impl World {
         sent.map(|packet| packet.bytes[5] - 10)
     }
 
-    /// A new flow from a port: it must go to somebody who takes new flows, and nowhere only if there is nobody.
-    fn open(&mut self, place: usize) {
-        let port = self.flows[place].port;
+    /// Opens a new flow from a port. It must go to a backend that takes new flows. Only if there is none may it be
+    /// dropped.
+    fn open(&mut self, index: usize) {
+        let port = self.flows[index].port;
         let backend = self.send(port, Kind::Open);
         match backend {
-            // A datagram does not tell whether its flow is new.
+            // A datagram does not show whether its flow is new.
             Some(number) if self.is_udp() => assert!(self.serves(number), "{number} does not serve"),
             Some(number) => assert!(self.takes_new_flows(number), "{number} takes no new flows"),
-            None => assert!(!(0..6).any(|number| self.takes_new_flows(number)), "somebody would have taken it"),
+            None => assert!(!(0..6).any(|number| self.takes_new_flows(number)), "a backend takes new flows"),
         }
         let (heard_ms, patience_ms) = (self.now_ms, if self.is_udp() { IDLE_MS } else { SYN_MS });
         let opening = Some(self.generation).filter(|_| !self.is_udp());
-        self.flows[place] = Flow { port, home: backend, heard_ms, patience_ms, opening };
+        self.flows[index] = Flow { port, home: backend, heard_ms, patience_ms, opening };
     }
 
-    /// A packet of an old flow: it must go home, if the flow may still claim one.
-    fn speak(&mut self, place: usize, kind: Kind) {
-        let flow = self.flows[place].clone();
+    /// Sends a packet of an old flow. It must go to the flow's home, if the flow may still claim it.
+    fn speak(&mut self, index: usize, kind: Kind) {
+        let flow = self.flows[index].clone();
         let backend = self.send(flow.port, kind);
         let claims = flow.home.filter(|_| self.now_ms - flow.heard_ms <= flow.patience_ms);
         if let Some(home) = claims {
@@ -263,7 +264,7 @@ impl World {
         if let Some(number) = backend {
             assert!(self.serves(number), "{number} does not serve");
         }
-        let flow = &mut self.flows[place];
+        let flow = &mut self.flows[index];
         flow.opening = flow.opening.filter(|_| kind == Kind::Open);
         flow.heard_ms = self.now_ms;
         flow.patience_ms = match kind {
@@ -271,7 +272,7 @@ impl World {
             Kind::Fin => FIN_MS,
             _ => flow.patience_ms.max(if flow.patience_ms == FIN_MS { FIN_MS } else { IDLE_MS }),
         };
-        // One that had no claim lives where it was sent; one that was broken off, nowhere.
+        // A flow without a claim has its home where the packet went. A flow that was reset has no home.
         flow.home = if kind == Kind::Rst { None } else { claims.or(if flow.home.is_some() { backend } else { None }) };
     }
 
@@ -289,7 +290,7 @@ impl World {
         self.unheard.iter().map(|&number| self.address(number)).collect()
     }
 
-    /// The service has its new table, and whoever is up again takes part.
+    /// Renews the service: it gets its new table, and backends that are up again take part.
     fn renew(&mut self) {
         for (number, known) in &mut self.known {
             known.down = self.unheard.contains(number);
@@ -298,8 +299,8 @@ impl World {
         self.change(|model| model.renew_all(&Reachability { down: &down, resolved: &|_| true }));
     }
 
-    /// Nothing goes any more to those who have just failed; unless all have, and get packets nevertheless. Who is up again takes
-    /// part if nobody else does.
+    /// Marks backends as failed: they get no more packets, unless all have failed and the service uses them
+    /// nevertheless. A backend that is up again takes part only if no other does.
     fn fail(&mut self) {
         let (before, forced) = (self.known.clone(), self.forced());
         for (number, known) in &mut self.known {
@@ -358,43 +359,43 @@ impl World {
             Event::Open { packets } => {
                 let port = 1_024 + u16::try_from(self.flows.len()).unwrap();
                 self.flows.push(Flow { port, home: None, heard_ms: 0, patience_ms: 0, opening: None });
-                let place = self.flows.len() - 1;
-                self.open(place);
-                (1..packets).for_each(|_| self.speak(place, Kind::Data));
+                let index = self.flows.len() - 1;
+                self.open(index);
+                (1..packets).for_each(|_| self.speak(index, Kind::Data));
             }
             Event::Speak { flow } => {
-                if let Some(place) = self.flow(flow) {
-                    self.speak(place, Kind::Data);
+                if let Some(index) = self.flow(flow) {
+                    self.speak(index, Kind::Data);
                 }
             }
-            Event::SpeakAll => (0..self.flows.len()).for_each(|place| self.speak(place, Kind::Data)),
+            Event::SpeakAll => (0..self.flows.len()).for_each(|index| self.speak(index, Kind::Data)),
             Event::Finish { flow } => {
-                if let Some(place) = self.flow(flow) {
-                    self.speak(place, Kind::Fin);
+                if let Some(index) = self.flow(flow) {
+                    self.speak(index, Kind::Fin);
                 }
             }
             Event::Reset { flow } => {
-                if let Some(place) = self.flow(flow) {
-                    self.speak(place, Kind::Rst);
+                if let Some(index) = self.flow(flow) {
+                    self.speak(index, Kind::Rst);
                 }
             }
-            // The client uses a port again after it has broken the old connection off.
+            // The client uses a port again after it has reset the old connection.
             Event::Reopen { flow } => {
-                if let Some(place) = self.flow(flow) {
-                    self.speak(place, Kind::Rst);
-                    self.open(place);
+                if let Some(index) = self.flow(flow) {
+                    self.speak(index, Kind::Rst);
+                    self.open(index);
                 }
             }
             Event::RepeatSyn { flow } => {
                 let now = Some(self.generation);
                 match self.flow(flow) {
-                    Some(place) if self.flows[place].opening == now => self.speak(place, Kind::Open),
-                    Some(place) if self.flows[place].opening.is_some() => {
-                        self.flows[place].home = None;
-                        let port = self.flows[place].port;
+                    Some(index) if self.flows[index].opening == now => self.speak(index, Kind::Open),
+                    Some(index) if self.flows[index].opening.is_some() => {
+                        self.flows[index].home = None;
+                        let port = self.flows[index].port;
                         let home = self.send(port, Kind::Open);
                         assert!(home.is_none_or(|number| self.serves(number)));
-                        self.flows[place] =
+                        self.flows[index] =
                             Flow { port, home, heard_ms: self.now_ms, patience_ms: SYN_MS, opening: now };
                     }
                     _ => {}
@@ -441,7 +442,7 @@ proptest! {
         for event in &events {
             world.happen(event);
         }
-        // What is remembered is forgotten in the end, and the numbers come out even.
+        // In the end all flows are forgotten, and all counts of flows are 0.
         world.pass(3 * IDLE_MS);
         prop_assert_eq!(world.counters.exceptions.read(), 0);
         let counted = world.counters.targets.iter().take(64).map(|target| (target.active.read(), target.inactive.read()));
@@ -450,10 +451,9 @@ proptest! {
     }
 }
 
-/// The whole of its idle timeout: a flow that was heard of at the very moment of a change, and then not until the last
-/// moment that it may be silent.
+/// A flow sends at the moment of a change, and then not before the last moment of its idle timeout.
 #[test]
-fn a_flow_may_be_silent_for_the_whole_of_its_time() {
+fn a_flow_may_be_silent_for_its_whole_idle_timeout() {
     let wanted =
         ServiceAdd { idle_timeout_s: Some(IDLE_S), ..ServiceAdd::new("192.168.0.101:80".parse().unwrap(), vec![]) };
     let mut world = World::new(wanted);

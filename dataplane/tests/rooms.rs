@@ -1,6 +1,8 @@
-//! The rules of the rooms: who may use whom. Reads the imports of `src/` and fails on an arrow upwards, and on a circle.
+//! The rules of the rooms: which room may use which. The tests read the imports of `src/`, and fail on a forbidden
+//! import and on a circle.
 //!
-//! A room is a folder of `src/`. What stands under `#[cfg(test)]` may use everything. Comments and links in them are no arrows.
+//! A room is a folder of `src/`. Code under `#[cfg(test)]` may use everything. Comments and links in them do not count
+//! as imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +12,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
-/// Each room, and the rooms that it may use besides itself. From the ground floor up: a room may use only what stands above it here.
+/// Each room, and the rooms that it may use besides itself. A room may use only rooms that are listed before it.
 const ROOMS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("wire", &["base"]),
@@ -24,19 +26,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["base", "wire", "count", "dpdk", "state", "control", "slow"]),
     ("config", &["base", "wire", "select", "count", "dpdk", "forward", "control"]),
     ("daemon", &["base", "count", "dpdk", "state", "forward", "control", "slow", "api", "config"]),
-    // For tests, benches and fuzz targets: nothing else may use it.
+    // For tests, benches and fuzz targets: no other room may use it.
     ("testing", &["base", "wire", "count", "state", "forward", "control", "slow", "api"]),
 ];
 
-/// Lines of code and comments that a file may have, its tests aside. Above that, it wants a reason.
+/// The most lines of code and comments of a file, without its tests. A longer file needs a reason.
 const MOST_LINES: usize = 500;
-/// The files with a reason.
+/// The longer files, with their reasons.
 const LONG: &[(&str, &str)] = &[];
 
 /// A file of the crate: `forward/lane.rs`, `forward/mod.rs`.
 type File = String;
 
-/// An arrow: what a file uses, and by which words.
+/// An arrow: a file uses another file, by this path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Arrow {
     from: File,
@@ -44,7 +46,7 @@ struct Arrow {
     path: String,
 }
 
-/// The files of a crate by their module's path: `["forward", "lane"]`.
+/// The files of a crate, by their module's path: `["forward", "lane"]`.
 #[derive(Default)]
 struct House {
     modules: BTreeMap<Vec<String>, File>,
@@ -82,7 +84,7 @@ impl House {
         self.texts.insert(file, text);
     }
 
-    /// All arrows between two files, those of tests left out.
+    /// All arrows between two files, without those of tests.
     fn arrows(&self) -> BTreeSet<Arrow> {
         let mut arrows = BTreeSet::new();
         let tests = self.test_files();
@@ -139,7 +141,7 @@ impl Reader<'_> {
             "crate" => Vec::new(),
             "self" => self.module.clone(),
             "super" => self.module[..self.module.len().saturating_sub(1)].to_vec(),
-            // A door hands on what a file in its room has.
+            // A room's door (`mod.rs`) passes on items of the room's files.
             _ if self.modules.contains_key(&below) => below,
             _ => return,
         };
@@ -165,7 +167,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What a macro is given is no syntax tree: paths that begin with `crate` are looked for.
+    /// The arguments of a macro are no syntax tree. They are searched for paths that begin with `crate`.
     fn note_tokens(&mut self, tokens: &TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -243,8 +245,8 @@ fn forbidden(arrows: &BTreeSet<Arrow>, rooms: &[(&str, &[&str])]) -> Vec<String>
     wrong.map(|arrow| format!("{} uses {} ({})", arrow.from, arrow.to, arrow.path)).collect()
 }
 
-/// Files that use each other in a circle; each circle once. A room's door (`mod.rs`) hands on what its files have: who is in
-/// the room goes to the file itself.
+/// Files that use each other in a circle; each circle once. A room's door (`mod.rs`) passes on items of its files, so a
+/// file in the room must use the other file itself.
 fn circles(arrows: &BTreeSet<Arrow>) -> Vec<Vec<File>> {
     let mut next: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for arrow in arrows {
@@ -302,7 +304,7 @@ fn the_rules_themselves_have_no_circle_and_no_room_is_without_one() {
     let mut below: Vec<&str> = Vec::new();
     for (room, others) in ROOMS {
         let above: Vec<&&str> = others.iter().filter(|other| !below.contains(*other)).collect();
-        assert!(above.is_empty(), "{room} may use {above:?}, which stand below it in the list");
+        assert!(above.is_empty(), "{room} may use {above:?}, which come after it in the list");
         below.push(room);
     }
     let house = source();
@@ -326,7 +328,7 @@ fn each_room_says_what_it_is_for() {
         assert_eq!(named, others.iter().copied().collect(), "what {room}/mod.rs says after \"Uses:\", and the rules");
         let items = syn::parse_file(door).expect("source").items;
         let only_a_door = items.iter().all(|item| matches!(item, Item::Mod(_) | Item::Use(_)));
-        assert!(only_a_door, "{room}/mod.rs has code: a door declares files and hands on names");
+        assert!(only_a_door, "{room}/mod.rs has code: a door declares files and passes on names");
     }
 }
 

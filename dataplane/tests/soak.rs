@@ -1,7 +1,7 @@
-//! Frames by the million through workers with DPDK's real packet buffers: nothing panics, each frame has one fate, and when
-//! all is over, every buffer is back in its pool.
+//! Millions of frames go through workers with DPDK's real packet buffers. No frame causes a panic, each has one fate,
+//! and in the end every buffer is back in its pool.
 //!
-//! `SOAK_FRAMES` says how many (10,000,000 without it), `SOAK_SEED` which.
+//! `SOAK_FRAMES` sets their number (default 10,000,000), `SOAK_SEED` the seed.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use dataplane::testing::scene::Scene;
 use dataplane::testing::traffic::Traffic;
 
 const FRAMES: u64 = 10_000_000;
-/// Among so many, each reason to drop a frame occurs.
+/// In a run of this many frames, each reason to drop a frame occurs.
 const ALL_REASONS: u64 = 500_000;
-/// Then a new one: what is removed of its services does not all come back.
+/// The frames of a scene. Then a new scene begins, because not all removed backends of a scene come back.
 const FRAMES_OF_A_SCENE: u64 = 50_000;
-/// Received together, in one burst or two.
+/// The frames that are received together, in one burst or two.
 const BATCH: u64 = 48;
 const BUFFERS: u32 = 4_095;
 
-/// SplitMix64: a different number each time, and the same ones for the same seed.
+/// SplitMix64: a random sequence, which is the same for the same seed.
 struct Random(u64);
 
 impl Random {
@@ -40,10 +40,10 @@ impl Random {
 
 fn number(variable: &str, default: u64) -> u64 {
     let text = std::env::var(variable).ok();
-    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is to be a number, not {text}")))
+    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text}")))
 }
 
-/// Gives a scene so many frames, all of which fit into a buffer, while time passes and its services change.
+/// Gives a scene this many frames, each of which fits into a buffer. Meanwhile time passes, and the services change.
 fn play(scene: &mut Scene<Arc<Mempool>>, traffic: &Traffic, random: &mut Random, frames: u64) {
     let mut given = 0;
     while given < frames {
@@ -52,7 +52,7 @@ fn play(scene: &mut Scene<Arc<Mempool>>, traffic: &Traffic, random: &mut Random,
         let [storm, time, change, finish, choke, ..] = decisions;
         let mut bytes: [u8; 64] = random.bytes();
         for _ in 0..batch {
-            // Sometimes the same again and again, as in a flood.
+            // Sometimes the same frame again and again, as in a flood.
             if storm > 4 {
                 bytes = random.bytes();
             }
@@ -91,7 +91,7 @@ fn no_frame_panics_and_no_buffer_is_lost() {
         pci: Vec::new(),
         extra: extra.split_whitespace().map(String::from).collect(),
     };
-    let eal = Eal::init(&options).expect("DPDK needs neither hugepages nor devices for this");
+    let eal = Eal::init(&options).expect("DPDK starts without hugepages and without devices");
     let folder = eal.runtime_folder();
     let pool = Mempool::create(&eal, "soak", BUFFERS, ROOM, -1).expect("64 MiB are enough");
     assert_eq!((pool.in_use(), pool.size()), (0, BUFFERS));
@@ -118,8 +118,8 @@ fn no_frame_panics_and_no_buffer_is_lost() {
     println!(
         "{frames} frames, seed {seed}: {forwarded} forwarded, {punted} punted, {own_sent} answered, {changes} changes"
     );
-    // No list queue looks at checksums; all buffers have headroom and hold a whole frame; and the workers take turns, so that
-    // their rings to each other do not fill.
+    // These reasons cannot occur. List queues do not check checksums. All buffers have headroom and hold a whole frame.
+    // And the workers run in turn, so the rings between them do not fill.
     for (reason, count) in DropReason::ALL.iter().zip(&dropped) {
         println!("{count:>9} {}", reason.name());
         let unreachable = matches!(
@@ -133,6 +133,6 @@ fn no_frame_panics_and_no_buffer_is_lost() {
     }
     assert!(forwarded > frames / 4 && punted > frames / 100 && own_sent > frames / 1_000 || frames < ALL_REASONS);
     drop((pool, eal));
-    // EAL leaves its folder.
+    // EAL does not remove its folder.
     let _ = std::fs::remove_dir(folder);
 }
