@@ -1,9 +1,10 @@
-//! How long changes take to reach the workers: 1,000 services of 100 backends each, and a thread that takes snapshots as a
-//! worker does.
+//! The time that a change takes to reach the workers: 1,000 services of 100 backends each, and a thread that takes
+//! snapshots like a worker.
 //!
-//! From a request at the control socket, and from the moment when the slow path knows that a backend does not answer.
+//! It is measured from a request at the control socket, and from the moment when the slow path knows that a backend
+//! does not answer.
 
-#![expect(clippy::unwrap_used, reason = "a bench says by panicking what is wrong")]
+#![expect(clippy::unwrap_used, reason = "a bench fails by a panic")]
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -30,7 +31,7 @@ fn vip(service: u32) -> ServiceId {
     format!("{}:80", Ipv4Addr::from_bits(0x0a00_1000 + service)).parse().unwrap()
 }
 
-/// Number 0 is in all services, the others in one each.
+/// Backend 0 is in all services, each other one in a single service.
 fn backend(service: u32, number: u32) -> IpAddr {
     let offset = if number == 0 { 0 } else { 1 + service * BACKENDS + number };
     Ipv4Addr::from_bits(0x0a80_0000 + offset).into()
@@ -53,7 +54,7 @@ struct Worker {
     started: Instant,
     /// The snapshot that it took last.
     generation: Arc<AtomicU64>,
-    /// When, in ns since `started`.
+    /// The time at which it took it, in ns since `started`.
     taken_ns: Arc<AtomicU64>,
 }
 
@@ -76,7 +77,7 @@ impl Worker {
         worker
     }
 
-    /// When it took a snapshot newer than this one.
+    /// Waits for a snapshot newer than this one. Returns the time at which the thread took it.
     fn has_newer(&self, than: u64) -> Instant {
         while self.generation.load(Acquire) <= than {
             std::thread::sleep(Duration::from_micros(50));
@@ -85,14 +86,14 @@ impl Worker {
     }
 }
 
-/// How long something took, and what of it a CPU worked for it: on a machine that is busy otherwise, the rest is waiting.
+/// The time that an action took, and the CPU time in it. On a busy machine, the difference is time spent waiting.
 #[derive(Clone, Copy)]
 struct Took {
     wall: Duration,
     cpu: Duration,
 }
 
-/// The CPU time of all threads but the worker, which never rests.
+/// The CPU time of all threads except the worker, which never sleeps.
 fn control_cpu() -> Duration {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let of = |task: std::path::PathBuf| -> Option<u64> {
@@ -103,7 +104,7 @@ fn control_cpu() -> Duration {
     Duration::from_nanos(tasks.filter_map(|task| of(task.unwrap().path())).sum())
 }
 
-/// What something takes until the worker has a snapshot.
+/// Measures an action, until the worker has its snapshot.
 fn until_taken(director: &Director, worker: &Worker, what: impl FnOnce()) -> Took {
     let (before, cpu, begin) = (director.current().generation, control_cpu(), Instant::now());
     what();

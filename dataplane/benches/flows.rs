@@ -1,11 +1,13 @@
-//! A worker beside a bare rewrite of MAC addresses, both with the frames of a generator inside the process: for more flows than
-//! a capture file can hold. `perf/bench` runs it, and says how to read it.
+//! Measures a worker beside a bare rewrite of MAC addresses. A generator inside the process makes the frames, for more
+//! flows than a capture file can hold. `perf/bench` runs it, and says how to read the figures.
 //!
-//! Two `net_null` ports, one for each, on one thread; a generator writes into each received buffer a frame of the next flow.
-//! Three programs take turns of a few milliseconds: `bare` (addresses are rewritten, the generator writes nothing), `mac` (the
-//! same with it), `worker` (the daemon's, with its tables and counters). Prints one line of JSON; messages go to stderr.
+//! There are two `net_null` ports on one thread, one for each program. A generator writes a frame of the next flow into
+//! each received buffer. Three programs take turns of a few milliseconds: `bare` (addresses are rewritten, the
+//! generator writes nothing), `mac` (the same with the generator), `worker` (that of the daemon, with its tables and
+//! counters). The result is one line of JSON; messages go to stderr.
 //!
-//! With `--scaling`, only workers: one on each core, each with a device and tables of its own, with one snapshot and one pool.
+//! With `--scaling`, only workers run: one on each core, each with its own device and tables. They share one snapshot
+//! and one pool.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,15 +47,15 @@ use dataplane::{
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-/// As the daemon has it.
+/// The daemon's allocator.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How long one program goes on before it is the next one's turn.
+/// The time that a program runs before the next one's turn.
 const SLICE: Duration = Duration::from_millis(50);
-/// Turns between two looks at the clock.
+/// The turns between two readings of the clock.
 const TURNS: usize = 64;
-/// What the daemon's configuration has, if nothing is said.
+/// The default of the daemon's configuration.
 const EXCEPTIONS: Room = Room { v4: 1 << 20, v6: 1 << 18 };
 const MAC_OF_BACKEND: Mac = Mac([0x02, 0, 0, 1, 0, 0]);
 
@@ -63,7 +65,8 @@ struct Arguments {
     /// The core to measure on.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     core: Vec<usize>,
-    /// Measure a worker on each core at the same time: says "ready", and takes a line with when to begin, in ns of the epoch.
+    /// Measure a worker on each core at the same time: prints "ready", and reads a line with the time to begin, in ns
+    /// since the epoch.
     #[arg(long)]
     scaling: bool,
     /// Runs of each program.
@@ -72,35 +75,35 @@ struct Arguments {
     /// CPU time of a run.
     #[arg(long, default_value_t = 500)]
     milliseconds: u64,
-    /// How many flows; several numbers are measured in turns.
+    /// The number of flows. Several numbers are measured in turn.
     #[arg(long, value_delimiter = ',', default_value = "1000")]
     flows: Vec<u64>,
-    /// What the service is in the middle of.
+    /// The state of the service.
     #[arg(long, value_enum, default_value_t = State::Steady)]
     state: State,
-    /// Every frame is a SYN; else, of a connection that goes on.
+    /// Every frame is a SYN. Without it, every frame belongs to an established connection.
     #[arg(long)]
     syn: bool,
-    /// Services, each with a VIP of its own, over which the flows are spread.
+    /// The number of services, each with its own VIP. The flows are spread over them.
     #[arg(long, default_value_t = 1)]
     services: u16,
     /// Backends of each service that take new flows.
     #[arg(long, default_value_t = 16)]
     backends: u16,
-    /// IPv6 in place of IPv4.
+    /// IPv6 instead of IPv4.
     #[arg(long)]
     ipv6: bool,
     /// Packet memory.
     #[arg(long, value_enum, default_value_t = Pages::Auto)]
     hugepages: Pages,
-    /// What cargo says to benches.
+    /// An argument that cargo gives to benches.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum State {
-    /// Nothing has changed, nothing is remembered.
+    /// No change, and no remembered flows.
     Steady,
     /// All slots have moved to other backends, and all flows are remembered.
     HandOver,
@@ -148,17 +151,17 @@ impl Arguments {
         }
     }
 
-    /// As many backends again as are asked for, for a hand-over to.
+    /// Twice the backends that are asked for, so that a hand-over has a second half to move to.
     fn all_backends(&self) -> u16 {
         if self.state == State::HandOver { 2 * self.backends } else { self.backends }
     }
 
-    /// The first `backends` of a service take new flows, the others none.
+    /// A service in which the first `backends` backends take new flows, and the others none.
     fn wanted(&self, service: u16) -> ServiceAdd {
         let backends = (0..self.all_backends()).map(|number| {
             let mut mac = MAC_OF_BACKEND;
             mac.0[4..].copy_from_slice(&number.to_be_bytes());
-            // Of several services, no two have the same weights: they would share one table.
+            // No two services have the same weights, because they would share one table.
             let weight = match number {
                 number if number >= self.backends => 0,
                 _ if self.services == 1 => 1,
@@ -173,7 +176,8 @@ impl Arguments {
         wanted
     }
 
-    /// A frame of the first flow, to a port: of 64 bytes on the wire, with 4 of checksum; IPv6's are longer.
+    /// A frame of the first flow, to a port. It has 64 bytes on the wire, with 4 bytes of checksum; an IPv6 frame is
+    /// longer.
     fn frame(&self, port: &Port) -> Vec<u8> {
         let ethernet = eth().to(port.mac());
         let vip = self.vip(0).to_string();
@@ -191,13 +195,13 @@ impl Arguments {
 
 /// A program that is measured.
 trait Program {
-    /// Takes a burst from its port, and sends it.
+    /// Receives a burst from its port, and sends it.
     fn turn(&mut self);
-    /// Frames that have been received, and those of them that were sent.
+    /// The frames that were received, and the frames that were sent.
     fn counted(&self) -> (u64, u64);
 }
 
-/// Sends everything to one backend.
+/// Sends all frames to one backend.
 struct Rewrite {
     queue: QueuePair,
     macs: [u8; 12],
@@ -227,7 +231,7 @@ impl Program for Rewrite {
     }
 }
 
-/// The daemon's.
+/// The worker of the daemon.
 struct Forward {
     worker: Worker<QueuePair>,
     counters: Arc<WorkerCounters>,
@@ -245,7 +249,7 @@ impl Program for Forward {
     }
 }
 
-/// What something has cost so far.
+/// The cost of a program so far.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     packets: u64,
@@ -260,15 +264,15 @@ impl Cost {
     }
 }
 
-/// This thread's time on a core.
+/// The CPU time of this thread.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("each thread has a clock").into()
 }
 
-/// Lets a program go on for a while, and adds what that has cost.
+/// Runs a program for a while, and adds the cost.
 fn go_on(program: &mut impl Program, slice: Duration, cost: &mut Cost) -> anyhow::Result<()> {
     let start = cpu_time();
-    // What the caches have of another program is that one's.
+    // A part of the time is not measured, because the caches still hold the data of the previous program.
     while cpu_time() - start < slice / 10 {
         (0..TURNS).for_each(|_| program.turn());
     }
@@ -306,7 +310,7 @@ fn director(arguments: &Arguments, port: &Port, workers: usize) -> anyhow::Resul
     Ok(Director::new(model, leases, counters, links))
 }
 
-/// The weights of all backends are turned around: every slot moves.
+/// Swaps the weights of the two halves of the backends, so that every slot moves.
 fn hand_over(arguments: &Arguments, director: &Director) -> Result<(), ModelError> {
     let edit = |model: &mut Model, service: u16, number: u16, weight: u32| {
         let edit = BackendEdit {
@@ -334,7 +338,7 @@ fn worker(queue: QueuePair, port: &Port, director: &Director, number: usize) -> 
         echo: TokenBucket::new(1_000, 1),
         too_big: TokenBucket::new(100, 1),
     };
-    // What the generator makes has nothing for the slow path.
+    // The generator makes no frames for the slow path.
     let rings = Rings {
         punts: rtrb::RingBuffer::new(64).0,
         outgoing: rtrb::RingBuffer::new(64).1,
@@ -346,7 +350,7 @@ fn worker(queue: QueuePair, port: &Port, director: &Director, number: usize) -> 
     Forward { worker, counters }
 }
 
-/// Three packets of each flow, so that what is to be remembered is, and confirmed.
+/// Sends three packets of each flow, so that all flows that must be remembered are remembered and confirmed.
 fn remember(forward: &mut Forward, flows: u64) -> anyhow::Result<()> {
     let enough = forward.counted().0 + 3 * flows;
     while forward.counted().0 < enough {
@@ -362,7 +366,7 @@ fn remember(forward: &mut Forward, flows: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// EAL on the first core, a pool for so many ports, and whether that is of hugepages.
+/// Starts EAL on the first core. Returns it, a pool for this many ports, and whether the pool is in hugepages.
 fn start_dpdk(arguments: &Arguments, ports: usize) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)> {
     let mbufs = memory::mbufs(ports, 1);
     let memory = memory::choose(arguments.hugepages.into(), mbufs, ROOM)?;
@@ -373,13 +377,13 @@ fn start_dpdk(arguments: &Arguments, ports: usize) -> anyhow::Result<(Arc<Eal>, 
         pci: Vec::new(),
         extra: Vec::new(),
     })?;
-    // Empty, and EAL does not remove it by itself.
+    // The folder is empty, and EAL does not remove it.
     let _ = std::fs::remove_dir(eal.runtime_folder());
     let pool = Mempool::create(&eal, "flows", mbufs, ROOM, -1)?;
     Ok((eal, pool, memory == PacketMemory::Huge))
 }
 
-/// When workers are to begin, in ns of the epoch; 0: not known yet.
+/// The time at which workers begin, in ns since the epoch; 0: not known yet.
 static START: AtomicU64 = AtomicU64::new(0);
 
 fn now_ns() -> u64 {
@@ -387,7 +391,7 @@ fn now_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Has a worker go on until some time after the measurement, in which others measure, too. Returns what it cost.
+/// Runs a worker until some time after the measurement, while other workers still measure. Returns the cost.
 fn go_on_until(forward: &mut Forward, ready: &Barrier, length: Duration) -> anyhow::Result<Cost> {
     let length = u64::try_from(length.as_nanos())?;
     let go_on_while = |forward: &mut Forward, condition: &dyn Fn() -> bool| {
@@ -408,13 +412,13 @@ fn go_on_until(forward: &mut Forward, ready: &Barrier, length: Duration) -> anyh
     Ok(Cost { packets, cpu: later_cpu - cpu, cycles: later_cycles - cycles })
 }
 
-/// Says that all is ready, and takes the time to begin.
+/// Prints that all workers are ready, and reads the time to begin.
 fn wait_for_start(ready: &Barrier) -> anyhow::Result<()> {
     ready.wait();
     println!("ready");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
-    // Without one: now.
+    // Without a time: now.
     START.store(line.trim().parse().unwrap_or_else(|_| now_ns()), Ordering::Relaxed);
     Ok(())
 }
@@ -438,7 +442,7 @@ fn scale(arguments: &Arguments) -> anyhow::Result<Value> {
                     generator.set_flows(arguments.flows[0]);
                     Ok(registered)
                 };
-                // Whoever cannot begin must not keep the others waiting for ever.
+                // A worker that cannot begin must not make the others wait for ever.
                 let _registered = set_up().unwrap_or_else(|problem| {
                     eprintln!("The worker on core {id} cannot begin: {problem}");
                     std::process::exit(1)

@@ -1,10 +1,11 @@
-//! How long frames take through a director and back, over shared memory (memif): the generator and the clock of
-//! `perf/latency`, which says how to read it.
+//! The time that frames take through a director and back, over shared memory (memif). This is the generator and the
+//! clock of `perf/latency`, which says how to read the figures.
 //!
-//! It is the server of a memif whose client is the director: it waits until frames come back, finds out how many a second the
-//! path carries (`--saturate`), and sends at each of `--rates`, evenly spaced. A frame has the time at which it was to be sent
-//! in it, by the TSC, not the one at which it was: a generator that had to wait, for its core or for room, does not make the
-//! path look faster than it is. Prints one line of JSON, messages go to stderr; then it waits until its standard input is closed.
+//! It is the server of a memif whose client is the director. It waits until frames come back, finds the rate that the
+//! path carries (`--saturate`), and sends evenly spaced frames at each of `--rates`. A frame contains the time at which
+//! it was due, by the TSC, and not the time at which it was sent. So a generator that had to wait, for its core or for
+//! room, does not make the path look faster than it is. The result is one line of JSON; messages go to stderr. At the
+//! end, it waits until its standard input is closed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,46 +24,47 @@ use dataplane::testing::frame::eth;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// As the daemon has it.
+/// The daemon's allocator.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const MBUFS: u32 = 8_191;
-/// In a second.
+/// The nanoseconds of a second.
 const NANOSECONDS: u128 = 1_000_000_000;
-/// A frame that is sent so much later than it was to be is late by the generator's fault, or waits for room.
+/// A frame that is sent this much after it was due is late: the generator was slow, or had no room.
 const LATE: Duration = Duration::from_micros(10);
 /// Frames on their way while the path is filled.
 const WINDOW: u64 = 512;
-/// The most frames on their way in a trial: as many as have room in one of memif's rings (1,024). With more, a director whose frames
-/// the generator does not take in time, because it did not have its core, would have to drop them.
+/// The most frames on their way in a trial: they fit into one of memif's rings (1,024). With more, the director would
+/// have to drop frames whenever the generator loses its core and does not receive in time.
 const ROOM_ON_THE_WAY: u64 = 960;
-/// What has not come back for so long is lost, and does not count as on its way any more.
+/// A frame that has not come back for this long is lost, and no longer counts as on its way.
 const LOST: Duration = Duration::from_millis(50);
-/// How long the last frames have to come back.
+/// The time that the last frames have to come back.
 const DRAIN: Duration = Duration::from_millis(200);
 /// The part of a trial, at its beginning, that is not measured.
 const WARM_UP: u64 = 5;
-/// A trial is looked at in pieces, too: most of them are without what comes now and then and disturbs a shared machine.
+/// A trial is also evaluated in pieces. Most pieces are free of the disturbances that happen now and then on a shared
+/// machine.
 const PIECE: Duration = Duration::from_millis(50);
-/// What takes longer counts as this.
+/// A longer time counts as this.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Where a frame has what: Ethernet, IPv4, UDP, and 12 bytes of ours.
+/// Offsets in a frame: Ethernet, IPv4, UDP, and 12 bytes of ours.
 const SOURCE_PORT: usize = 34;
 const UDP_CHECKSUM: usize = 40;
 const STAMP: usize = 42;
 const TRIAL: usize = 50;
 const END: usize = 54;
-/// Of 64 bytes on the wire, with 4 of checksum.
+/// The length of a frame: 64 bytes on the wire, without 4 bytes of checksum.
 const FRAME: usize = 60;
 /// The trial of frames that are not measured.
 const NOTHING: u32 = 0;
 
-/// Sends frames through a director at the other end of a memif, and measures how long they take.
+/// Sends frames through a director at the other end of a memif, and measures the time that they take.
 #[derive(Parser)]
 struct Arguments {
-    /// The memif's socket; made, and removed at the end.
+    /// The socket of the memif. It is created, and removed at the end.
     #[arg(long)]
     socket: PathBuf,
     /// The core to send and receive on.
@@ -74,22 +76,22 @@ struct Arguments {
     /// The VIP; frames are UDP to port 80.
     #[arg(long, default_value = "192.168.100.1")]
     vip: String,
-    /// How many flows.
+    /// The number of flows.
     #[arg(long, default_value_t = 1_024)]
     flows: u16,
-    /// First finds out how many frames a second the path carries.
+    /// First find the number of frames a second that the path carries.
     #[arg(long)]
     saturate: bool,
-    /// Frames a second; one trial after the other.
+    /// The rates, in frames a second, for one trial each.
     #[arg(long, value_delimiter = ',')]
     rates: Vec<u64>,
-    /// Of each trial.
+    /// The length of each trial.
     #[arg(long, default_value_t = 2_000)]
     milliseconds: u64,
-    /// How long the director may take until frames come back.
+    /// The time that the director may take until frames come back.
     #[arg(long, default_value_t = 60)]
     patience_seconds: u64,
-    /// What cargo says to benches.
+    /// An argument that cargo gives to benches.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -102,19 +104,19 @@ struct Generator {
     flows: u16,
     /// The flow of the next frame.
     flow: u16,
-    /// To be sent.
+    /// The frames that are to be sent.
     waiting: Burst<Mbuf>,
 }
 
 impl Generator {
     fn new(queue: QueuePair, pool: Arc<Mempool>, arguments: &Arguments) -> Self {
         let mut frame = eth().to(arguments.to).ipv4("10.0.0.1", &arguments.vip).udp(1_024, 80, &[0; FRAME - STAMP]);
-        // What changes from frame to frame goes without (RFC 768).
+        // The UDP checksum is 0, "none" (RFC 768), because the content changes from frame to frame.
         frame[UDP_CHECKSUM..STAMP].fill(0);
         Generator { queue, pool, frame, flows: arguments.flows, flow: 0, waiting: Burst::new() }
     }
 
-    /// Puts the next frame where it waits to be sent; there must be room.
+    /// Queues the next frame. There must be room.
     #[inline]
     fn add(&mut self, stamp: u64, trial: u32) -> anyhow::Result<()> {
         self.flow = if self.flow + 1 < self.flows { self.flow + 1 } else { 0 };
@@ -126,7 +128,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends what there is room for.
+    /// Sends the queued frames for which there is room.
     #[inline]
     fn send(&mut self) {
         if !self.waiting.is_empty() {
@@ -134,7 +136,7 @@ impl Generator {
         }
     }
 
-    /// Hands over the stamps of a trial's frames that have come back.
+    /// Passes the stamp of each frame of this trial that has come back to `each`.
     #[inline]
     fn receive(&mut self, trial: u32, mut each: impl FnMut(u64)) {
         let mut burst = Burst::new();
@@ -164,7 +166,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Waits until nothing is on its way any more.
+    /// Waits until no frame is on its way any more.
     fn come_to_rest(&mut self) {
         let start = tsc();
         while since(start) < DRAIN {
@@ -173,7 +175,8 @@ impl Generator {
         }
     }
 
-    /// As many frames a second as come back, with a bounded number on their way; in the median piece.
+    /// The rate of frames that come back, in frames a second, with a bounded number on their way. Taken from the median
+    /// piece.
     fn saturate(&mut self, milliseconds: u64, trial: u32) -> anyhow::Result<u64> {
         let start = tsc();
         let end = start + cycles(Duration::from_millis(milliseconds));
@@ -197,7 +200,7 @@ impl Generator {
         Ok(rate)
     }
 
-    /// Sends at a rate.
+    /// Sends frames at a rate, and returns the figures.
     fn trial(&mut self, rate: u64, milliseconds: u64, trial: u32) -> anyhow::Result<Value> {
         let total = rate * milliseconds / 1_000;
         let warm_up = total / WARM_UP;
@@ -207,7 +210,7 @@ impl Generator {
         let start = tsc();
         let due = |number: u64| start + scaled(number, step, 1 << 32);
         let mut times = Times::new(due(warm_up), due(total))?;
-        // Frames that are on their way no more: those that came back, and those that never will.
+        // `gone` counts frames that are no longer on their way: they came back, or are lost.
         let (mut added, mut late_frames, mut gone, mut last) = (0, 0_u64, 0, start);
         let mut next = due(0);
         while added < total || !self.waiting.is_empty() {
@@ -254,7 +257,7 @@ impl Generator {
     fn receive_timed(&mut self, trial: u32, times: &mut Times) {
         let mut now = 0;
         self.receive(trial, |stamp| {
-            // One look at the clock for a burst, when its frames have been received.
+            // The clock is read once for a burst, after its frames have been received.
             if now == 0 {
                 now = tsc();
             }
@@ -263,14 +266,14 @@ impl Generator {
     }
 }
 
-/// How long frames took, in TSC cycles.
+/// The times that frames took, in TSC cycles.
 struct Times {
     /// The stamp of the first frame that is measured.
     from: u64,
-    /// All frames that have come back, and those that are measured.
+    /// The frames that have come back: all, and those that are measured.
     received: u64,
     measured: u64,
-    /// By when they were to be sent. All are there from the start: making one takes time.
+    /// The pieces, by the time at which frames were due. All are made at the start, because making one takes time.
     pieces: Vec<Histogram<u64>>,
     /// The piece of the last frame, and the stamp at which it ends.
     piece: usize,
@@ -278,7 +281,7 @@ struct Times {
 }
 
 impl Times {
-    /// Of frames with stamps from `from` to before `end`.
+    /// For frames with stamps from `from` to before `end`.
     fn new(from: u64, end: u64) -> anyhow::Result<Self> {
         let piece = Histogram::new_with_bounds(1, cycles(LONGEST), 3)?;
         let count = usize::try_from((end - from).div_ceil(cycles(PIECE)))?.max(1);
@@ -312,7 +315,7 @@ impl Times {
         Ok(all)
     }
 
-    /// Of the pieces that are whole.
+    /// The median over all complete pieces.
     fn median(&self, of: impl Fn(&Histogram<u64>) -> u64) -> anyhow::Result<u64> {
         let whole = self.pieces.len().saturating_sub(1);
         let mut values: Vec<u64> = self.pieces[..whole].iter().map(of).collect();
@@ -347,7 +350,7 @@ fn since(start: u64) -> Duration {
     Duration::from_nanos(nanoseconds(tsc() - start))
 }
 
-/// The generator's end of the memif, made and listening; with what it needs as long as it lives.
+/// Makes the generator's end of the memif, which listens. Also returns the port and EAL, which must live as long.
 fn open(arguments: &Arguments) -> anyhow::Result<(Generator, Port, Arc<Eal>)> {
     ensure!((1..=60_000).contains(&arguments.flows), "--flows is 1 to 60000");
     ensure!(arguments.milliseconds >= 10, "--milliseconds is at least 10");
@@ -392,13 +395,13 @@ fn main() -> anyhow::Result<()> {
         Ok(told) => println!("{told}"),
         Err(problem) => eprintln!("Error: {problem:#}"),
     }
-    // DPDK's memif driver takes away the rings of whoever still polls them when the other end goes: so the director goes first,
-    // while nobody polls here, and then somebody closes the standard input.
+    // When the other end of a memif goes, DPDK's driver removes the rings, even if a thread still polls them. So the
+    // director stops first, while no thread polls here. Then the caller closes the standard input.
     if outcome.is_ok() {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
     }
     let _ = std::fs::remove_dir(eal.runtime_folder());
     let _ = std::fs::remove_file(&arguments.socket);
-    // Without closing the port: the driver would do so while its interrupt thread may still look at what is freed.
+    // The port is not closed, because the driver would free memory that its interrupt thread may still read.
     std::process::exit(i32::from(outcome.is_err()))
 }

@@ -1,4 +1,4 @@
-//! How long a Maglev table takes to build.
+//! The time to build a Maglev table.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -9,7 +9,7 @@ use dataplane::select::maglev::{self, Candidate};
 
 const KEY: [u8; 16] = *b"0123456789abcdef";
 
-/// Backends whose weights go round.
+/// Backends that have these weights in rotation.
 fn candidates(count: usize, weights: &[u32]) -> Vec<Candidate> {
     let weights = weights.iter().cycle().take(count);
     (0..)

@@ -1,7 +1,7 @@
-//! What each room of the fast path costs on its own, each packet: criterion's `Throughput` is packets.
+//! The cost per packet of each room of the fast path on its own. Criterion's `Throughput` is packets.
 //!
-//! In a burst, the rooms wait for memory together, which makes the whole (`turn.rs`, `flows.rs`) less than the sum of these. Tables are
-//! built in `maglev.rs`. How to read the figures: perf/README.md.
+//! In a burst, the rooms wait for memory together, so the whole (`turn.rs`, `flows.rs`) costs less than the sum of
+//! these. `maglev.rs` measures the building of tables. How to read the figures: perf/README.md.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,20 +27,20 @@ use dataplane::wire::headers::{Fragment, Segment};
 use dataplane::wire::parse;
 use dataplane::wire::plain::{plain_v4, plain_v6};
 
-/// Flows of the tests that are not about many: what belongs to them stays in the first cache.
+/// The flows of benches with few flows, whose data stays in the first-level cache.
 const FEW: usize = 1_024;
-/// As many as the tables of exceptions hold where nothing is configured, half of it used.
+/// The default size of the exception table, of which half is used.
 const ROOM: Room = Room { v4: 1 << 20, v6: 1 << 18 };
 const REMEMBERED: usize = 1 << 19;
 
-/// A service on port 80 of each of so many VIPs, with 16 backends.
+/// A service on port 80 of each of this many VIPs, with 16 backends.
 fn snapshot(services: u32, tracking: Tracking) -> Compiled {
     let mut model: Model = model();
     model.table_size = DEFAULT_TABLE_SIZE;
     let backends: Vec<String> = (10..26).map(|last| format!("192.168.0.{last}")).collect();
     let leases = Leases::new(vec![]);
     for number in 0..services {
-        // No two services have the same weights: they would share one table.
+        // No two services have the same weights, because they would share one table.
         let weights = [100 + number % 32, 100 + number / 32].into_iter().chain(std::iter::repeat(100));
         let backends: Vec<(&str, u32)> = backends.iter().map(String::as_str).zip(weights).collect();
         let vip = std::net::Ipv4Addr::from_bits(0xac10_0000 + number);
@@ -51,7 +51,7 @@ fn snapshot(services: u32, tracking: Tracking) -> Compiled {
     compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1)
 }
 
-/// Flow number `number`, to one of so many VIPs, in an order without locality.
+/// Flow number `number`, to one of `vips` VIPs, in an order without locality.
 fn tuple(number: usize, vips: u32) -> TupleV4 {
     let mixed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let [a, b, c, d, e, f, g, h] = mixed.to_be_bytes();
@@ -71,7 +71,7 @@ fn flow_v6(number: usize) -> Flow {
     Flow::V6 { source, destination: 0xfd00 << 112 | 0x101, transport: Transport::new(40_000, 80, 6) }
 }
 
-/// Measures `room` on one input after the other.
+/// Measures `room` on all inputs in turn.
 fn each<T: Copy, R>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, inputs: &[T], mut room: impl FnMut(T) -> R) {
     group.throughput(Throughput::Elements(FEW as u64));
     let mut rounds = inputs.chunks_exact(FEW).cycle();
@@ -132,7 +132,7 @@ fn slots(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("slot");
     for (name, vips) in [("one table", 1), ("1,000 tables", 1_000)] {
         let snapshot = snapshot(vips, Tracking::Exceptions);
-        // What a burst knows before: the service and the hash.
+        // In a burst, the service and the hash are known before.
         let mut last = LastService::default();
         let asked: Vec<(&[BackendNo], u64)> = (0..64 * FEW)
             .map(|number| flow(number, vips))
@@ -167,10 +167,10 @@ fn exceptions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("exceptions");
     each(&mut group, "hit, few flows", &known[..FEW], |flow| ask(&mut table, flow, Segment::Data));
     each(&mut group, "hit, 524,288 flows", &known, |flow| ask(&mut table, flow, Segment::Data));
-    // It proves nothing of its flow, and is not remembered.
+    // Such a packet proves nothing about its flow, and is not remembered.
     each(&mut group, "miss", &unknown, |flow| ask(&mut table, flow, Segment::Related));
-    // New flows only: when a number comes again, its flow has been swept out. Those of the round before have been on probation
-    // for too long.
+    // New flows only. When a number occurs again, its flow has been swept out, because an entry of the previous round
+    // has been on probation for too long.
     let (mut table, mut round) = (Exceptions::new(ROOM, WorkerNo::new(0)), 0);
     group.bench_function("insert", |bencher| {
         bencher.iter_custom(|rounds| {

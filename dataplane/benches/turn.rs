@@ -1,6 +1,6 @@
-//! A worker's whole turn, without a device: 32 frames that lie in memory come in, and go out.
+//! A worker's whole turn, without a device: 32 frames in memory are received and sent.
 //!
-//! What is measured is all that a worker adds to a driver's receiving and sending. How to read the figures: perf/README.md.
+//! This measures all that a worker adds to a driver's receiving and sending. How to read the figures: perf/README.md.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use dataplane::{
     },
 };
 
-/// A frame that is borrowed from the queue, as an mbuf is from its pool.
+/// A frame that is borrowed from the queue, like an mbuf from its pool.
 struct Slot(&'static mut [u8]);
 
 impl Packet for Slot {
@@ -72,7 +72,7 @@ impl Packet for Slot {
     fn prefetch(&self) {}
 }
 
-/// Gives out the same frames again and again.
+/// A queue pair that receives the same frames again and again.
 #[derive(Default)]
 struct Circle {
     waiting: Vec<Slot>,
@@ -95,7 +95,7 @@ impl PacketIo for Circle {
 
     fn tx_burst(&mut self, burst: &mut Burst<Slot>) {
         for slot in burst.drain(..) {
-            // As it came: from the client, to us.
+            // The header is restored: from the client, to us.
             slot.0[..6].copy_from_slice(&PORT_MAC.0);
             slot.0[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0xcc]);
             self.sent.push(slot);
