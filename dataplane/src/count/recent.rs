@@ -28,7 +28,7 @@ impl Recent {
         recent
     }
 
-    /// Keeps the present histograms once every [`STEP`]. Call it a few times a second.
+    /// Keeps the present histograms once every `STEP`. Call it a few times a second.
     pub fn tick(&self, now: Instant) {
         let mut past = self.past();
         let age = |(then, _): &(Instant, Vec<Histogram>)| now.saturating_duration_since(*then);

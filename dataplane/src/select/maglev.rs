@@ -5,10 +5,10 @@
 //! turns, so that shares follow the weights.
 //!
 //! Two directors with the same configuration must build the same table, even if their releases differ. So a backend's
-//! order of preference comes from a keyed, fixed hash of its address. With `hash_key` as the key, `(h1, h2) =
-//! SipHash-2-4-128("shunt-maglev" ‖ address)`. The address is 16 bytes, IPv4 as `::ffff:a.b.c.d`; `h1` and `h2` are the
-//! two 64-bit halves. The backend prefers the slots `(h1 mod M + j · (h2 mod (M − 1) + 1)) mod M` for j = 0, 1, …. And
-//! backends are taken in the order of their addresses, never in that of their insertion.
+//! order of preference comes from a keyed, fixed hash of its address. With `hash_key` as the key,
+//! `(h1, h2) = SipHash-2-4-128("shunt-maglev" ‖ address)`. The address is 16 bytes, IPv4 as `::ffff:a.b.c.d`; `h1` and
+//! `h2` are the two 64-bit halves. The backend prefers the slots `(h1 mod M + j · (h2 mod (M − 1) + 1)) mod M` for
+//! j = 0, 1, …. And backends are taken in the order of their addresses, never in that of their insertion.
 
 use std::hash::Hasher;
 use std::net::IpAddr;

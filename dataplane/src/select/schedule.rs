@@ -49,7 +49,7 @@ impl Schedule {
         Schedule::weighted_round_robin(&equal)
     }
 
-    /// Turns by smooth weighted round-robin: one whole period, or its first [`MAX_TURNS`] turns.
+    /// Turns by smooth weighted round-robin: one whole period, but at most `MAX_TURNS` turns.
     pub fn weighted_round_robin(weights: &[u32]) -> Schedule {
         Schedule::Turns(wrr::period(weights, MAX_TURNS).into())
     }

@@ -2,8 +2,9 @@
 //!
 //! The hash decides the Maglev slot, so two directors of one VIP must agree on it, even if their releases differ. So it
 //! is fixed, and documented here. It is keyed, so that clients cannot choose their backend. With the 128-bit `hash_key`
-//! of the configuration, SipHash-2-4 makes six secrets `k0 … k5`, `k_i = siphash(hash_key, "shunt-flow" ‖ i)`. `fold(a,
-//! b)` is the exclusive or of the two halves of the 128-bit product `a · b`. Addresses and ports are big-endian
+//! of the configuration, SipHash-2-4 makes six secrets `k0 … k5`, `k_i = siphash(hash_key, "shunt-flow" ‖ i)`.
+//!
+//! `fold(a, b)` is the exclusive or of the two halves of the 128-bit product `a · b`. Addresses and ports are big-endian
 //! numbers, and `t = source port · 2^24 + destination port · 2^8 + protocol`. Then:
 //!
 //! ```text
