@@ -582,13 +582,13 @@ mod tests {
         let check = |what: &str| {
             let snapshot = director.current();
             let macs = director.state().macs.clone();
-            let anew = compile(snapshot.model.clone(), |address| macs.get(&address).copied(), &[PORT], 0);
-            assert_eq!(snapshot.targets, anew.targets, "{what}");
+            let fresh = compile(snapshot.model.clone(), |address| macs.get(&address).copied(), &[PORT], 0);
+            assert_eq!(snapshot.targets, fresh.targets, "{what}");
             let owners = |snapshot: &Compiled| -> Vec<_> {
                 (0..200).map(CounterNo::new).filter_map(|counter| Some((counter, *snapshot.owner(counter)?))).collect()
             };
-            assert_eq!(owners(&snapshot), owners(&anew), "{what}");
-            assert_eq!(format!("{:?}", snapshot.services), format!("{:?}", anew.services), "{what}");
+            assert_eq!(owners(&snapshot), owners(&fresh), "{what}");
+            assert_eq!(format!("{:?}", snapshot.services), format!("{:?}", fresh.services), "{what}");
         };
         for id in [leases[1], leases[2], leases[0]] {
             let wanted = service(id, &[("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)]);

@@ -34,7 +34,7 @@ pub struct Backend {
     /// Its slots of the service's table.
     pub slots: u32,
     /// Whether it gets flows at all. A backend that is added to a running service gets none until its MAC address is
-    /// known for the first time: before that, its share of the flows would be lost.
+    /// known for the first time. Before that, its share of the flows would be lost.
     pub joined: bool,
     /// Whether it takes new flows, or is being drained.
     pub duty: Duty,

@@ -90,7 +90,7 @@ impl Neighbors {
     }
 }
 
-/// Whether another neighbor was confirmed so late that one that was first probed at `since` should have answered, too.
+/// Whether another neighbor was confirmed, at a time when a neighbor probed at `since` should have answered, too.
 fn is_witnessed(since: Instant, last_confirmed: Option<Instant>) -> bool {
     last_confirmed.is_some_and(|confirmed| confirmed >= since + RETRANSMIT)
 }
