@@ -15,6 +15,8 @@ pub const MAX_SERVICE_COUNTERS: usize = MAX_SERVICES + 1_024;
 /// The slots of a Maglev table, unless configured. It is a prime, about a hundred times the backends of a large
 /// service, and makes a table of 128 KiB.
 pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
+/// The fewest slots of a Maglev table: the smallest odd prime.
+pub const MIN_TABLE_SIZE: u32 = 3;
 /// The most slots of a Maglev table.
 pub const MAX_TABLE_SIZE: u32 = 1_048_573;
 
@@ -25,3 +27,16 @@ pub const MAX_IDLE_MS: u64 = 2 * 60 * 60 * 1_000;
 /// The MTUs that a port may have. The least is what IPv6 needs of any link (RFC 8200 §5). The most fits an mbuf's
 /// length together with Ethernet header and tags.
 pub const MTUS: RangeInclusive<u16> = 1_280..=64_000;
+
+/// The ids that a VLAN may have: 0 is a priority alone, 4095 is reserved (IEEE 802.1Q §9.6).
+pub const VLAN_IDS: RangeInclusive<u16> = 1..=4_094;
+
+/// The packet buffers that there may be.
+pub const MBUFS: RangeInclusive<u32> = 1_024..=1 << 24;
+/// The flows of an address family that a worker may be able to remember.
+pub const EXCEPTIONS: RangeInclusive<u32> = 1_024..=1 << 25;
+
+/// The idle timeout of a service that names none, in s: as LVS has it.
+pub const DEFAULT_IDLE_S: u32 = 900;
+/// The same for UDP, in s.
+pub const DEFAULT_IDLE_UDP_S: u32 = 300;

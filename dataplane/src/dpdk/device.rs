@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::dpdk::frame_size::{FRAME_OVERHEAD, MOST_MTU, RING_HEADER, RING_UNIT, ring};
+use crate::base::limits::MTUS;
+use crate::dpdk::frame_size::{FRAME_OVERHEAD, RING_HEADER, RING_UNIT, ring};
 use crate::dpdk::port_error::PortError;
 
 /// Which device to open.
@@ -72,7 +73,7 @@ impl Device {
         let read = std::fs::read_to_string(&file).map(|text| text.trim().parse::<u32>().unwrap_or(u32::MAX));
         match (read, wanted) {
             // More than the buffers can have is the loopback interface's, 65536.
-            (Ok(mtu), _) => Ok(u16::try_from(mtu.min(MOST_MTU)).ok()),
+            (Ok(mtu), _) => Ok(u16::try_from(mtu.min(u32::from(*MTUS.end()))).ok()),
             (Err(error), Some(_)) => Err(failed(error)),
             // Where /sys is another network namespace's: DPDK takes it for the usual 1500.
             (Err(_), None) => Ok(None),
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(ring(Some(9_000)), ",framesz=9216,blocksz=36864");
         let interface = Device::Interface { name: "eth1".into(), driver: Driver::AfPacket };
         assert_eq!(interface.buffer(1_500), 0);
-        assert!((1_280..=64_000).all(|mtu| interface.buffer(mtu).max(2_048) >= usize::from(mtu) + FRAME_OVERHEAD));
+        assert!(MTUS.into_iter().all(|mtu| interface.buffer(mtu).max(2_048) >= usize::from(mtu) + FRAME_OVERHEAD));
     }
 
     #[test]

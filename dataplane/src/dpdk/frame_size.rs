@@ -9,9 +9,6 @@ pub(super) const RING_HEADER: usize = 64;
 /// DPDK's driver takes the ring for one row of frames, the kernel for blocks of whole pages: four frames of so many times
 /// this make a block.
 pub(super) const RING_UNIT: usize = 1_024;
-/// The largest MTU whose frames fit a packet buffer's 16 bits of length, with all that is around them.
-pub(super) const MOST_MTU: u32 = 64_000;
-
 /// AF_PACKET's ring for frames larger than its usual 2 KiB.
 pub(super) fn ring(mtu: Option<u16>) -> String {
     match mtu.map(|mtu| usize::from(mtu) + FRAME_OVERHEAD + RING_HEADER) {

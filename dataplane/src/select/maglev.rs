@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::base::ids::BackendNo;
-use crate::base::limits::{MAX_BACKENDS, MAX_TABLE_SIZE};
+use crate::base::limits::{MAX_BACKENDS, MAX_TABLE_SIZE, MIN_TABLE_SIZE};
 use crate::select::wrr;
 
 /// For the last slots, this many, the position in a backend's order is calculated. To search along the order would take
@@ -83,7 +83,7 @@ pub fn slot_counts(table: &[BackendNo], backends: usize) -> Vec<u32> {
 /// Whether a table may have this size.
 pub fn is_table_size(size: u32) -> bool {
     let divides = |divisor: &u32| size.is_multiple_of(*divisor);
-    (3..=MAX_TABLE_SIZE).contains(&size) && !(2..).take_while(|d| d * d <= size).any(|d| divides(&d))
+    (MIN_TABLE_SIZE..=MAX_TABLE_SIZE).contains(&size) && !(2..).take_while(|d| d * d <= size).any(|d| divides(&d))
 }
 
 /// The order in which a backend prefers the slots.

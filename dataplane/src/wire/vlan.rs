@@ -12,6 +12,7 @@ use std::str::FromStr;
 use arrayvec::ArrayVec;
 
 use crate::base::exit::DropReason;
+use crate::base::limits::VLAN_IDS;
 use crate::base::packet::Packet;
 use crate::wire::ethernet::{ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 
@@ -35,7 +36,11 @@ pub struct Tags {
 
 /// Text that names no VLAN.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no VLAN: use 1 to 4094, or two of them for QinQ, the outer one first (\"200.30\")")]
+#[error(
+    "\"{0}\" is no VLAN: use {first} to {last}, or two of them for QinQ, the outer one first (\"200.30\")",
+    first = VLAN_IDS.start(),
+    last = VLAN_IDS.end()
+)]
 pub struct NoVlan(String);
 
 impl Tags {
@@ -75,7 +80,7 @@ impl FromStr for Tags {
     fn from_str(text: &str) -> Result<Self, NoVlan> {
         let id = |text: &str| {
             let digits = text.bytes().all(|c| c.is_ascii_digit());
-            text.parse::<u16>().ok().filter(|id| digits && (1..=4094).contains(id)).ok_or(())
+            text.parse::<u16>().ok().filter(|id| digits && VLAN_IDS.contains(id)).ok_or(())
         };
         let (outer, inner) = text.split_once('.').map_or((text, None), |(outer, inner)| (outer, Some(inner)));
         let ids = id(outer).and_then(|outer| Ok((outer, inner.map_or(Ok(0), id)?)));

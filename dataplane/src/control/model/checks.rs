@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ctl::request::ServiceAdd;
 use ctl::{FlowHash, MAX_WEIGHT, Mac, Protocol, Scheduler, Tracking};
 
-use crate::base::limits::MAX_IDLE_MS;
+use crate::base::limits::{DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_IDLE_MS};
 use crate::control::model::error::ModelError;
 
 /// Which flows are remembered. A scheduler that decides flow by flow needs all of them.
@@ -22,7 +22,7 @@ pub(super) fn tracking(wanted: &ServiceAdd) -> Result<Tracking, ModelError> {
 
 /// The idle timeout in ms. The defaults are those of LVS.
 pub(super) fn idle_timeout(wanted: &ServiceAdd) -> Result<u64, ModelError> {
-    let default = if wanted.service.protocol == Protocol::Udp { 300 } else { 900 };
+    let default = if wanted.service.protocol == Protocol::Udp { DEFAULT_IDLE_UDP_S } else { DEFAULT_IDLE_S };
     let seconds = wanted.idle_timeout_s.unwrap_or(default);
     let milliseconds = u64::from(seconds) * 1_000;
     if (1..=MAX_IDLE_MS).contains(&milliseconds) { Ok(milliseconds) } else { Err(ModelError::IdleTimeout(seconds)) }
