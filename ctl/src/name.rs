@@ -104,6 +104,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+
     /// The protocol's number in the IP header (IANA).
     pub fn number(self) -> u8 {
         match self {
@@ -187,9 +190,14 @@ pub enum OnAllDown {
     All,
 }
 
-/// Enums that are a word each: `Display` and `FromStr`.
+/// Enums that are a word each: `WORDS`, `Display` and `FromStr`.
 macro_rules! words {
     ($name:ident, $error:ident, $($variant:ident = $word:literal),*) => {
+        impl $name {
+            /// All words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(match self { $($name::$variant => $word),* })

@@ -1,17 +1,28 @@
 //! The configuration: a TOML file and `SHUNT_…` environment variables, turned once into a checked [`Config`].
 //!
-//! Keys nobody knows are refused. All that is wrong is said at once, each with its place (line of the file and path of the key,
-//! or the environment variable): an operator at night should not learn of the third mistake after mending the second.
+//! Unknown keys are refused. All that is wrong is said at once, each with where it stands (line of the file and path of the key, or the
+//! environment variable): an operator at night should not learn of the third mistake after mending the second.
+//!
+//! A key is a row of its section, in `director.rs`, `ports.rs` or `services.rs`; below the rows is what checks them. The documentation
+//! and the sample file are generated from the rows (`reference.rs`).
 //!
 //! - In: a file, environment variables.
-//! - Out: a checked [`Config`], or all that is wrong.
+//! - Out: a checked [`Config`], or all that is wrong; the reference and the sample file.
 //! - Uses: `control` (the model checks services), `forward` and `dpdk` (types of settings), `base`, `wire`, `select`, `count`.
 
-mod checks;
+mod director;
+mod environment;
 mod file;
+mod load;
+mod ports;
 mod problem;
+mod reference;
+mod rows;
+mod services;
 mod source;
 
-pub use checks::{Config, Director, Port, Vlan};
-pub use file::Hugepages;
+pub use director::{Director, Hugepages};
+pub use load::Config;
+pub use ports::{Port, Vlan};
 pub use problem::{ConfigError, Problem};
+pub use reference::{reference, sample};

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, thiserror::Error)]
 #[error("{}", problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError {
-    /// In the order of the file.
+    /// Those of the environment first, then in the order of the file.
     pub problems: Vec<Problem>,
 }
 

@@ -1,18 +1,19 @@
-//! Where configuration comes from: file and environment, layered by the `config` crate, and for each value its place.
+//! Where configuration comes from: file and environment, layered by the `config` crate; and where in them what is wrong stands.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
 use std::path::Path;
+use std::str::FromStr;
 
 use config::{Environment, FileFormat};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::config::environment::{self, PREFIX, SEPARATOR};
 use crate::config::problem::{ConfigError, Problem};
+use crate::config::rows::{Row, Section};
 
-/// Environment variables begin with this, sections are set off by two underscores: `SHUNT_DIRECTOR__SLOW_PATH`.
-const PREFIX: &str = "SHUNT";
-
-/// The layered values, and what is wrong with them so far.
+/// The layered values, what is wrong with them so far, and what is legal, but probably not meant.
 pub(super) struct Source {
     /// The file's name, for messages.
     name: String,
@@ -21,14 +22,16 @@ pub(super) struct Source {
     /// Keys that the environment gives, with the variable's name.
     variables: HashMap<String, String>,
     values: Value,
-    problems: Vec<Problem>,
+    /// Each with its line in the file; 0 for those of the environment.
+    problems: Vec<(usize, Problem)>,
     /// Keys that were complained about.
     bad: BTreeSet<String>,
+    warnings: Vec<String>,
 }
 
 impl Source {
-    /// Reads a file and this process's environment.
-    pub(super) fn read(path: &Path) -> Result<Source, ConfigError> {
+    /// Reads a file and this process's environment. The sections say which keys there are.
+    pub(super) fn read(path: &Path, sections: &[Section]) -> Result<Source, ConfigError> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message = format!("The configuration cannot be read: {error}");
@@ -40,47 +43,65 @@ impl Source {
             .collect();
         let borrowed: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Self::from_text(&name, &text, &borrowed)
+        Self::from_text(&name, &text, &borrowed, sections)
     }
 
     /// From a file's text and environment variables.
-    pub(super) fn from_text(name: &str, text: &str, variables: &[(&str, &str)]) -> Result<Source, ConfigError> {
-        let prefix = format!("{PREFIX}_");
-        let ours: HashMap<String, String> = variables
-            .iter()
-            .filter(|(name, _)| name.starts_with(&prefix))
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+    pub(super) fn from_text(
+        name: &str,
+        text: &str,
+        variables: &[(&str, &str)],
+        sections: &[Section],
+    ) -> Result<Source, ConfigError> {
         if let Err(error) = toml_edit::Document::parse(text) {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let problem =
                 Problem { place: format!("{name}:{line}"), key: String::new(), message: error.message().into() };
             return Err(ConfigError { problems: vec![problem] });
         }
-        let key = |variable: &str| variable[prefix.len()..].to_ascii_lowercase().replace("__", ".");
+        let ours: HashMap<String, String> =
+            environment::ours(variables).map(|(name, value)| (name.into(), value.into())).collect();
         let environment =
-            Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(ours.clone()));
+            Environment::with_prefix(PREFIX).prefix_separator("_").separator(SEPARATOR).source(Some(ours.clone()));
         let layered = config::Config::builder()
             .add_source(config::File::from_str(text, FileFormat::Toml))
             .add_source(environment)
             .build()
             .and_then(config::Config::try_deserialize::<Value>);
-        let mut values = layered.map_err(|error| {
+        let values = layered.map_err(|error| {
             let problem = Problem { place: name.into(), key: String::new(), message: error.to_string() };
             ConfigError { problems: vec![problem] }
         })?;
-        for variable in ours.keys().map(|variable| key(variable)) {
-            from_text(&mut values, &variable);
-        }
-        let variables = ours.into_keys().map(|variable| (key(&variable), variable)).collect();
-        Ok(Source {
+        let variables = ours.into_keys().map(|variable| (environment::key(&variable), variable)).collect();
+        let mut source = Source {
             name: name.into(),
             text: text.into(),
             variables,
             values,
             problems: Vec::new(),
             bad: BTreeSet::new(),
-        })
+            warnings: Vec::new(),
+        };
+        for section in sections {
+            section.rows.iter().for_each(|row| source.check_row(section, row));
+        }
+        Ok(source)
+    }
+
+    /// Reads what the environment has for a key as what it is, and takes out what the row objects to.
+    fn check_row(&mut self, section: &Section, row: &Row) {
+        for key in keys(&self.values, section.path(), row.key) {
+            let Some(value) = value_at(&mut self.values, steps(&key)) else { continue };
+            if self.variables.contains_key(&key)
+                && let Some(text) = value.as_str()
+            {
+                *value = environment::read(row.kind, text);
+            }
+            if let Some(message) = row.objection(value) {
+                self.problem(&key, message);
+                remove(&mut self.values, &key);
+            }
+        }
     }
 
     /// The values as sections. What does not fit is noted and left out, and the rest tried again, so that every
@@ -111,15 +132,8 @@ impl Source {
     /// Notes what is wrong with a key.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         self.bad.insert(key.into());
-        self.problems.push(Problem { place: self.place(key), key: key.into(), message: message.into() });
-    }
-
-    /// Notes that a key is missing, unless it is there and was complained about.
-    pub(super) fn missing(&mut self, section: &str, key: &str) {
-        let key = format!("{section}.{key}");
-        if !self.bad.contains(&key) {
-            self.problem(&key, "Missing: this key is required");
-        }
+        let (line, place) = self.place(key);
+        self.problems.push((line, Problem { place, key: key.into(), message: message.into() }));
     }
 
     /// Whether nothing was wrong with a key so far.
@@ -127,22 +141,50 @@ impl Source {
         !self.bad.contains(key)
     }
 
-    /// All problems, if there are any.
-    pub(super) fn finish(self) -> Result<(), ConfigError> {
-        if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
+    /// A value that must be there. One that was there and of the wrong type has been complained about already.
+    pub(super) fn required<T>(&mut self, section: &str, key: &str, value: Option<T>) -> Option<T> {
+        let key = format!("{section}.{key}");
+        if value.is_none() && self.is_good(&key) {
+            self.problem(&key, "Missing: this key is required");
+        }
+        value
     }
 
-    fn place(&self, key: &str) -> String {
+    /// A value that is written as text, if it is one; else its error is noted.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, section: &str, key: &str, text: &str) -> Option<T> {
+        let value = text.parse().map_err(|error: T::Err| error.to_string());
+        self.good(&format!("{section}.{key}"), value)
+    }
+
+    /// A value, if it is right; else what is wrong with the key is noted.
+    pub(super) fn good<T>(&mut self, key: &str, value: Result<T, String>) -> Option<T> {
+        value.inspect_err(|message| self.problem(key, message.as_str())).ok()
+    }
+
+    /// Notes what is legal, but probably not meant.
+    pub(super) fn warning(&mut self, message: String) {
+        self.warnings.push(message);
+    }
+
+    /// All problems, if there are any, in the order of the file; else the warnings.
+    pub(super) fn finish(mut self) -> Result<Vec<String>, ConfigError> {
+        self.problems.sort_by_key(|(line, _)| *line);
+        let problems: Vec<Problem> = self.problems.into_iter().map(|(_, problem)| problem).collect();
+        if problems.is_empty() { Ok(self.warnings) } else { Err(ConfigError { problems }) }
+    }
+
+    /// The line of a key in the file, and how to say where it is.
+    fn place(&self, key: &str) -> (usize, String) {
         if let Some(variable) = self.variables.get(key) {
-            return format!("environment {variable}");
+            return (0, format!("environment {variable}"));
         }
         let line = toml_edit::Document::parse(self.text.as_str())
             .ok()
             .and_then(|document| deepest_span(document.as_item(), key))
             .map(|start| line_of(&self.text, start));
         match line {
-            Some(line) => format!("{}:{line}", self.name),
-            None => self.name.clone(),
+            Some(line) => (line, format!("{}:{line}", self.name)),
+            None => (0, self.name.clone()),
         }
     }
 }
@@ -165,23 +207,27 @@ fn explain(message: &str, unknown: Option<&str>) -> String {
     }
 }
 
-/// The environment has text where the file has numbers, booleans and lists. Only the keys that need it are read as such: a
-/// hash key may look like a number. What is not of the right form stays text, and is refused as such.
-fn from_text(values: &mut Value, key: &str) {
-    let Some(value) = values.pointer_mut(&format!("/{}", key.replace('.', "/"))) else { return };
-    let Some(text) = value.as_str().map(str::to_owned) else { return };
-    let number = |text: &str| text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from);
-    *value = match key {
-        "director.slow_path"
-        | "director.maglev_table_size"
-        | "director.mbufs"
-        | "director.exceptions"
-        | "director.exceptions_ipv6" => number(&text),
-        "director.slow_path_poll" => text.parse::<bool>().map_or_else(|_| text.as_str().into(), Value::from),
-        "director.workers" => text.split(',').map(number).collect(),
-        "director.eal_args" => text.split(',').map(Value::from).collect(),
-        _ => return,
-    };
+/// Where a key of a section is in the values: `ports[0].vlans[1].id`, once for each such section that is there.
+fn keys(values: &Value, section: &str, key: &str) -> Vec<String> {
+    let mut sections = vec![(String::new(), values)];
+    for step in section.split('.') {
+        let below = sections.iter().filter_map(|(path, value)| {
+            let path = if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") };
+            Some((path, value.get(step)?))
+        });
+        sections = below.flat_map(elements).collect();
+    }
+    sections.iter().filter(|(_, value)| value.get(key).is_some()).map(|(path, _)| format!("{path}.{key}")).collect()
+}
+
+/// The elements of a list with their numbers; what is no list is one.
+fn elements((path, value): (String, &Value)) -> Vec<(String, &Value)> {
+    match value {
+        Value::Array(list) => {
+            list.iter().enumerate().map(|(index, value)| (format!("{path}[{index}]"), value)).collect()
+        }
+        value => vec![(path, value)],
+    }
 }
 
 /// The steps of a path such as `services[0].backends[1].weight`.
@@ -189,16 +235,20 @@ fn steps(key: &str) -> impl Iterator<Item = &str> {
     key.split(['.', '[', ']']).filter(|step| !step.is_empty())
 }
 
-/// Takes a value out: a key of a table; an element of a list becomes null, so that its neighbors keep their places.
+/// The value at the end of a path.
+fn value_at<'v, 's>(values: &'v mut Value, mut steps: impl Iterator<Item = &'s str>) -> Option<&'v mut Value> {
+    steps.try_fold(values, |value, step| match value {
+        Value::Object(table) => table.get_mut(step),
+        Value::Array(list) => list.get_mut(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// Takes a value out: a key of a table; an element of a list becomes null, so that its neighbors keep their numbers.
 fn remove(values: &mut Value, key: &str) -> bool {
     let steps: Vec<&str> = steps(key).collect();
     let Some((last, parents)) = steps.split_last() else { return false };
-    let parent = parents.iter().try_fold(values, |value, step| match value {
-        Value::Object(table) => table.get_mut(*step),
-        Value::Array(list) => list.get_mut(step.parse::<usize>().ok()?),
-        _ => None,
-    });
-    match parent {
+    match value_at(values, parents.iter().copied()) {
         Some(Value::Object(table)) => table.remove(*last).is_some(),
         Some(Value::Array(list)) => match last.parse::<usize>().ok().and_then(|index| list.get_mut(index)) {
             // A null that is refused, too, would be tried for ever.
@@ -232,4 +282,33 @@ fn deepest_span(root: &toml_edit::Item, key: &str) -> Option<usize> {
 
 fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_found_in_every_section_that_has_them() {
+        let values = json!({
+            "director": { "mbufs": 1 },
+            "ports": [{ "mtu": 1, "vlans": [{ "id": 1 }, { "id": 2 }, 7] }, null, { "vlans": { "id": 3 } }],
+        });
+        assert_eq!(keys(&values, "director", "mbufs"), ["director.mbufs"]);
+        assert_eq!(keys(&values, "director", "socket"), Vec::<String>::new());
+        assert_eq!(keys(&values, "ports", "mtu"), ["ports[0].mtu"]);
+        let ids = ["ports[0].vlans[0].id", "ports[0].vlans[1].id", "ports[2].vlans.id"];
+        assert_eq!(keys(&values, "ports.vlans", "id"), ids);
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_its_neighbors_where_they_are() {
+        let mut values = json!({ "a": [{ "b": 1, "c": 2 }, 7] });
+        assert!(remove(&mut values, "a[0].b") && remove(&mut values, "a[1]"));
+        assert_eq!(values, json!({ "a": [{ "c": 2 }, null] }));
+        assert!(!remove(&mut values, "a[1]") && !remove(&mut values, "a[0].b") && !remove(&mut values, ""));
+        assert!(remove(&mut values, "a") && values == json!({}));
+    }
 }

@@ -24,7 +24,7 @@ pub enum Device {
 }
 
 /// By what a Linux interface is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     /// AF_XDP, and AF_PACKET where that does not work.

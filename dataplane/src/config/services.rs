@@ -1,0 +1,184 @@
+//! `[[services]]` and `[[services.backends]]`: VIPs, and the backends that serve them.
+//!
+//! What a service needs to be right in itself is checked here; the rest, by the model, as for a service that `shuntctl` adds.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ctl::request::{BackendSpec, ServiceAdd};
+use ctl::{FlowHash, MAX_WEIGHT, Mac, OnAllDown, Ports, Protocol, Scheduler, ServiceId, Tracking};
+use humantime::format_duration;
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::{DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_BACKENDS, MAX_IDLE_MS};
+use crate::config::rows::{Section, section, typed};
+use crate::config::source::Source;
+use crate::control::model::ModelError;
+
+section! {
+    /// A service: a VIP, its ports and a protocol.
+    pub(super) struct ServiceSection = Section::new("[[services]]").changed_by_shuntctl();
+
+    /// The virtual address.
+    vip: Option<String> = None, written("an IP address"), required("192.168.0.101");
+    /// The L4 ports. Of several services of a VIP, the one whose range is narrowest has a port.
+    port: Option<PortNumber> = None, written("such as 80, \"80,443\", \"8000-8100\", \"any\""), required(80);
+    /// The transport protocol.
+    protocol: String = Protocol::default().to_string(), words(&Protocol::ALL.map(Protocol::name));
+    /// How a backend is chosen: by a table ("maglev"), by the client's address ("sh": persistence), or flow by flow (the others).
+    scheduler: String = Scheduler::default().to_string(), words(Scheduler::WORDS);
+    /// What decides the backend: the whole flow, the client's address, or as many of its bits.
+    hash: Option<String> = None, written("\"5tuple\", \"source\" or \"source/PREFIX\""), or("as the scheduler says", "5tuple");
+    /// Which flows are remembered: those that a change has made exceptions, or all, for exact numbers of connections.
+    tracking: Option<String> = None, words(Tracking::WORDS), or("as the scheduler needs", Tracking::default());
+    /// How long a flow is remembered that nothing is heard of, and how long a change hands over.
+    idle_timeout: Option<String> = None, written(format!("such as \"90s\", \"15m\", at most \"{}\"", time(MAX_IDLE_MS / 1_000))),
+        or(idle_timeouts(), time(DEFAULT_IDLE_S));
+    /// What becomes of packets when all backends are down: they are dropped, or go to the backends as if all were up.
+    on_all_down: String = OnAllDown::default().to_string(), words(OnAllDown::WORDS);
+    /// How backends are checked.
+    check: Option<serde_json::Value> = None,
+        refused("Health checks are not available in this release: take the key out");
+    /// The backends that serve it.
+    backends: Vec<Option<BackendSection>> = vec![], written(format!("at most {MAX_BACKENDS}"));
+}
+
+section! {
+    /// A backend of a service. Also written as `backends = [{ address = "192.168.0.3" }]` of the service.
+    pub(super) struct BackendSection = Section::new("[[services.backends]]").changed_by_shuntctl();
+
+    /// Its IP address, in one of the director's networks.
+    address: Option<String> = None, written("an IP address"), required("192.168.0.3");
+    /// Its share of new flows in relation to the other backends'; 0: no new flows.
+    weight: u32 = DEFAULT_WEIGHT, range(0..=MAX_WEIGHT);
+    /// Its MAC address, if that is not to be resolved by ARP or NDP.
+    mac: Option<String> = None, written("such as \"52:54:00:12:34:56\""), or("resolved", "52:54:00:12:34:56");
+}
+
+/// As in a request that names no weight (tested below).
+const DEFAULT_WEIGHT: u32 = 1;
+
+/// Ports, as a number or as text.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a port, or text such as \"80,443\", \"8000-8100\" or \"any\"")]
+pub(super) enum PortNumber {
+    Number(u64),
+    Text(String),
+}
+
+typed! { NumberOrText: PortNumber; }
+
+/// A length of time, given in seconds, as the file has it.
+fn time(seconds: impl Into<u64>) -> String {
+    format_duration(Duration::from_secs(seconds.into())).to_string()
+}
+
+fn idle_timeouts() -> String {
+    format!("\"{}\"; for UDP, \"{}\"", time(DEFAULT_IDLE_S), time(DEFAULT_IDLE_UDP_S))
+}
+
+/// Turns the sections into requests to add services, each with its key.
+pub(super) fn check(sections: Vec<Option<ServiceSection>>, source: &mut Source) -> Vec<(String, ServiceAdd)> {
+    let sections = sections.into_iter().enumerate();
+    sections
+        .filter_map(|(index, section)| {
+            let key = format!("services[{index}]");
+            service(&key, section?, source).map(|service| (key, service))
+        })
+        .collect()
+}
+
+fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<ServiceAdd> {
+    let vip = source.required(key, "vip", section.vip);
+    let vip = vip.and_then(|text| source.good(&format!("{key}.vip"), ip_address(&text)));
+    let port: Option<Ports> = source.required(key, "port", section.port).and_then(|port| match port {
+        PortNumber::Number(number) => source.parsed(key, "port", &number.to_string()),
+        PortNumber::Text(text) => source.parsed(key, "port", &text),
+    });
+    let protocol: Option<Protocol> = source.parsed(key, "protocol", &section.protocol);
+    let scheduler: Option<Scheduler> = source.parsed(key, "scheduler", &section.scheduler);
+    let hash: Option<FlowHash> = section.hash.and_then(|text| source.parsed(key, "hash", &text));
+    let tracking: Option<Tracking> = section.tracking.and_then(|text| source.parsed(key, "tracking", &text));
+    let idle_timeout = section.idle_timeout;
+    let idle_timeout_s = idle_timeout.and_then(|text| source.good(&format!("{key}.idle_timeout"), seconds(&text)));
+    let on_all_down: Option<OnAllDown> = source.parsed(key, "on_all_down", &section.on_all_down);
+    let backends = section.backends.into_iter().enumerate();
+    let backends =
+        backends.filter_map(|(index, section)| backend(&format!("{key}.backends[{index}]"), section?, source));
+    let backends: Vec<BackendSpec> = backends.collect();
+    if backends.iter().all(|backend| backend.weight == 0) {
+        source.warning(format!(
+            "{key}: the service has no backend with a weight above 0; all its packets will be dropped"
+        ));
+    }
+    Some(ServiceAdd {
+        service: ServiceId { vip: vip?, port: port?, protocol: protocol? },
+        scheduler: scheduler?,
+        hash,
+        tracking,
+        idle_timeout_s,
+        on_all_down: on_all_down.unwrap_or_default(),
+        backends,
+    })
+}
+
+fn backend(key: &str, section: BackendSection, source: &mut Source) -> Option<BackendSpec> {
+    let address = source.required(key, "address", section.address);
+    let address = address.and_then(|text| {
+        let address = ctl::parse_backend(&text).map_err(|error| error.to_string());
+        source.good(&format!("{key}.address"), address)
+    });
+    let mac: Option<Mac> = section.mac.and_then(|text| source.parsed(key, "mac", &text));
+    let (address, port) = address?;
+    Some(BackendSpec { address, port, weight: section.weight, mac })
+}
+
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("\"{text}\" is not an IP address, such as 192.0.2.1 or 2001:db8::1"))
+}
+
+/// A length of time, in whole seconds.
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = humantime::parse_duration(text).ok().and_then(|time| u32::try_from(time.as_secs()).ok());
+    seconds.ok_or_else(|| format!("\"{text}\" is not a time: write 90s, 15m or 2h"))
+}
+
+/// The key that a model's error is about. What concerns a service as a whole is said of its VIP.
+pub(super) fn key_of(service: &str, error: &ModelError) -> String {
+    let field = match error {
+        ModelError::InList { .. } => error.field(),
+        ModelError::PortsOverlap { .. } => "port".into(),
+        ModelError::HashOfSh
+        | ModelError::HashPrefix { .. }
+        | ModelError::HashWithout(_)
+        | ModelError::MustTrack(_)
+        | ModelError::IdleTimeout(_) => error.field(),
+        _ => "vip".into(),
+    };
+    format!("{service}.{field}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_the_same_in_a_file_and_in_a_request() {
+        let backend: BackendSpec = serde_json::from_str("{\"address\": \"192.0.2.1\"}").unwrap();
+        assert_eq!(backend.weight, DEFAULT_WEIGHT);
+        let service = "{\"service\": {\"vip\": \"192.0.2.9\", \"port\": 80}}";
+        let request: ServiceAdd = serde_json::from_str(service).unwrap();
+        let file = ServiceSection::default();
+        assert_eq!(request.service.protocol.to_string(), file.protocol);
+        assert_eq!(request.scheduler.to_string(), file.scheduler);
+        assert_eq!(request.on_all_down.to_string(), file.on_all_down);
+        assert_eq!((request.hash, request.tracking), (None, None));
+    }
+
+    #[test]
+    fn times_are_whole_seconds() {
+        assert_eq!(["90s", "15m", "2h"].map(|text| seconds(text).unwrap()), [90, 900, 7_200]);
+        assert!(["", "15", "1x", "-1s", "200years"].iter().all(|text| seconds(text).is_err()));
+        assert_eq!(time(DEFAULT_IDLE_S), "15m");
+    }
+}
