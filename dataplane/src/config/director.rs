@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::base::limits::{DEFAULT_TABLE_SIZE, EXCEPTIONS, MAX_TABLE_SIZE, MBUFS, MIN_TABLE_SIZE};
 use crate::config::rows::{Section, section, typed};
@@ -30,8 +29,6 @@ section! {
     slow_path: usize = 0;
     /// Whether the slow path polls its core without a pause, for the quickest answers.
     slow_path_poll: bool = false;
-    /// How long the slow path rests when it has nothing to do.
-    slow_path_rest: u32 = 500, unit("µs"), range(50_u32..=10_000);
     /// Pings that are answered, over all workers, VIPs and own addresses, each worker its share; 0: none.
     echo_rate: u32 = 1_000, unit("pings a second");
     /// Keys the flow hash and the Maglev tables: the same on every director of the same VIPs. Make your own with
@@ -69,8 +66,6 @@ pub struct Director {
     pub slow_path: usize,
     /// Whether the slow path polls without a pause.
     pub slow_path_poll: bool,
-    /// How long the slow path rests when it has nothing to do.
-    pub slow_path_rest: Duration,
     /// Pings a second that are answered, over all workers; 0: none.
     pub echo_rate: u32,
     /// Keys the flow hash and the Maglev tables.
@@ -122,7 +117,6 @@ pub(super) fn check(section: DirectorSection, source: &mut Source) -> Director {
         workers,
         slow_path,
         slow_path_poll: section.slow_path_poll,
-        slow_path_rest: Duration::from_micros(section.slow_path_rest.into()),
         echo_rate: section.echo_rate,
         hash_key: hash_key(section.hash_key, source),
         maglev_table_size: section.maglev_table_size,
@@ -241,19 +235,6 @@ mod tests {
         for text in ["", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdeg", "0x"] {
             assert_eq!(hexadecimal(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn the_slow_path_rests_for_as_long_as_configured() {
-        let check = |file: &str| {
-            let mut source = Source::from_text("f", file, &[], &sections()).unwrap();
-            let file: File = source.sections();
-            let director = check(file.director, &mut source);
-            source.finish().map(|_| director.slow_path_rest).map_err(|error| error.to_string())
-        };
-        assert_eq!(check(""), Ok(Duration::from_micros(500)));
-        assert_eq!(check("director.slow_path_rest = 100"), Ok(Duration::from_micros(100)));
-        assert!(check("director.slow_path_rest = 49").unwrap_err().contains("Use 50 to 10000"));
     }
 
     #[test]

@@ -48,6 +48,8 @@ use tracing::{error, info, warn};
 
 /// Frames that a ring between a worker and the slow path holds.
 const RING: usize = 4_096;
+/// How long the slow path rests when it has nothing to do.
+const SLOW_PATH_REST: Duration = Duration::from_micros(500);
 /// Senders that are told, in a second, that their packets are too big.
 const TOO_BIG_RATE: u32 = 100;
 /// The most room of a packet buffer: its length, headroom included, has 16 bits.
@@ -123,8 +125,7 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let reporter = Reporter::new(events.clone(), samples);
     let packet_buffers = packet_buffers(&mempool);
     let slow_path = SlowPath::new(director.clone(), neighbors.clone(), mempool, punts, outgoing, control, reporter);
-    let rest = (!config.director.slow_path_poll).then_some(config.director.slow_path_rest);
-    threads.slow_path = Some(start_slow_path(slow_path, rest, stop.clone())?);
+    threads.slow_path = Some(start_slow_path(slow_path, config.director.slow_path_poll, stop.clone())?);
 
     keep_off_workers(&allowed, lcores);
     threads.tables = Some(start_tables(director.clone(), stop)?);
@@ -350,14 +351,14 @@ fn start_worker(parts: WorkerParts, eal: Arc<Eal>, stop: Arc<AtomicBool>) -> any
 /// Starts the slow path on the core of the calling thread, which EAL has pinned to it.
 fn start_slow_path(
     mut slow_path: SlowPath<Arc<Mempool>>,
-    rest: Option<Duration>,
+    poll: bool,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<JoinHandle<()>> {
     let body = move || {
         while !stop.load(Ordering::Relaxed) {
             let busy = slow_path.turn(Instant::now());
-            if let Some(rest) = rest.filter(|_| !busy) {
-                std::thread::sleep(rest);
+            if !busy && !poll {
+                std::thread::sleep(SLOW_PATH_REST);
             }
         }
     };
