@@ -5,8 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::answer::{self, Answer, Outcome, Refusal};
-use crate::request::{self, Request};
+use crate::answer::{self, Answer, OtherAnswer, Outcome, Refusal};
+use crate::request::{self, Request, VERSION};
+
+/// Where `shuntd` listens unless its configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/shunt/shuntd.sock";
 
 /// How long the daemon may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,7 +23,7 @@ pub struct Client {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No daemon listens.
     #[error("No shuntd answers at {path}: is it running, and is --socket right?")]
     Connect {
         /// The socket.
@@ -53,6 +56,9 @@ pub enum ClientError {
     /// The answer is not one that this version understands.
     #[error("shuntd's answer is not understood: are shuntctl and shuntd of the same release?")]
     Answer(#[from] serde_json::Error),
+    /// The answer is one to another request.
+    #[error(transparent)]
+    OtherAnswer(#[from] OtherAnswer),
     /// The daemon refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -73,7 +79,7 @@ impl Client {
 
     /// Sends one request and waits for its answer.
     pub fn ask(&mut self, request: Request) -> Result<Answer, ClientError> {
-        let mut line = serde_json::to_vec(&request::Envelope { version: crate::VERSION, request })?;
+        let mut line = serde_json::to_vec(&request::Envelope { version: VERSION, request })?;
         line.push(b'\n');
         // The daemon may refuse us before it has read our request (too many clients); its answer says why.
         let written = self.stream.get_mut().write_all(&line);

@@ -9,29 +9,27 @@
 //! ← {"version":1,"error":{"field":"weight","message":"Weight 70000 is out of range: use 0 to 65535"}}
 //! ```
 //!
-//! [`request`] holds what may be asked, [`answer`] what comes back, [`Client`] does the talking. A request is
-//! carried out whole or not at all. Whoever may open the socket may read; changing needs root or the daemon's user.
+//! The verbs are in one table, `noun/mod.rs`: their names, what they take, what answers them, and whether they change
+//! something. From it come [`request::Request`], its JSON form and [`answer::Answer`]; [`verb`] has a type for each, with which
+//! the compiler checks that the daemon answers all of them. The types of a noun's requests and answers are in `noun/`, a file
+//! each; [`Client`] does the talking. `shuntctl` is in `bin/shuntctl/`.
+//!
+//! A request is carried out whole or not at all. Any user who may open the socket may read; changing needs root or the daemon's
+//! user.
 
 pub mod answer;
 mod client;
+mod limits;
 mod name;
-mod ports;
+mod noun;
+mod outcome;
 pub mod request;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, DEFAULT_SOCKET};
+pub use limits::{MAX_PORT_RANGES, MAX_REQUEST_BYTES, MAX_WEIGHT};
 pub use name::{
-    FlowHash, Mac, NameError, OnAllDown, Protocol, Scheduler, ServiceId, Tracking, parse_backend, parse_endpoint,
+    FlowHash, Mac, NameError, OnAllDown, PortRange, Ports, Protocol, Scheduler, ServiceId, Tracking, Words,
+    parse_backend, parse_endpoint,
 };
-pub use ports::{MAX_PORT_RANGES, PortRange, Ports};
-
-/// The version of the types in this library; a daemon answers requests of its own version only.
-pub const VERSION: u32 = 1;
-
-/// Where `shuntd` listens unless its configuration says otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/shunt/shuntd.sock";
-
-/// The longest request line `shuntd` reads, in bytes, its newline included.
-pub const MAX_REQUEST_BYTES: usize = 256 * 1024;
-
-/// The largest weight of a backend, as in LVS.
-pub const MAX_WEIGHT: u32 = 65_535;
+pub use noun::verb;
+pub use request::VERSION;

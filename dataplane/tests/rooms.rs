@@ -299,6 +299,24 @@ fn no_files_use_each_other_in_a_circle() {
     assert!(circles.is_empty(), "Circles:\n{}", circles.join("\n"));
 }
 
+/// `ctl`: the library, and `shuntctl`.
+#[test]
+fn no_files_of_the_control_api_use_each_other_in_a_circle() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ctl/src");
+    let mut library = House::read(&folder);
+    library.texts.retain(|file, _| !file.starts_with("bin/"));
+    library.modules.retain(|_, file| !file.starts_with("bin/"));
+    let mut program = House::read(&folder.join("bin/shuntctl"));
+    program.add("lib.rs".into(), fs::read_to_string(folder.join("bin/shuntctl/main.rs")).expect("it is there"));
+    for house in [library, program] {
+        assert!(house.arrows().len() > 20, "{:?}", house.arrows());
+        let circles: Vec<String> = circles(&house.arrows()).iter().map(|circle| circle.join(", ")).collect();
+        assert!(circles.is_empty(), "Circles:\n{}", circles.join("\n"));
+        let long: Vec<&File> = house.texts.keys().filter(|file| length(&house.texts[*file]) > MOST_LINES).collect();
+        assert!(long.is_empty(), "files with more than {MOST_LINES} lines: {long:?}");
+    }
+}
+
 #[test]
 fn the_rules_themselves_have_no_circle_and_no_room_is_without_one() {
     let mut below: Vec<&str> = Vec::new();

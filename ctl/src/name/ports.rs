@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::NameError;
-
-/// Ranges in one service, as many as iptables' multiport takes.
-pub const MAX_PORT_RANGES: usize = 15;
+use crate::limits::MAX_PORT_RANGES;
+use crate::name::error::NameError;
 
 /// One port, several, ranges of them, or all; written `80`, `80,443`, `8000-8100`, `any`.
 ///

@@ -1,9 +1,12 @@
 //! `shuntctl`: one command, one request, one answer.
 
 mod args;
+mod command;
 mod exit_code;
 mod follow;
-mod output;
+mod question;
+mod table;
+mod value;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,32 +14,23 @@ use std::process::ExitCode;
 use clap::Parser;
 use ctl::{Client, ClientError};
 
-use args::{Cli, Command};
+use args::Cli;
+use command::Command;
 use exit_code::Exit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Command::Events(events) = &cli.command
-        && events.follow
-    {
-        return match follow::events(&cli, events) {
-            Ok(exit) => exit,
-            Err(error) => fail(&error, cli.json),
+    let Cli { socket, json, command } = Cli::parse();
+    let done = match command {
+        Command::Events(events) if events.follow => follow::events(&socket, json, &events),
+        command => {
+            let connected = Client::connect(&socket);
+            connected.and_then(|mut client| command.question().ask(&mut client, json)).map(|text| print(&text))
         }
-        .into();
-    }
-    let answer = Client::connect(&cli.socket).and_then(|mut client| client.ask(cli.command.request()));
-    let exit = match answer {
-        Ok(answer) => match if cli.json { output::json(&answer) } else { Ok(output::text(&cli.command, &answer)) } {
-            Ok(text) => print(&text),
-            Err(error) => fail(&error.into(), cli.json),
-        },
-        Err(error) => fail(&error, cli.json),
     };
-    exit.into()
+    done.unwrap_or_else(|error| fail(&error, json)).into()
 }
 
-/// Whoever reads may have had enough (`| head`): that is no failure.
+/// The reader may have had enough (`| head`): that is no failure.
 fn print(text: &str) -> Exit {
     let _ = std::io::stdout().write_all(text.as_bytes());
     Exit::Done

@@ -1,6 +1,7 @@
 //! `shuntctl events --follow`: shows what happens until Ctrl-C.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use ctl::answer::{Answer, Event};
@@ -9,17 +10,17 @@ use ctl::{Client, ClientError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::{Cli, EventsArgs};
+use crate::command::events::Args;
 use crate::exit_code::Exit;
 
 /// How often the daemon is asked for what is new.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Returns when nobody reads any more, or when no daemon answers at the start. A daemon that ends is waited for: its
+/// Returns when the output is not read any more, or when no daemon answers at the start. A daemon that ends is waited for: its
 /// last and the next one's first events are what one wants to see.
-pub(crate) fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, ClientError> {
+pub(crate) fn events(socket: &Path, json: bool, args: &Args) -> Result<Exit, ClientError> {
     end_on_signal();
-    let mut client = Some(Client::connect(&cli.socket)?);
+    let mut client = Some(Client::connect(socket)?);
     // One at least, to know where the log stands.
     let mut query = EventQuery { since: None, limit: Some(args.limit.max(1)) };
     let mut most = args.limit;
@@ -27,7 +28,7 @@ pub(crate) fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, ClientError> 
         match client.as_mut().map(|client| news(client, query)) {
             Some(Ok(events)) => {
                 query = EventQuery { since: events.last().map(|event| event.sequence).or(query.since), limit: None };
-                if print(&events[events.len().saturating_sub(most)..], cli.json).is_err() {
+                if print(&events[events.len().saturating_sub(most)..], json).is_err() {
                     return Ok(Exit::Done);
                 }
                 most = usize::MAX;
@@ -38,7 +39,7 @@ pub(crate) fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, ClientError> 
             }
             Some(Err(error)) => return Err(error),
             None => {
-                client = Client::connect(&cli.socket).ok();
+                client = Client::connect(socket).ok();
                 // Another daemon counts from 1 again.
                 query = EventQuery { since: Some(0), limit: None };
             }

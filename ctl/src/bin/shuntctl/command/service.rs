@@ -1,0 +1,261 @@
+//! `shuntctl service`.
+
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use ctl::answer::{Backend, BackendState, Service};
+use ctl::request::{BackendSpec, ServiceAdd};
+use ctl::{FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Tracking, parse_backend, verb};
+
+use crate::question::Question;
+use crate::table::{duration, finish, table};
+use crate::value::{SERVICE, seconds};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// All services with their backends.
+    List,
+    /// One service with its backends.
+    Show {
+        /// The service.
+        #[arg(value_name = SERVICE)]
+        service: ServiceId,
+    },
+    /// Add a service.
+    ///
+    /// Example: shuntctl service add 192.0.2.1:80 --backend 192.0.2.10 --backend 192.0.2.11,weight=3
+    Add(AddArgs),
+    /// Remove a service and its backends.
+    Remove {
+        /// The service.
+        #[arg(value_name = SERVICE)]
+        service: ServiceId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// The service: a VIP, IPv6 in brackets; a port, a list (80,443), a range (8000-8100) or any; and a protocol,
+    /// without one TCP. As in 192.0.2.1:80, 192.0.2.1:53/udp or 192.0.2.1:2905/sctp.
+    #[arg(value_name = SERVICE)]
+    service: ServiceId,
+    #[arg(short, long, default_value_t, help = format!("How backends are chosen: {}", Scheduler::choices()))]
+    scheduler: Scheduler,
+    /// What decides the backend of a flow: 5tuple, source (the client's address), or source/PREFIX.
+    #[arg(long)]
+    hash: Option<FlowHash>,
+    /// Which flows are remembered: exceptions (those whose backend a change has made differ from what their hash says)
+    /// or all (for exact numbers of connections; what schedulers that decide flow by flow need).
+    #[arg(long)]
+    tracking: Option<Tracking>,
+    /// For how long a flow is remembered that nothing is heard of, and how long a change hands over: 90s, 15m, 2h. By
+    /// default 15m, and 5m for UDP.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    idle_timeout: Option<u32>,
+    /// When all backends are down: drop, or all (send to them as if they were up).
+    #[arg(long, default_value_t)]
+    on_all_down: OnAllDown,
+    /// A backend, more with more of this option.
+    #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC]")]
+    backends: Vec<BackendWord>,
+}
+
+/// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC]`.
+#[derive(Debug, Clone)]
+struct BackendWord(BackendSpec);
+
+#[derive(Debug, thiserror::Error)]
+enum BackendWordError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("weight {0}: not a number")]
+    Weight(String),
+    #[error("\"{0}\" is not weight=N or mac=MAC")]
+    Option(String),
+}
+
+impl FromStr for BackendWord {
+    type Err = BackendWordError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split(',');
+        let (address, port) = parse_backend(parts.next().unwrap_or_default())?;
+        let mut backend = BackendSpec { address, port, weight: 1, mac: None };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("weight", weight)) => {
+                    backend.weight = weight.parse().map_err(|_| BackendWordError::Weight(weight.into()))?;
+                }
+                Some(("mac", mac)) => backend.mac = Some(mac.parse()?),
+                _ => return Err(BackendWordError::Option(part.into())),
+            }
+        }
+        Ok(BackendWord(backend))
+    }
+}
+
+impl Command {
+    pub(super) fn question(self) -> Question {
+        match self {
+            Command::List => Question::new::<verb::ServiceList>((), |services| listing(&services)),
+            Command::Show { service } => Question::new::<verb::ServiceShow>(service, |service| {
+                listing(std::slice::from_ref(&service)) + &drops(&service)
+            }),
+            Command::Add(add) => Question::change::<verb::ServiceAdd>(ServiceAdd {
+                service: add.service,
+                scheduler: add.scheduler,
+                hash: add.hash,
+                tracking: add.tracking,
+                idle_timeout_s: add.idle_timeout,
+                on_all_down: add.on_all_down,
+                backends: add.backends.into_iter().map(|BackendWord(backend)| backend).collect(),
+            }),
+            Command::Remove { service } => Question::change::<verb::ServiceRemove>(service),
+        }
+    }
+}
+
+fn listing(services: &[Service]) -> String {
+    if services.is_empty() {
+        return "No services: `shuntctl service add VIP:PORT`\n".into();
+    }
+    let mut table = table(&[
+        "SERVICE",
+        "SCHEDULER",
+        "BACKEND",
+        ">WEIGHT",
+        ">SHARE",
+        "STATE",
+        "MAC",
+        ">FLOWS",
+        ">PACKETS",
+        ">BYTES",
+    ]);
+    for service in services {
+        let totals = [service.packets.to_string(), service.bytes.to_string()];
+        let [packets, bytes] = totals;
+        let dash = String::new;
+        table.add_row([
+            service.id.to_string(),
+            scheduler(service),
+            dash(),
+            dash(),
+            dash(),
+            handover(service),
+            dash(),
+            dash(),
+            packets,
+            bytes,
+        ]);
+        for backend in &service.backends {
+            table.add_row(backend_row(backend));
+        }
+    }
+    finish(&table)
+}
+
+/// With what decides, where that is not what the scheduler stands for.
+fn scheduler(service: &Service) -> String {
+    match (service.scheduler, service.hash) {
+        (Scheduler::Sh, FlowHash::Source { prefix: None }) | (_, FlowHash::FiveTuple) => service.scheduler.to_string(),
+        (scheduler, hash) => format!("{scheduler} {hash}"),
+    }
+}
+
+/// How far a change has been handed over.
+fn handover(service: &Service) -> String {
+    if service.slots_in_handover == 0 {
+        return String::new();
+    }
+    let share = f64::from(service.slots_in_handover) * 100.0 / f64::from(service.slots.max(1));
+    format!("hand-over of {share:.1} %")
+}
+
+fn backend_row(backend: &Backend) -> [String; 10] {
+    let state = match (backend.state, backend.drain_left_s) {
+        (BackendState::Up, _) if backend.weight == 0 => "no new flows".into(),
+        (BackendState::Up, _) => "up".into(),
+        (BackendState::Draining, Some(left)) => format!("draining, {} left", duration(left)),
+        (BackendState::Draining, None) => "draining".into(),
+        (BackendState::Drained, _) => "drained".into(),
+        (BackendState::Resolving, _) => "resolving".into(),
+        (BackendState::Unreachable, _) => "unreachable".into(),
+    };
+    let mac = backend.mac.map_or("-".into(), |mac| mac.to_string());
+    [
+        String::new(),
+        String::new(),
+        backend.address.to_string(),
+        backend.weight.to_string(),
+        format!("{:.2} %", backend.share * 100.0),
+        state,
+        if backend.mac_pinned { format!("{mac} pinned") } else { mac },
+        (backend.active_flows + backend.inactive_flows).to_string(),
+        backend.packets.to_string(),
+        backend.bytes.to_string(),
+    ]
+}
+
+/// What was dropped of a service's packets.
+fn drops(service: &Service) -> String {
+    if service.drops.is_empty() {
+        return String::new();
+    }
+    let drops = service.drops.iter().map(|count| format!("{} {}", count.packets, count.reason));
+    format!("Dropped: {} (what that means: shuntctl drops)\n", drops.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::tests::assert_lines;
+
+    #[test]
+    fn commands_become_requests() {
+        assert_lines(&[
+            ("service list", r#""service-list""#),
+            (
+                "service show 192.0.2.1:80",
+                r#""service-show","arguments":{"vip":"192.0.2.1","port":80,"protocol":"tcp"}"#,
+            ),
+            (
+                "service show [fd00::1]:80,443/udp",
+                r#""service-show","arguments":{"vip":"fd00::1","port":"80,443","protocol":"udp"}"#,
+            ),
+            (
+                "service remove 192.0.2.1:80",
+                r#""service-remove","arguments":{"vip":"192.0.2.1","port":80,"protocol":"tcp"}"#,
+            ),
+            (
+                "service add 192.0.2.1:80",
+                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","backends":[]}"#,
+            ),
+            (
+                "service add [fd00::1]:53/udp -b fd00::3 -b fd00::4,weight=3,mac=02:00:00:00:00:04 -b fd00::5:53",
+                r#""service-add","arguments":{"service":{"vip":"fd00::1","port":53,"protocol":"udp"},"scheduler":"maglev","on_all_down":"drop","backends":[{"address":"fd00::3","weight":1},{"address":"fd00::4","weight":3,"mac":"02:00:00:00:00:04"},{"address":"fd00::5:53","weight":1}]}"#,
+            ),
+            (
+                "service add 192.0.2.1:80 -s wlc --tracking all --idle-timeout 2h --on-all-down all --hash source/24 --backend 192.0.2.9:80",
+                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"wlc","hash":"source/24","tracking":"all","idle_timeout_s":7200,"on_all_down":"all","backends":[{"address":"192.0.2.9","port":80,"weight":1}]}"#,
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_service_list_has_a_line_for_each_backend() {
+        let service: Service = serde_json::from_str(
+            r#"{"vip":"192.0.2.1","port":80,"protocol":"tcp","scheduler":"maglev","hash":"source/24","tracking":"exceptions",
+            "idle_timeout_s":900,"on_all_down":"drop","slots":65537,"slots_in_handover":16384,"packets":30,"bytes":1800,
+            "backends":[{"address":"192.0.2.10","weight":3,"share":0.75,"state":"up","mac":"02:00:00:00:00:0a",
+            "mac_pinned":true,"active_flows":3,"inactive_flows":1,"packets":30,"bytes":1800},{"address":"192.0.2.11","weight":1,"share":0.25,
+            "state":"resolving","mac":null,"mac_pinned":false,"active_flows":0,"inactive_flows":0,"packets":0,"bytes":0}]}"#,
+        )
+        .unwrap();
+        let text = listing(&[service]);
+        let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[1], ["192.0.2.1:80/tcp", "maglev", "source/24", "hand-over", "of", "25.0", "%", "30", "1800"]);
+        assert_eq!(words[2], ["192.0.2.10", "3", "75.00", "%", "up", "02:00:00:00:00:0a", "pinned", "4", "30", "1800"]);
+        assert_eq!(words[3], ["192.0.2.11", "1", "25.00", "%", "resolving", "-", "0", "0", "0"]);
+        assert!(text.lines().all(|line| !line.ends_with(' ')));
+    }
+}

@@ -1,0 +1,21 @@
+//! How operators write things: MAC addresses, `VIP:PORT` with a protocol, backends, schedulers. A file for each kind of word.
+
+mod endpoint;
+mod error;
+mod mac;
+mod policy;
+mod ports;
+mod protocol;
+mod scheduler;
+mod service_id;
+mod words;
+
+pub use endpoint::{parse_backend, parse_endpoint};
+pub use error::{NameError, Words};
+pub use mac::Mac;
+pub use policy::{FlowHash, OnAllDown, Tracking};
+pub use ports::{PortRange, Ports};
+pub use protocol::Protocol;
+pub use scheduler::Scheduler;
+pub use service_id::ServiceId;
+pub(crate) use words::serde_as_text;

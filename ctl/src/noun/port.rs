@@ -1,0 +1,54 @@
+//! Ports of the director.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::Mac;
+
+/// A port of the director.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its device in the configuration.
+    pub device: String,
+    /// The DPDK driver that runs it.
+    pub driver: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// The director's own addresses there, with prefix length, in the network without VLAN tag.
+    pub addresses: Vec<String>,
+    /// The VLANs there.
+    #[serde(default)]
+    pub vlans: Vec<Vlan>,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Link speed in Mbit/s; absent where the device knows none.
+    pub speed_mbps: Option<u32>,
+    /// Largest L3 packet in bytes.
+    pub mtu: u16,
+    /// RX/TX queue pairs, one a worker.
+    pub queues: u16,
+    /// Frames received by the workers.
+    pub rx_packets: u64,
+    /// Bytes received by the workers.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames the NIC dropped because a worker was too slow (`imissed`).
+    pub rx_missed: u64,
+    /// Frames the NIC received with errors.
+    pub rx_errors: u64,
+    /// Frames the NIC could not be given memory for (`rx_nombuf`).
+    pub rx_no_mbuf: u64,
+}
+
+/// A VLAN of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vlan {
+    /// Its VLAN id, or two of them with a point between, the outer one first.
+    pub id: String,
+    /// The director's own addresses there, with prefix length.
+    pub addresses: Vec<String>,
+}

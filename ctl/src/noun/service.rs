@@ -1,0 +1,81 @@
+//! Services: what clients connect to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{FlowHash, OnAllDown, Scheduler, ServiceId, Tracking};
+use crate::noun::backend::{Backend, BackendSpec};
+
+/// A new service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAdd {
+    /// Its VIP, port and protocol.
+    pub service: ServiceId,
+    /// How backends are chosen.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// What decides the backend of a flow; without it, the scheduler says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<FlowHash>,
+    /// Which flows are remembered; without it, the scheduler says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Tracking>,
+    /// For how many seconds a flow is remembered that nothing is heard of, and how long a change hands over. Without it,
+    /// 900 (TCP, SCTP) or 300 (UDP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<u32>,
+    /// What becomes of packets when all backends are down.
+    #[serde(default)]
+    pub on_all_down: OnAllDown,
+    /// Its first backends.
+    #[serde(default)]
+    pub backends: Vec<BackendSpec>,
+}
+
+impl ServiceAdd {
+    /// With these backends, and for the rest, what is usual.
+    pub fn new(service: ServiceId, backends: Vec<BackendSpec>) -> Self {
+        let (scheduler, on_all_down) = (Scheduler::default(), OnAllDown::default());
+        ServiceAdd { service, scheduler, hash: None, tracking: None, idle_timeout_s: None, on_all_down, backends }
+    }
+}
+
+/// A service, its backends and what they got.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// VIP, port and protocol.
+    #[serde(flatten)]
+    pub id: ServiceId,
+    /// How backends are chosen.
+    pub scheduler: Scheduler,
+    /// What decides the backend of a flow.
+    pub hash: FlowHash,
+    /// Which flows are remembered.
+    pub tracking: Tracking,
+    /// For how many seconds a flow is remembered that nothing is heard of, and how long a change hands over.
+    pub idle_timeout_s: u64,
+    /// What becomes of packets when all backends are down.
+    pub on_all_down: OnAllDown,
+    /// The slots of its Maglev table.
+    pub slots: u32,
+    /// Slots whose old flows still go to another backend than new ones: a change is being handed over.
+    pub slots_in_handover: u32,
+    /// Frames forwarded to its backends.
+    pub packets: u64,
+    /// Bytes of these frames, Ethernet header included.
+    pub bytes: u64,
+    /// Frames to it that were dropped, by the reasons that occurred.
+    #[serde(default)]
+    pub drops: Vec<ReasonCount>,
+    /// Its backends, by address.
+    pub backends: Vec<Backend>,
+}
+
+/// So many for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The reason's name, as in the metrics.
+    pub reason: String,
+    /// Frames.
+    pub packets: u64,
+}
