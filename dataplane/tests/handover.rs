@@ -413,12 +413,13 @@ impl World {
 /// A service of each kind.
 fn service() -> impl Strategy<Value = ServiceAdd> {
     use Scheduler::*;
+    let by_flow: Vec<Scheduler> = Scheduler::ALL.iter().copied().filter(|each| each.decides_by_flow()).collect();
     let vip = prop_oneof![Just("192.168.0.101:80/tcp"), Just("192.168.0.101:53/udp"), Just("[fd00::101]:80/tcp")];
     let scheduler = prop_oneof![
         4 => Just((Maglev, Tracking::Exceptions)),
         1 => Just((Maglev, Tracking::All)),
         1 => Just((Sh, Tracking::Exceptions)),
-        1 => prop::sample::select(vec![Wrr, Rr, Wlc, Lc]).prop_map(|scheduler| (scheduler, Tracking::All)),
+        1 => prop::sample::select(by_flow).prop_map(|scheduler| (scheduler, Tracking::All)),
     ];
     let on_all_down = prop_oneof![Just(OnAllDown::Drop), Just(OnAllDown::All)];
     (vip, scheduler, on_all_down).prop_map(|(vip, (scheduler, tracking), on_all_down)| ServiceAdd {

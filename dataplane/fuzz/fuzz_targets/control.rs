@@ -10,7 +10,7 @@ use ctl::answer::{Envelope, Outcome};
 use ctl::request::{
     self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, EventQuery, MacChange, Request, ServiceAdd,
 };
-use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Tracking};
+use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Tracking, verb};
 use dataplane::api::{Facts, answer, decode};
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::control::director::Director;
@@ -24,7 +24,7 @@ use dataplane::testing::model::{PORT, PORT_MAC, model};
 use dataplane::state::vips::LastService;
 use libfuzzer_sys::fuzz_target;
 
-/// Nobody counts here; making them takes longer than all the rest.
+/// Nothing is counted here; making them takes longer than all the rest.
 static COUNTERS: LazyLock<Arc<WorkerCounters>> = LazyLock::new(|| Arc::new(WorkerCounters::new(1)));
 
 fuzz_target!(|bytes: &[u8]| {
@@ -188,23 +188,24 @@ fn maybe<T: Copy>(choices: &mut Choices<'_>, values: &[T]) -> Option<T> {
     choices.one_in(2).then(|| *choices.of(values))
 }
 
+/// One of those that take no arguments, by the API's table.
+fn plain(choices: &mut Choices<'_>) -> Request {
+    let plain: Vec<&verb::Row> = verb::ALL.iter().filter(|row| !row.takes_arguments).collect();
+    let read = Request::read(choices.of(&plain).name, serde_json::Value::Null);
+    read.expect("the table knows it").expect("it takes no arguments")
+}
+
 fn request(choices: &mut Choices<'_>) -> Request {
-    use Scheduler::*;
     match choices.below(20) {
-        0 => Request::Status,
-        1 => Request::ServiceList,
+        0 | 1 | 3..=6 => plain(choices),
         2 => Request::ServiceShow(service(choices)),
-        3 => Request::NeighborList,
-        4 => Request::PortList,
-        5 => Request::WorkerList,
-        6 => Request::Drops,
         7 => {
             let since = maybe(choices, &[0, 1, 5, u64::MAX]);
             Request::Events(EventQuery { since, limit: maybe(choices, &[0, 1, 3, usize::MAX]) })
         }
         8..=11 => Request::ServiceAdd(ServiceAdd {
             service: service(choices),
-            scheduler: *choices.of(&[Maglev, Sh, Wrr, Rr, Wlc, Lc]),
+            scheduler: *choices.of(Scheduler::ALL),
             hash: maybe(
                 choices,
                 &[FlowHash::FiveTuple, source(None), source(Some(1)), source(Some(33)), source(Some(128))],

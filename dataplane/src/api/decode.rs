@@ -1,10 +1,11 @@
 //! From a line to a request, with errors that name the field.
 
 use ctl::answer::Refusal;
-use ctl::request::{EventQuery, Request};
+use ctl::request::Request;
+use ctl::verb;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::{Path, Track};
 
 /// What every line has.
 #[derive(Deserialize)]
@@ -20,48 +21,32 @@ struct Line {
 pub fn request(line: &[u8]) -> Result<Request, Refusal> {
     let line: Value =
         serde_json::from_slice(line).map_err(|error| refusal(format!("The request is not JSON: {error}")))?;
-    let Line { version, command, arguments } = field_by_field("", line)?;
+    let Line { version, command, arguments } =
+        serde_path_to_error::deserialize(line).map_err(|error| wrong("", error.path(), error.inner()))?;
     if version != ctl::VERSION {
         let message =
             format!("This daemon speaks version {} of the API, not {version}: use its own shuntctl", ctl::VERSION);
         return Err(Refusal { field: "version".into(), message });
     }
-    let plain = |request| match arguments {
-        Value::Null => Ok(request),
-        _ => Err(Refusal { field: "arguments".into(), message: format!("`{command}` takes no arguments") }),
-    };
-    match command.as_str() {
-        "status" => plain(Request::Status),
-        "service-list" => plain(Request::ServiceList),
-        "neighbor-list" => plain(Request::NeighborList),
-        "port-list" => plain(Request::PortList),
-        "worker-list" => plain(Request::WorkerList),
-        "drops" => plain(Request::Drops),
-        "events" if arguments.is_null() => Ok(Request::Events(EventQuery::default())),
-        "events" => field_by_field("arguments", arguments).map(Request::Events),
-        "service-show" => field_by_field("arguments", arguments).map(Request::ServiceShow),
-        "service-add" => field_by_field("arguments", arguments).map(Request::ServiceAdd),
-        "service-remove" => field_by_field("arguments", arguments).map(Request::ServiceRemove),
-        "backend-add" => field_by_field("arguments", arguments).map(Request::BackendAdd),
-        "backend-edit" => field_by_field("arguments", arguments).map(Request::BackendEdit),
-        "backend-drain" => field_by_field("arguments", arguments).map(Request::BackendDrain),
-        "backend-enable" => field_by_field("arguments", arguments).map(Request::BackendEnable),
-        "backend-remove" => field_by_field("arguments", arguments).map(Request::BackendRemove),
-        _ => Err(Refusal { field: "command".into(), message: format!("There is no command `{command}`") }),
+    let row = verb::ALL.iter().find(|row| row.name == command);
+    if row.is_some_and(|row| !row.takes_arguments) && !arguments.is_null() {
+        return Err(Refusal { field: "arguments".into(), message: format!("`{command}` takes no arguments") });
+    }
+    let mut track = Track::new();
+    match Request::read(&command, serde_path_to_error::Deserializer::new(arguments, &mut track)) {
+        Some(request) => request.map_err(|error| wrong("arguments", &track.path(), &error)),
+        None => Err(Refusal { field: "command".into(), message: format!("There is no command `{command}`") }),
     }
 }
 
-/// Reads a value; an error names the field, as a path below `root`.
-fn field_by_field<T: DeserializeOwned>(root: &str, value: Value) -> Result<T, Refusal> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let field = match (root, path.as_str()) {
-            (root, ".") => root.to_owned(),
-            ("", path) => path.to_owned(),
-            (root, path) => format!("{root}.{path}"),
-        };
-        Refusal { field, message: format!("The request is wrong: {}", error.inner()) }
-    })
+/// What is wrong with a field, whose path is below `root`.
+fn wrong(root: &str, path: &Path, error: &serde_json::Error) -> Refusal {
+    let field = match (root, path.to_string().as_str()) {
+        (root, ".") => root.to_owned(),
+        ("", path) => path.to_owned(),
+        (root, path) => format!("{root}.{path}"),
+    };
+    Refusal { field, message: format!("The request is wrong: {error}") }
 }
 
 /// A refusal of the request as a whole.
@@ -71,6 +56,7 @@ pub(super) fn refusal(message: impl Into<String>) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use ctl::request::EventQuery;
     use proptest::prelude::*;
 
     use super::*;

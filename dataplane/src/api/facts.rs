@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctl::Mac;
-use ctl::answer::PacketBuffers;
+use ctl::answer::{Done, PacketBuffers, Subject};
+use ctl::{Mac, ServiceId};
 
 use crate::control::director::Director;
-use crate::control::events::EventLog;
+use crate::control::events::{EventLog, Kind};
 use crate::count::recent::Recent;
 use crate::slow::neighbor::{Neighbor, Neighbors};
 
@@ -66,7 +66,7 @@ pub struct PortLive {
     pub link_up: bool,
     /// Its speed, where known.
     pub speed_mbps: Option<u32>,
-    /// Frames that nobody took in time.
+    /// Frames that no worker took in time.
     pub rx_missed: u64,
     /// Frames with errors.
     pub rx_errors: u64,
@@ -77,6 +77,22 @@ pub struct PortLive {
 impl Facts {
     /// A copy, so that the slow path waits for no listing.
     pub(super) fn neighbors(&self) -> BTreeMap<IpAddr, Neighbor> {
-        self.neighbors.lock().expect("nobody panics while holding the neighbors").table().clone()
+        self.neighbors.lock().expect("no thread panics while it holds the neighbors").table().clone()
     }
+
+    /// The answer to a change, which is an event, too.
+    pub(super) fn done(&self, kind: Kind, subject: Subject, message: String, generation: u64) -> Done {
+        self.events.write(kind, subject, Instant::now(), || message.clone());
+        Done { message, generation }
+    }
+}
+
+/// An event is about this service.
+pub(super) fn of_service(id: &ServiceId) -> Subject {
+    Subject { service: Some(*id), ..Subject::default() }
+}
+
+/// An event is about this backend of the service.
+pub(super) fn of_backend(id: &ServiceId, address: IpAddr) -> Subject {
+    Subject { backend: Some(address), ..of_service(id) }
 }

@@ -19,7 +19,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::api::facts::Facts;
-use crate::api::{network, services};
+use crate::api::{neighbor, port, service};
 use crate::base::exit::{DropReason, PuntReason};
 use crate::base::ids::NetworkNo;
 use crate::count::counters::{PortCounters, WorkerCounters};
@@ -82,10 +82,10 @@ impl Collector for Scrape {
         director(&mut page, facts)?;
         ports(&mut page, facts)?;
         workers(&mut page, facts)?;
-        let (listed, dark) = (services::list(facts), dark(facts));
+        let (listed, dark) = (service::list(facts), dark(facts));
         services(&mut page, &listed, &dark)?;
         backends(&mut page, &listed, &dark)?;
-        neighbors(&mut page, &network::neighbors(facts))
+        neighbors(&mut page, &neighbor::list(facts))
     }
 }
 
@@ -145,7 +145,7 @@ fn director(page: &mut Page<'_>, facts: &Facts) -> fmt::Result {
 }
 
 fn ports(page: &mut Page<'_>, facts: &Facts) -> fmt::Result {
-    let listed = network::ports(facts);
+    let listed = port::list(facts);
     fn label(port: &answer::Port) -> [Label<'_>; 1] {
         [("port", &port.name)]
     }

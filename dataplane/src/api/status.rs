@@ -1,25 +1,31 @@
-//! The director and its workers at a glance.
+//! The director at a glance.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ctl::answer::{self, BackendState, Count, Latency, LatencyBucket, LatencySamples, Percentiles};
+use ctl::answer::{self, BackendState, Count, Refusal};
+use ctl::verb::{self, Answers};
 
+use crate::api::backend;
 use crate::api::facts::Facts;
-use crate::api::services;
 use crate::base::exit::DropReason;
 use crate::control::model::Service;
 use crate::count::counters::{PortCounters, WorkerCounters};
-use crate::count::histogram::Histogram;
 
 /// More of a kind are summed up: a status is to be read.
 const MOST_WARNINGS: usize = 8;
 
-pub(super) fn status(facts: &Facts) -> answer::Status {
+impl Answers<verb::Status> for Facts {
+    fn answer(&self, (): ()) -> Result<answer::Status, Refusal> {
+        Ok(status(self))
+    }
+}
+
+fn status(facts: &Facts) -> answer::Status {
     let snapshot = facts.director.current();
     let links: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
     let services = snapshot.model.services.values();
     let neighbors = facts.neighbors();
-    let of = |service: &Service| service.backends.iter().map(|b| services::state(b, &neighbors).0).collect();
+    let of = |service: &Service| service.backends.iter().map(|b| backend::state(b, &neighbors).0).collect();
     let states: Vec<(&Service, Vec<BackendState>)> = services.map(|service| (&**service, of(service))).collect();
     let serving = |states: &[BackendState]| states.contains(&BackendState::Up);
     let up = |state: &&BackendState| **state == BackendState::Up;
@@ -95,42 +101,25 @@ fn extend_bounded(warnings: &mut Vec<String>, mut more: Vec<String>) {
     }
 }
 
-pub(super) fn workers(facts: &Facts) -> Vec<answer::Worker> {
-    let (recently, recent) = facts.recent_latency.histograms(Instant::now());
-    let workers = facts.director.workers().iter().zip(&facts.lcores).zip(recent).enumerate();
-    workers
-        .map(|(id, ((worker, &lcore), recent))| answer::Worker {
-            id,
-            lcore,
-            turns: worker.turns.read(),
-            busy_turns: worker.busy_turns.read(),
-            load: worker.busy_cycles.read() as f64 / worker.cycles.read().max(1) as f64,
-            rx_packets: worker.over_ports(|port| port.rx_packets.read()),
-            forwarded_packets: worker.over_ports(|port| port.forwarded.read()),
-            dropped_packets: worker.over_ports(PortCounters::dropped),
-            punted_packets: worker.over_ports(PortCounters::punted),
-            remembered_flows: worker.exceptions.read(),
-            room_for_flows: facts.room_for_flows as u64,
-            unremembered_packets: worker.exceptions_full.read(),
-            generation: worker.generation.read(),
-            latency: Some(Latency {
-                recent: latency(recently, &recent),
-                since_start: latency(facts.started.elapsed(), &Histogram::of(&worker.latency)),
-            }),
-        })
-        .collect()
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
 
-fn latency(over: Duration, of: &Histogram) -> LatencySamples {
-    let percentiles = || {
-        let [p50_ns, p99_ns, p999_ns, max_ns] = [500, 990, 999, 1_000].map(|share| of.per_mille(share));
-        Some(Percentiles { p50_ns: p50_ns?, p99_ns: p99_ns?, p999_ns: p999_ns?, max_ns: max_ns? })
-    };
-    LatencySamples {
-        seconds: over.as_secs(),
-        samples: of.samples(),
-        sum_ns: of.sum_ns(),
-        percentiles: percentiles(),
-        buckets: of.cumulative().map(|(up_to_ns, samples)| LatencyBucket { up_to_ns, samples }).collect(),
+    use crate::api::answer::tests::{ask, example};
+    use crate::base::exit::DropReason;
+
+    #[test]
+    fn the_status_counts_what_works_and_warns_of_what_does_not() {
+        let facts = example();
+        facts.director.workers()[0].ports[0].drops[DropReason::Loop.index()].add(2);
+        let status = &ask(&facts, "status", Value::Null)["ok"]["status"];
+        assert_eq!(status["ports"], json!({ "total": 1, "up": 0 }));
+        assert_eq!(status["services"], json!({ "total": 1, "up": 1 }));
+        assert_eq!(status["backends"], json!({ "total": 2, "up": 1 }));
+        assert_eq!(status["dropped_packets"], 2);
+        let warnings: Vec<&str> = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(warnings[0], "Port lan0: the link is down");
+        assert!(warnings[1].starts_with("2 frames dropped as loop: "), "{warnings:?}");
+        assert_eq!(warnings.len(), 2);
     }
 }

@@ -1,6 +1,6 @@
 //! The backend of a new flow, for services that decide flow by flow.
 //!
-//! With Maglev, the slot decides, and nothing needs to be remembered. LVS's other schedulers (`wrr`, `rr`, `wlc`, `lc`)
+//! With Maglev, the slot decides, and nothing needs to be remembered. LVS's other schedulers
 //! decide anew for each flow, so their services remember all flows. Each worker decides on its own, from the flows that
 //! it has scheduled itself. Workers share nothing that they write, and RSS gives each a fair sample of the flows.
 

@@ -1,14 +1,19 @@
-//! Ports and neighbors.
+//! The director's ports.
 
-use std::time::Instant;
-
-use ctl::answer;
+use ctl::answer::{self, Refusal};
+use ctl::verb::{self, Answers};
 
 use crate::api::facts::{Facts, PortFacts};
 use crate::control::model::{Model, Network};
 use crate::count::counters::PortCounters;
 
-pub(super) fn ports(facts: &Facts) -> Vec<answer::Port> {
+impl Answers<verb::PortList> for Facts {
+    fn answer(&self, (): ()) -> Result<Vec<answer::Port>, Refusal> {
+        Ok(list(self))
+    }
+}
+
+pub(super) fn list(facts: &Facts) -> Vec<answer::Port> {
     let model = facts.director.current().model.clone();
     facts.ports.iter().enumerate().map(|(number, port)| one_port(facts, &model, number, port)).collect()
 }
@@ -45,22 +50,21 @@ fn one_port(facts: &Facts, model: &Model, number: usize, port: &PortFacts) -> an
     }
 }
 
-pub(super) fn neighbors(facts: &Facts) -> Vec<answer::Neighbor> {
-    let now = Instant::now();
-    let model = facts.director.current().model.clone();
-    let uses = model.backend_addresses();
-    let neighbors = facts.neighbors();
-    neighbors
-        .iter()
-        .map(|(&address, neighbor)| answer::Neighbor {
-            address,
-            port: model.network(neighbor.network).name(),
-            mac: neighbor.mac,
-            state: neighbor.state,
-            confirmed_s: neighbor.confirmed.map(|then| now.saturating_duration_since(then).as_secs()),
-            probes: neighbor.probes,
-            changes: neighbor.changes,
-            services: uses.get(&address).copied().unwrap_or(0),
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::api::answer::tests::{ask, example};
+
+    #[test]
+    fn a_port_has_its_addresses_and_what_the_workers_count() {
+        let facts = example();
+        let counters = &facts.director.workers()[0].ports[0];
+        counters.rx_packets.add(3);
+        counters.tx_bytes.add(180);
+        let ports = &ask(&facts, "port-list", Value::Null)["ok"]["ports"];
+        let said = ["name", "addresses", "vlans", "rx_packets", "tx_bytes"].map(|field| ports[0][field].clone());
+        let addresses = json!(["192.168.0.2/24", "fd00::2/64"]);
+        assert_eq!(said, [json!("lan0"), addresses, json!([]), json!(3), json!(180)]);
+    }
 }

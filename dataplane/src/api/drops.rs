@@ -1,6 +1,7 @@
 //! Why frames were dropped or punted.
 
-use ctl::answer::{self, Fate, PortCount, ServiceCount, WorkerCount};
+use ctl::answer::{self, Fate, PortCount, Refusal, ServiceCount, WorkerCount};
+use ctl::verb::{self, Answers};
 
 use crate::api::facts::Facts;
 use crate::base::exit::{DropReason, PuntReason};
@@ -9,7 +10,13 @@ use crate::count::counters::PortCounters;
 /// The most services that are named for a reason; the others are as many as there are.
 const MOST_SERVICES: usize = 10;
 
-pub(super) fn drops(facts: &Facts) -> Vec<answer::Drop> {
+impl Answers<verb::Drops> for Facts {
+    fn answer(&self, (): ()) -> Result<Vec<answer::Drop>, Refusal> {
+        Ok(list(self))
+    }
+}
+
+fn list(facts: &Facts) -> Vec<answer::Drop> {
     let mut services = by_service(facts);
     let drops = DropReason::ALL.iter().map(|&reason| {
         let counted = counted(facts, |port| port.drops[reason.index()].read());
@@ -73,7 +80,10 @@ fn by_service(facts: &Facts) -> Vec<Vec<ServiceCount>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::api::answer::tests::{ask, example};
 
     #[test]
     fn the_services_with_the_most_drops_are_named() {
@@ -85,5 +95,19 @@ mod tests {
         let packets: Vec<u64> = row.services.iter().map(|service| service.packets).collect();
         assert_eq!(packets, [1_000, 12, 11, 10, 9, 8, 6, 5, 4, 3]);
         assert_eq!(row.more_services, 2);
+    }
+
+    #[test]
+    fn every_reason_is_listed_with_who_counted_it() {
+        let facts = example();
+        facts.director.workers()[0].ports[0].drops[DropReason::NoService.index()].add(7);
+        let answer = ask(&facts, "drops", Value::Null);
+        let listed = answer["ok"]["drops"].as_array().unwrap();
+        assert_eq!(listed.len(), DropReason::ALL.len() + PuntReason::ALL.len());
+        let counted: Vec<&Value> = listed.iter().filter(|reason| reason["packets"] != 0).collect();
+        let [reason] = counted[..] else { panic!("{counted:?}") };
+        let said = ["reason", "fate", "packets", "ports", "workers"].map(|field| reason[field].clone());
+        let (port, worker) = (json!([{ "port": "lan0", "packets": 7 }]), json!([{ "worker": 0, "packets": 7 }]));
+        assert_eq!(said, [json!("no_service"), json!("drop"), json!(7), port, worker]);
     }
 }

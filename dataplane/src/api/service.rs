@@ -1,0 +1,129 @@
+//! Services: listing, adding and removing them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ctl::ServiceId;
+use ctl::answer::{self, Done, Refusal};
+use ctl::request::ServiceAdd;
+use ctl::verb::{self, Answers};
+
+use crate::api::backend;
+use crate::api::facts::{Facts, of_service};
+use crate::base::exit::DropReason;
+use crate::control::events::Kind;
+use crate::control::model::{Backend, ModelError, Service};
+use crate::slow::neighbor::Neighbor;
+
+impl Answers<verb::ServiceList> for Facts {
+    fn answer(&self, (): ()) -> Result<Vec<answer::Service>, Refusal> {
+        Ok(list(self))
+    }
+}
+
+impl Answers<verb::ServiceShow> for Facts {
+    fn answer(&self, id: ServiceId) -> Result<answer::Service, Refusal> {
+        let snapshot = self.director.current();
+        Ok(service(snapshot.model.service(&id)?, &self.neighbors(), self.director.now_ms()))
+    }
+}
+
+impl Answers<verb::ServiceAdd> for Facts {
+    fn answer(&self, add: ServiceAdd) -> Result<Done, Refusal> {
+        let message = format!("Added service {} with {}", add.service, backends(add.backends.len()));
+        let change = self.director.change(|model, leases| model.add_service(&add, leases));
+        let generation = change.map_err(|errors| {
+            let fields: Vec<String> = errors.iter().map(ModelError::field).collect();
+            let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Refusal { field: fields.join(", "), message: messages.join("; ") }
+        })?;
+        Ok(self.done(Kind::ServiceAdded, of_service(&add.service), message, generation))
+    }
+}
+
+impl Answers<verb::ServiceRemove> for Facts {
+    fn answer(&self, id: ServiceId) -> Result<Done, Refusal> {
+        let generation = self.director.change(|model, _| model.remove_service(&id))?;
+        Ok(self.done(Kind::ServiceRemoved, of_service(&id), format!("Removed service {id}"), generation))
+    }
+}
+
+pub(super) fn list(facts: &Facts) -> Vec<answer::Service> {
+    let snapshot = facts.director.current();
+    let (neighbors, now_ms) = (facts.neighbors(), facts.director.now_ms());
+    snapshot.model.services.values().map(|listed| service(listed, &neighbors, now_ms)).collect()
+}
+
+fn backends(count: usize) -> String {
+    if count == 1 { "1 backend".into() } else { format!("{count} backends") }
+}
+
+fn service(service: &Service, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u64) -> answer::Service {
+    let slots = service.table.len().max(1) as f64;
+    let share = |listed: &Backend| f64::from(listed.slots) / slots;
+    let listed = service.backends.iter().map(|listed| backend::listed(listed, share(listed), neighbors, now_ms));
+    let backends: Vec<answer::Backend> = listed.collect();
+    answer::Service {
+        id: service.id,
+        scheduler: service.scheduler,
+        hash: service.hash,
+        tracking: service.tracking,
+        idle_timeout_s: service.idle_ms / 1_000,
+        on_all_down: service.on_all_down,
+        slots: slot_count(service.table.len()),
+        slots_in_handover: slot_count(service.handover.as_ref().map_or(0, |handover| handover.slots())),
+        packets: backends.iter().map(|backend| backend.packets).sum(),
+        bytes: backends.iter().map(|backend| backend.bytes).sum(),
+        drops: service.counter.drops().into_iter().map(reason_count).collect(),
+        backends,
+    }
+}
+
+fn slot_count(count: usize) -> u32 {
+    u32::try_from(count).expect("tables are bounded")
+}
+
+fn reason_count((reason, packets): (DropReason, u64)) -> answer::ReasonCount {
+    answer::ReasonCount { reason: reason.name().into(), packets }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::api::answer::tests::{ask, example};
+
+    #[test]
+    fn a_service_is_added_shown_listed_and_removed() {
+        let facts = example();
+        let id = json!({ "vip": "192.168.0.102", "port": "80,443", "protocol": "udp" });
+        let add = json!({ "service": id, "scheduler": "sh", "backends": [{ "address": "192.168.0.5" }] });
+        let message = "Added service 192.168.0.102:80,443/udp with 1 backend";
+        assert_eq!(ask(&facts, "service-add", add.clone())["ok"]["done"]["message"], message);
+        let shown = &ask(&facts, "service-show", id.clone())["ok"]["service"];
+        let said = ["scheduler", "hash", "tracking", "idle_timeout_s", "slots"].map(|field| shown[field].clone());
+        assert_eq!(said, [json!("sh"), json!("source"), json!("exceptions"), json!(300), json!(1_021)]);
+        assert_eq!(shown["backends"][0]["address"], "192.168.0.5");
+        let listed = ask(&facts, "service-list", Value::Null)["ok"]["services"].as_array().unwrap().len();
+        assert_eq!(listed, 2);
+
+        assert!(ask(&facts, "service-add", add)["error"]["message"].as_str().unwrap().contains("already"));
+        let message = "Removed service 192.168.0.102:80,443/udp";
+        assert_eq!(ask(&facts, "service-remove", id.clone())["ok"]["done"]["message"], message);
+        assert!(ask(&facts, "service-show", id)["error"]["message"].as_str().unwrap().contains("no service"));
+        let kinds: Vec<Value> = facts.events.list(Default::default()).iter().map(|event| json!(event.kind)).collect();
+        assert_eq!(kinds, ["service-added", "service-removed"], "a refusal is no event");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_new_service_is_said_with_its_fields() {
+        let facts = example();
+        let service = json!({ "vip": "192.168.0.102", "port": 80 });
+        let backends = json!([{ "address": "192.168.0.5", "weight": 65_536 }, { "address": "10.9.9.9" }]);
+        let refusal = ask(&facts, "service-add", json!({ "service": service, "backends": backends }));
+        assert_eq!(refusal["error"]["field"], "backends[0].weight, backends[1].address");
+        assert!(refusal["error"]["message"].as_str().unwrap().contains("; "), "{refusal}");
+        let refusal = ask(&facts, "service-add", json!({ "service": service, "backends": [{ "address": "web1" }] }));
+        assert_eq!(refusal["error"]["field"], "arguments.backends[0].address");
+    }
+}
