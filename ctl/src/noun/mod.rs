@@ -35,18 +35,16 @@ pub(crate) mod answers {
     pub use crate::noun::neighbor::{Neighbor, NeighborState};
     pub use crate::noun::port::{Port, Vlan};
     pub use crate::noun::service::{ReasonCount, Service};
-    pub use crate::noun::status::{Count, EventCount, PacketBuffers, Status, Version};
+    pub use crate::noun::status::{Count, EventCount, PacketBuffers, Status};
     pub use crate::noun::worker::{Latency, LatencyBucket, LatencySamples, Percentiles, Worker};
 }
 
-use answers::{Drop, Event, Neighbor, Port, Service, Status, Version, Worker};
+use answers::{Drop, Event, Neighbor, Port, Service, Status, Worker};
 use arguments::{BackendAdd, BackendDrain, BackendEdit, BackendName, EventQuery, ServiceAdd};
 
 verbs! {
     /// The director at a glance.
     Status = "status", changes: false -> Status;
-    /// The releases of the daemon and of what it runs on.
-    Version = "version", changes: false -> Version;
     /// All services with their backends and counters.
     ServiceList = "service-list", changes: false -> Vec<Service>;
     /// One service with its backends and counters.
@@ -83,8 +81,6 @@ answers! {
     Done(Done);
     /// To `status`.
     Status(Status);
-    /// To `version`.
-    Version(Version);
     /// To `service-list`.
     Services(Vec<Service>);
     /// To `service-show`.

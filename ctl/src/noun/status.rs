@@ -69,14 +69,3 @@ pub struct Count {
     /// Those that work.
     pub up: usize,
 }
-
-/// The releases of the daemon and of what it runs on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
-    /// The daemon's.
-    pub shuntd: String,
-    /// DPDK's.
-    pub dpdk: String,
-    /// That of the API.
-    pub api: u32,
-}

@@ -20,13 +20,6 @@ impl Answers<verb::Status> for Facts {
     }
 }
 
-impl Answers<verb::Version> for Facts {
-    fn answer(&self, (): ()) -> Result<answer::Version, Refusal> {
-        let shuntd = env!("CARGO_PKG_VERSION").into();
-        Ok(answer::Version { shuntd, dpdk: self.dpdk.clone(), api: ctl::VERSION })
-    }
-}
-
 fn status(facts: &Facts) -> answer::Status {
     let snapshot = facts.director.current();
     let links: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
@@ -128,14 +121,5 @@ mod tests {
         assert_eq!(warnings[0], "Port lan0: the link is down");
         assert!(warnings[1].starts_with("2 frames dropped as loop: "), "{warnings:?}");
         assert_eq!(warnings.len(), 2);
-    }
-
-    #[test]
-    fn the_version_names_what_it_runs_on() {
-        let mut facts = example();
-        facts.dpdk = "DPDK 22.11.7".into();
-        let said = &ask(&facts, "version", Value::Null)["ok"]["version"];
-        let wanted = json!({ "shuntd": env!("CARGO_PKG_VERSION"), "dpdk": "DPDK 22.11.7", "api": ctl::VERSION });
-        assert_eq!(*said, wanted);
     }
 }

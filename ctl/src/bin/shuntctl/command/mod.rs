@@ -17,8 +17,6 @@ use crate::question::Question;
 pub(crate) enum Command {
     /// The director at a glance, and what needs attention.
     Status,
-    /// The releases of shuntd and of what it runs on.
-    Version,
     /// Services: what clients connect to.
     #[command(subcommand)]
     Service(service::Command),
@@ -53,7 +51,6 @@ impl Command {
     pub(crate) fn question(self) -> Question {
         match self {
             Command::Status => status::question(),
-            Command::Version => status::version(),
             Command::Service(command) => command.question(),
             Command::Backend(command) => command.question(),
             Command::Neighbor(command) => command.question(),

@@ -1,6 +1,6 @@
 //! `shuntctl status`.
 
-use ctl::answer::{Count, EventCount, Status, Version};
+use ctl::answer::{Count, EventCount, Status};
 use ctl::verb;
 
 use crate::question::Question;
@@ -8,14 +8,6 @@ use crate::table::{duration, line};
 
 pub(super) fn question() -> Question {
     Question::new::<verb::Status>((), |status| listing(&status))
-}
-
-pub(super) fn version() -> Question {
-    Question::new::<verb::Version>((), |version| releases(&version))
-}
-
-fn releases(Version { shuntd, dpdk, api }: &Version) -> String {
-    format!("shuntd {shuntd} on {dpdk}, API {api}\n")
 }
 
 fn listing(status: &Status) -> String {
@@ -60,17 +52,10 @@ fn event_count(EventCount { warn, error }: EventCount) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::args::tests::assert_lines;
 
     #[test]
     fn commands_become_requests() {
-        assert_lines(&[("status", r#""status""#), ("version", r#""version""#)]);
-    }
-
-    #[test]
-    fn releases_are_one_line() {
-        let version = Version { shuntd: "0.1.0".into(), dpdk: "DPDK 22.11.7".into(), api: 1 };
-        assert_eq!(releases(&version), "shuntd 0.1.0 on DPDK 22.11.7, API 1\n");
+        assert_lines(&[("status", r#""status""#)]);
     }
 }
