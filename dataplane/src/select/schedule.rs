@@ -54,6 +54,15 @@ impl Schedule {
         Schedule::Turns(wrr::period(weights, MAX_TURNS).into())
     }
 
+    /// Whether it is made so quickly that backends can be left out at the moment of their failure. Of turns, those of a failed
+    /// backend are skipped until there is a new table.
+    pub fn is_quick_to_make(&self) -> bool {
+        match self {
+            Schedule::Slot | Schedule::Turns(_) => false,
+            Schedule::Fewest { .. } => true,
+        }
+    }
+
     /// The backend of a new flow, or [`BackendNo::NONE`]. `of_slot` is the backend of the flow's slot. `load` gives the
     /// active and the inactive flows that the worker remembers of a backend, by its number.
     pub fn new_flow(

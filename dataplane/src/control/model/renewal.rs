@@ -9,7 +9,6 @@ use ctl::ServiceId;
 use crate::control::model::backend::{Duty, Reachability};
 use crate::control::model::changes::Model;
 use crate::control::model::service::{FEW_ADDRESSES, Service, schedule};
-use crate::select::schedule::Schedule;
 use crate::state::outage::Outage;
 
 impl Model {
@@ -34,7 +33,7 @@ impl Model {
             return;
         }
         let candidates = service.candidates();
-        if let Schedule::Fewest { .. } = service.schedule {
+        if service.schedule.is_quick_to_make() {
             service.schedule = schedule(service.scheduler, &candidates);
         }
         let standing = service.backends.iter().zip(&candidates);
