@@ -73,7 +73,7 @@ impl Ports {
         }
     }
 
-    /// Whether nobody could say which of the two a port belongs to. The narrower range has it; so two of the same width
+    /// Whether a port may belong to both, and neither is more specific. The narrower range has it; so two of the same width
     /// must not overlap.
     pub fn conflicts(&self, other: &Ports) -> bool {
         let ambiguous = |a: &PortRange, b: &PortRange| a.width() == b.width() && a.overlaps(b);

@@ -145,6 +145,6 @@ pub enum BackendState {
     Drained,
     /// Its MAC address is being asked for; frames for it are dropped until then.
     Resolving,
-    /// Nobody answers for its address: it is down, and nothing goes there.
+    /// No station answers for its address: it is down, and nothing goes there.
     Unreachable,
 }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_listed_with_who_counted_it() {
+    fn every_reason_is_listed_with_its_ports_and_workers() {
         let facts = example();
         facts.director.workers()[0].ports[0].drops[DropReason::NoService.index()].add(7);
         let answer = ask(&facts, "drops", Value::Null);

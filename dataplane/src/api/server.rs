@@ -1,7 +1,7 @@
-//! The Unix socket: who may connect, how long a line may be and how long it may take.
+//! The Unix socket: which users may connect, how long a line may be and how long it may take.
 //!
-//! Each client has a thread of its own, so one that hangs disturbs nobody; the number of clients is bounded, with some places
-//! kept for those who may change things, so that an operator can always get in.
+//! Each client has a thread of its own, so one that hangs disturbs no other; the number of clients is bounded, with some
+//! kept for users who may change things, so that an operator can always get in.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -34,7 +34,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Somebody answers there.
+    /// A daemon answers there.
     #[error("Another shuntd answers at {0}: stop it, or give this one another director.socket")]
     InUse(PathBuf),
     /// Something else is there.
@@ -86,7 +86,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Removes a socket that a killed daemon has left. Anything else at that path is somebody's, and stays.
+/// Removes a socket that a killed daemon has left. Anything else at that path is not ours, and stays.
 fn remove_stale(path: &Path) -> Result<(), ServerError> {
     let fail = |source| ServerError::Io { path: path.into(), source };
     match std::fs::symlink_metadata(path) {
@@ -114,7 +114,7 @@ impl Server {
             return Err(ServerError::InUse(path.into()));
         }
         remove_stale(path)?;
-        // Bound under another name and then renamed: nobody can connect before the mode is right.
+        // Bound under another name and then renamed: no client can connect before the mode is right.
         let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
         let _ = std::fs::remove_file(&unfinished);
         let listener = UnixListener::bind(&unfinished).map_err(fail)?;
@@ -143,7 +143,7 @@ impl Server {
 fn accept(listener: &UnixListener, facts: &Arc<Facts>) {
     let clients = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
-        let served = stream.and_then(|stream| serve(stream, facts.clone(), Place::take(&clients)));
+        let served = stream.and_then(|stream| serve(stream, facts.clone(), Admission::take(&clients)));
         if let Err(error) = served {
             tracing::warn!("a control client could not be served: {error}");
             // Out of file descriptors or memory: do not spin on it.
@@ -152,32 +152,32 @@ fn accept(listener: &UnixListener, facts: &Arc<Facts>) {
     }
 }
 
-/// A client's place among [`MAX_CLIENTS`].
-struct Place {
+/// One of the [`MAX_CLIENTS`] that a client takes.
+struct Admission {
     clients: Arc<AtomicUsize>,
-    /// How many had one before.
+    /// How many were taken before.
     before: usize,
 }
 
-impl Place {
-    fn take(clients: &Arc<AtomicUsize>) -> Place {
-        Place { clients: clients.clone(), before: clients.fetch_add(1, Ordering::Relaxed) }
+impl Admission {
+    fn take(clients: &Arc<AtomicUsize>) -> Admission {
+        Admission { clients: clients.clone(), before: clients.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn serve(stream: UnixStream, facts: Arc<Facts>, place: Place) -> io::Result<()> {
+fn serve(stream: UnixStream, facts: Arc<Facts>, admission: Admission) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let uid = getsockopt(&stream, PeerCredentials).map_err(io::Error::from)?.uid();
     let privileged = uid == 0 || uid == nix::unistd::geteuid().as_raw();
-    let mut client = Client { stream, facts, uid, privileged, _place: place };
-    let places = if privileged { MAX_CLIENTS } else { MAX_CLIENTS - RESERVED_CLIENTS };
-    if client._place.before >= places {
+    let mut client = Client { stream, facts, uid, privileged, _admission: admission };
+    let most = if privileged { MAX_CLIENTS } else { MAX_CLIENTS - RESERVED_CLIENTS };
+    if client._admission.before >= most {
         return client.write(Outcome::Error(refusal("Too many control clients: try again in a minute")));
     }
     std::thread::Builder::new().name("shunt-client".into()).spawn(move || {
@@ -193,7 +193,7 @@ struct Client {
     facts: Arc<Facts>,
     uid: u32,
     privileged: bool,
-    _place: Place,
+    _admission: Admission,
 }
 
 impl Client {
@@ -265,8 +265,8 @@ fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<Line> 
     let mut searched = 0;
     let mut deadline = Instant::now() + if buffer.is_empty() { IDLE_TIMEOUT } else { LINE_TIMEOUT };
     loop {
-        if let Some(place) = buffer[searched..].iter().position(|&byte| byte == b'\n') {
-            let rest = buffer.split_off(searched + place + 1);
+        if let Some(end) = buffer[searched..].iter().position(|&byte| byte == b'\n') {
+            let rest = buffer.split_off(searched + end + 1);
             let mut line = std::mem::replace(buffer, rest);
             line.pop();
             return Ok(Line::Whole(line));

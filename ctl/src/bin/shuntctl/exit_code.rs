@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     Done = 0,
     /// The daemon refused.
     Refused = 1,
-    /// Wrong usage (clap's own status, too), or nobody answered.
+    /// Wrong usage (clap's own status, too), or no daemon answered.
     Unusable = 2,
 }
 
