@@ -1,4 +1,4 @@
-//! Sections of the documents that the code writes, so that a fact stands in one place.
+//! Sections of the documents that the code writes, so that a fact stands once.
 //!
 //! A section stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`. A test says what it has to be ([`check`]) and fails
 //! where the document says something else; with `UPDATE_DOCS=1` in the environment it writes the section anew instead.
@@ -62,12 +62,12 @@ fn update(path: &Path, section: &str, wanted: &str) {
 /// What stands before a section, in it and after it.
 fn split<'t>(text: &'t str, section: &str) -> Result<[&'t str; 3], String> {
     let begin = format!("<!-- generated: {section} -->\n");
-    let mut places = text.match_indices(&begin);
-    let (place, _) = places.next().ok_or_else(|| format!("there is no line {begin}"))?;
-    if places.next().is_some() {
+    let mut found = text.match_indices(&begin);
+    let (start, _) = found.next().ok_or_else(|| format!("there is no line {begin}"))?;
+    if found.next().is_some() {
         return Err(format!("there are several lines {begin}"));
     }
-    let (before, rest) = text.split_at(place + begin.len());
+    let (before, rest) = text.split_at(start + begin.len());
     let end = rest.find(END).ok_or_else(|| format!("there is no {END} after {begin}"))?;
     let (section, after) = rest.split_at(end);
     Ok([before, section, after])
