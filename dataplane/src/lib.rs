@@ -52,6 +52,7 @@ pub mod count;
 pub mod daemon;
 pub mod dpdk;
 pub mod forward;
+pub mod metrics;
 pub mod select;
 pub mod slow;
 pub mod state;

@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use ctl::MAX_REQUEST_BYTES;
 use ctl::answer::{Answer, Envelope, Outcome};
+use ctl::request::Request;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::api::answer::answer;
 use crate::api::decode::{self, refusal};
 use crate::api::facts::Facts;
+use crate::api::tally;
 
 /// Clients at one time.
 const MAX_CLIENTS: usize = 64;
@@ -202,7 +204,10 @@ impl Client {
         loop {
             match read_line(&mut self.stream, &mut buffer)? {
                 Line::Whole(line) => {
-                    let outcome = self.carry_out(&line);
+                    let request = decode::request(&line);
+                    let command = tally::command(&request);
+                    let outcome = request.map_or_else(Outcome::Error, |request| self.carry_out(request));
+                    tally::count(command, &outcome);
                     self.write(outcome)?;
                 }
                 Line::TooLong => {
@@ -218,11 +223,7 @@ impl Client {
         }
     }
 
-    fn carry_out(&self, line: &[u8]) -> Outcome {
-        let request = match decode::request(line) {
-            Ok(request) => request,
-            Err(refusal) => return Outcome::Error(refusal),
-        };
+    fn carry_out(&self, request: Request) -> Outcome {
         if !request.changes() {
             return answer(&self.facts, request);
         }
@@ -301,7 +302,36 @@ fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<Line> 
 
 #[cfg(test)]
 mod tests {
+    use metrics::with_local_recorder;
+
     use super::*;
+    use crate::metrics::ControlSide;
+    use crate::testing::facts::{director, facts};
+
+    #[test]
+    fn requests_are_counted_by_command_and_outcome() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let admission = Admission::take(&Arc::default());
+        let facts = Arc::new(facts(Arc::new(director(&[]))));
+        let mut client = Client { stream: ours, facts, uid: 1, privileged: false, _admission: admission };
+        for line in [
+            "{\"version\":1,\"command\":\"status\"}",
+            "{\"version\":1,\"command\":\"service-remove\",\"arguments\":{\"vip\":\"192.0.2.1\",\"port\":80}}",
+            "{\"version\":1,\"command\":\"no-such\"}",
+            "{\"version\":1,\"command\":\"status\"}",
+        ] {
+            writeln!(theirs, "{line}").unwrap();
+        }
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        let counted = ControlSide::default();
+        with_local_recorder(&counted, || client.converse().unwrap());
+        let of =
+            |command, outcome| counted.count("shunt_requests_total", &[("command", command), ("outcome", outcome)]);
+        let [ok, refused] = crate::api::OUTCOMES;
+        assert_eq!((of("status", ok), of("status", refused)), (Some(2), Some(0)));
+        assert_eq!((of("service-remove", ok), of("service-remove", refused)), (Some(0), Some(1)));
+        assert_eq!((of(crate::api::UNREADABLE, refused), of("no-such", refused)), (Some(1), None));
+    }
 
     #[test]
     fn lines_are_told_apart_and_bounded() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ctl::answer::{Event, EventCount, Severity, Subject};
 use ctl::request::EventQuery;
 use hashbrown::HashMap;
+use metrics::counter;
 
 /// How many events are kept.
 pub const KEPT: usize = 1_024;
@@ -71,6 +72,11 @@ kinds! {
 }
 
 impl Kind {
+    /// The labels by which such events are counted (`shunt_events_total`), written or left out.
+    pub fn labels(self) -> [(&'static str, &'static str); 2] {
+        [("kind", self.name()), ("severity", self.severity().name())]
+    }
+
     /// Whether packets can cause any number of these events. A backend that becomes resolved and unreachable in turn
     /// cannot: its probes take time. Nor can a link, which is checked twice a second.
     fn limited(self) -> bool {
@@ -92,8 +98,6 @@ struct Log {
     /// The number of the last one.
     sequence: u64,
     windows: HashMap<(Kind, Subject), Window>,
-    /// How many events of each kind there were, including those that were left out.
-    happened: HashMap<Kind, u64>,
 }
 
 /// The current window of a limited kind of event, for one subject.
@@ -110,8 +114,8 @@ impl EventLog {
     /// event was written. An event is left out if there were too many of its kind and subject; then `message` is not
     /// called.
     pub fn write(&self, kind: Kind, subject: Subject, now: Instant, message: impl FnOnce() -> String) -> bool {
+        counter!("shunt_events_total", &kind.labels()).increment(1);
         let mut log = self.log();
-        *log.happened.entry(kind).or_default() += 1;
         let Some(suppressed) = log.admit(kind, &subject, now) else { return false };
         let event = log.push(kind, subject, now, message(), suppressed);
         drop(log);
@@ -144,12 +148,6 @@ impl EventLog {
             }
         }
         count
-    }
-
-    /// How often each kind of event has happened, whether it was written or left out.
-    pub fn happened(&self) -> impl Iterator<Item = (Kind, u64)> + use<> {
-        let happened = self.log().happened.clone();
-        Kind::ALL.iter().map(move |&kind| (kind, happened.get(&kind).copied().unwrap_or(0)))
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -215,8 +213,10 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use ctl::Mac;
+    use metrics::with_local_recorder;
 
     use super::*;
+    use crate::metrics::ControlSide;
     use crate::testing::docs;
 
     fn backend(number: u32) -> Subject {
@@ -261,6 +261,13 @@ mod tests {
     }
 
     #[test]
+    fn what_packets_cause_is_written_once_in_a_window_and_counted_each_time() {
+        let counted = ControlSide::default();
+        with_local_recorder(&counted, what_packets_cause_is_written_once_in_a_window);
+        let count = |kind: Kind| counted.count("shunt_events_total", &kind.labels());
+        assert_eq!((count(Kind::Loop), count(Kind::LinkUp)), (Some(55), Some(0)), "written or left out");
+    }
+
     fn what_packets_cause_is_written_once_in_a_window() {
         let (log, begin) = (EventLog::default(), Instant::now());
         let at = |second: u64| begin + Duration::from_secs(second);
@@ -279,8 +286,6 @@ mod tests {
         let of_mac = |last| Subject { mac: Some(Mac([2, 0, 0, 0, 0, last])), ..backend(1) };
         assert!(!log.write(Kind::Loop, of_mac(1), at(30), String::new), "a made-up MAC address is no new subject");
         assert!((0..5).all(|_| write(Kind::BackendEdited, 1, 30)), "what an operator does is never left out");
-        let happened = |kind| log.happened().find(|&(other, _)| other == kind).map(|(_, count)| count);
-        assert_eq!((happened(Kind::Loop), happened(Kind::LinkUp)), (Some(55), Some(0)), "written or left out");
     }
 
     #[test]

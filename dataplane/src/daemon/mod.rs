@@ -2,7 +2,7 @@
 //!
 //! - In: a checked configuration.
 //! - Out: a director that runs.
-//! - Uses: `base`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `config`.
+//! - Uses: `base`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `metrics`, `config`.
 
 pub mod memory;
 pub mod run;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::api::http::serve_metrics;
 use crate::api::server::Server;
 use crate::api::{Facts, PortFacts, PortLive};
 use crate::base::ids::{PortNo, WorkerNo};
@@ -25,6 +24,7 @@ use crate::dpdk::{
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment;
 use crate::forward::sample::SAMPLES;
+use crate::metrics;
 use crate::slow::neighbor::Neighbors;
 use crate::slow::report::Reporter;
 use crate::slow::{PortControl, SlowPath};
@@ -63,6 +63,9 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     let started = Instant::now();
+    if config.director.metrics.is_some() {
+        metrics::install();
+    }
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("Signals cannot be taken")?;
     let server = Server::bind(&config.director.socket, config.director.socket_group.as_deref())?;
     let allowed = check_cores(config)?;
@@ -146,7 +149,7 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     };
     let facts = Arc::new(facts);
     if let Some(address) = config.director.metrics {
-        serve_metrics(address, facts.clone()).context("The thread of the metrics cannot be started")?;
+        metrics::serve_metrics(address, facts.clone()).context("The thread of the metrics cannot be started")?;
     }
     let socket = server.run(facts).context("The control socket's thread cannot be started")?;
     info!(socket = %config.director.socket.display(), "the control socket is served");

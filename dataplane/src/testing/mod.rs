@@ -7,6 +7,7 @@
 
 pub mod choices;
 pub mod docs;
+pub mod exposition;
 pub mod facts;
 pub mod frame;
 pub mod memory;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ctl::answer::Answer;
 use ctl::request::Request;
 use dataplane::dpdk::Driver;
+use dataplane::testing::exposition::{self, Family, Flavor};
 
 use crate::lab::{Lab, Topology, VIP, wait_for};
 
@@ -126,7 +127,18 @@ fn metrics_show_the_same_as_shuntctl() {
     lab.configure_daemon([1, 1], Driver::Auto, "metrics = \"127.0.0.1:9747\"\n");
     lab.restart();
     lab.requests(VIP, 300);
-    let page = lab.on("director", &["curl", "-sSf", "--max-time", "10", "http://127.0.0.1:9747/metrics"]);
+    let scrape = |accept: &str| {
+        let header = format!("Accept: {accept}");
+        lab.on("director", &["curl", "-sSf", "--max-time", "10", "-H", &header, "http://127.0.0.1:9747/metrics"])
+    };
+    let open = exposition::read(&scrape("application/openmetrics-text;version=1.0.0"), Flavor::OpenMetrics).unwrap();
+    // As curl asks by itself.
+    let page = scrape("*/*");
+    let classic = exposition::read(&page, Flavor::Classic).unwrap();
+    let names = |families: &[Family]| -> Vec<String> {
+        families.iter().flat_map(|family| &family.samples).map(|sample| sample.name.clone()).collect()
+    };
+    assert_eq!(names(&open), names(&classic));
     let value = |series: &str| -> f64 {
         let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{series} is not in\n{page}")).parse().unwrap()
@@ -148,6 +160,16 @@ fn metrics_show_the_same_as_shuntctl() {
     assert!(
         value("shunt_worker_seconds_total{worker=\"0\"}") >= value("shunt_worker_busy_seconds_total{worker=\"0\"}")
     );
+    // What the control side counts.
+    assert_eq!(value("shunt_events_total{kind=\"started\",severity=\"info\"}"), 1.0);
+    assert!(value("shunt_table_build_seconds_count") >= 1.0 && value("shunt_table_build_seconds_sum") > 0.0);
+    assert_eq!(value("shunt_scrapes_total{format=\"openmetrics\"}"), 1.0);
+    let shown = |page: &str| {
+        let series = "shunt_requests_total{command=\"service-show\",outcome=\"ok\"} ";
+        page.lines().find_map(|line| line.strip_prefix(series)?.parse::<u64>().ok()).unwrap()
+    };
+    let before = shown(&page);
+    wait_for("a newer page tells of the request", || shown(&scrape("*/*")) > before);
 }
 
 #[test]

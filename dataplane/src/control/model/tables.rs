@@ -5,8 +5,10 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Instant;
 
 use hashbrown::HashMap;
+use metrics::histogram;
 
 use crate::base::ids::BackendNo;
 use crate::select::maglev::Candidate;
@@ -33,7 +35,9 @@ impl Tables {
         if let Some(table) = self.lock().get(&key).and_then(Weak::upgrade) {
             return table;
         }
+        let begin = Instant::now();
         let table = build();
+        histogram!("shunt_table_build_seconds").record(begin.elapsed());
         let mut tables = self.lock();
         if let Some(existing) = tables.get(&key).and_then(Weak::upgrade) {
             return existing;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,8 +22,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::api::facts::Facts;
-use crate::api::metrics::{CONTENT_TYPE as PAGE_TYPE, Exporter};
+use crate::api::Facts;
+use crate::metrics::exporter::Exporter;
+use crate::metrics::format::Format;
 
 /// Clients at one time.
 const MAX_CLIENTS: usize = 64;
@@ -102,7 +103,10 @@ async fn accept(listener: TcpListener, exporter: Arc<Exporter>) {
 fn respond(request: &Request<Incoming>, exporter: &Exporter) -> Response<Full<Bytes>> {
     let plain = "text/plain; charset=utf-8";
     let (status, content_type, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, PAGE_TYPE, exporter.page()),
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            let format = Format::accepted(&accept_header(request.headers()));
+            (StatusCode::OK, format.content_type(), exporter.page(format))
+        }
         (&Method::GET | &Method::HEAD, "/") => {
             (StatusCode::OK, plain, Bytes::from("Shunt's metrics are at /metrics\n"))
         }
@@ -114,10 +118,17 @@ fn respond(request: &Request<Incoming>, exporter: &Exporter) -> Response<Full<By
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     response
+}
+
+/// The lines of the header as one (RFC 9110 §5.3); empty without any.
+fn accept_header(headers: &HeaderMap) -> String {
+    let lines: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
+    lines.join(",")
 }
 
 #[cfg(test)]
@@ -167,9 +178,17 @@ mod tests {
     #[test]
     fn metrics_are_got_and_nothing_else_is() {
         let address = server();
+        let open = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: text/plain;q=0.1\r\n\
+                    Accept: application/openmetrics-text;version=1.0.0\r\n\r\n";
         for (request, status, says) in [
-            ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "200", "\n# EOF\n"),
-            ("GET /metrics?name=x HTTP/1.0\r\n\r\n", "200", "content-type: application/openmetrics-text"),
+            (open, "200", "\n# EOF\n"),
+            (open, "200", "content-type: application/openmetrics-text; version=1.0.0"),
+            ("GET /metrics?name=x HTTP/1.0\r\n\r\n", "200", "content-type: text/plain; version=0.0.4"),
+            (
+                "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
+                "200",
+                "# TYPE shunt_worker_turns_total counter",
+            ),
             ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "200", "are at /metrics"),
             ("GET /x HTTP/1.1\r\nHost: x\r\n\r\n", "404", "are at /metrics"),
             ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "405", "allow: GET, HEAD"),
