@@ -166,7 +166,7 @@ fn dark(facts: &Facts) -> HashSet<IpAddr> {
     let up: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
     let model = facts.director.current().model.clone();
     let is_dark = |network: NetworkNo| !up.get(model.network(network).port.index()).copied().unwrap_or(false);
-    let neighbors = facts.neighbors.lock().expect("nobody panics while holding the neighbors");
+    let neighbors = facts.neighbors.lock().expect("no holder of this lock panics");
     neighbors.iter().filter(|(_, neighbor)| is_dark(neighbor.network)).map(|(&address, _)| address).collect()
 }
 

@@ -138,7 +138,7 @@ impl Recorder for ControlSide {
     }
 }
 
-/// What the registry keeps. Not its own storage: that keeps each sample until it is asked for them, and it may be that nobody asks.
+/// What the registry keeps. Not its own storage: that keeps each sample until a page takes them, and there may be no page.
 #[derive(Debug)]
 struct Cells;
 

@@ -37,10 +37,10 @@ impl Exporter {
         Exporter { facts, control_side, started_s, last: Mutex::default() }
     }
 
-    /// As it was a second ago at most, so that a crowd costs no more than one client that asks each second.
+    /// As it was a second ago at most, so that many clients cost no more than one that asks each second.
     pub(super) fn page(&self, format: Format) -> Bytes {
         counter!("shunt_scrapes_total", "format" => format.name()).increment(1);
-        let mut last = self.last.lock().expect("nobody panics while holding the pages");
+        let mut last = self.last.lock().expect("no holder of this lock panics");
         // What is too old goes first: two large pages need not be there at a time.
         last.retain(|(_, then, _)| then.elapsed() < FRESH);
         if let Some((.., page)) = last.iter().find(|(other, ..)| *other == format) {

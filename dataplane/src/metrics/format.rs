@@ -34,9 +34,9 @@ impl Format {
         }
     }
 
-    /// What a client gets that sends this `Accept` header (RFC 9110 §12.5.1): the format that it names with the greater weight. Who names
-    /// neither (no header, `*/*`, or other types alone) gets the classic one, as from other exporters: what asks like that, `curl` and
-    /// simple agents, often reads no other.
+    /// What a client gets that sends this `Accept` header (RFC 9110 §12.5.1): the format that it names with the greater weight. A
+    /// client that names neither (no header, `*/*`, or other types alone) gets the classic one, as from other exporters: such clients,
+    /// `curl` and simple agents, often read no other.
     pub(super) fn accepted(accept: &str) -> Format {
         let ranges: Vec<MediaType<'_>> = MediaTypeList::new(accept).filter_map(Result::ok).collect();
         let weight = |format: &Format| {

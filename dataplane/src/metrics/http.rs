@@ -1,7 +1,7 @@
 //! Metrics over HTTP, for Prometheus.
 //!
 //! One thread answers `GET /metrics`: putting the page together takes as long as all services and backends take, and must not keep
-//! more than one of the control cores busy. Whoever connects has a bounded time to ask and to read; how many may be
+//! more than one of the control cores busy. A client has a bounded time to ask and to read; how many may be
 //! connected is bounded, too.
 //!
 //! A director forwards whether or not its metrics can be served. Where the address cannot be had (yet), that is said, and tried again.
@@ -69,10 +69,10 @@ async fn listen(address: SocketAddr) -> TcpListener {
 }
 
 async fn accept(listener: TcpListener, exporter: Arc<Exporter>) {
-    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        // Who comes when all places are taken waits in the socket's queue.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        // A client that comes when all slots are taken waits in the socket's queue.
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let exporter = exporter.clone();
@@ -88,7 +88,7 @@ async fn accept(listener: TcpListener, exporter: Arc<Exporter>) {
                     let connection = http.serve_connection(TokioIo::new(stream), service);
                     // What a client does wrong is its own concern.
                     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-                    drop(place);
+                    drop(slot);
                 });
             }
             Err(error) => {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::testing::facts::{director, facts};
 
-    /// An address that nobody listens at.
+    /// An address without a listener.
     fn free() -> SocketAddr {
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
@@ -154,9 +154,9 @@ mod tests {
 
     fn until_served(address: SocketAddr) {
         let begin = Instant::now();
-        // A connection alone is no proof: where nobody listens, a socket may by chance get that very port, and meet itself.
+        // A connection alone is no proof: without a listener, a socket may by chance get that very port, and meet itself.
         while !try_to_ask(address, "GET / HTTP/1.0\r\n\r\n").is_ok_and(|answer| answer.starts_with("HTTP/")) {
-            assert!(begin.elapsed() < 4 * RETRY, "nobody answers at {address}");
+            assert!(begin.elapsed() < 4 * RETRY, "no answer at {address}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

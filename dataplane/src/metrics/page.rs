@@ -111,7 +111,7 @@ impl Page {
         Page { by_name: by_name.collect(), descriptions, series }
     }
 
-    /// Takes a whole histogram: the facade's own has samples come one by one, and who has counted them in buckets has these no more.
+    /// Takes a whole histogram: the facade's own takes samples one by one, and a worker that counts in buckets has no samples.
     pub(super) fn histogram(&self, key: &Key, buckets: Buckets) {
         let Some(family) = self.family(key, Told::Histogram) else { return };
         let mut series = lock(&self.series);
