@@ -7,6 +7,7 @@ use std::process::exit;
 /// Functions that Shunt calls; the types they need come along by themselves.
 const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
+    "rte_dev_remove",
     "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",
     "rte_eal_init",
@@ -22,6 +23,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_socket_id",
     "rte_eth_dev_start",
     "rte_eth_dev_stop",
+    "rte_eth_find_next_of",
     "rte_eth_link_get_nowait",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_disable",

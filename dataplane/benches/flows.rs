@@ -379,7 +379,7 @@ fn start_dpdk(arguments: &Arguments, ports: usize) -> anyhow::Result<(Arc<Eal>, 
     })?;
     // The folder is empty, and EAL does not remove it.
     let _ = std::fs::remove_dir(eal.runtime_folder());
-    let pool = Mempool::create(&eal, "flows", mbufs, ROOM, -1)?;
+    let pool = Mempool::create(&eal, "flows", mbufs, ROOM, None)?;
     Ok((eal, pool, memory == PacketMemory::Huge))
 }
 

@@ -362,7 +362,7 @@ fn open(arguments: &Arguments) -> anyhow::Result<(Generator, Port, Arc<Eal>)> {
         pci: Vec::new(),
         extra: Vec::new(),
     })?;
-    let pool = Mempool::create(&eal, "latency", MBUFS, ROOM, -1)?;
+    let pool = Mempool::create(&eal, "latency", MBUFS, ROOM, None)?;
     let socket = arguments.socket.display();
     let device = Device::Vdev(format!("net_memif0,role=server,id=0,socket={socket},socket-abstract=no"));
     let settings = PortSettings { index: 0, device, queues: 1, vlan_strip: false, mtu: None };

@@ -47,7 +47,7 @@ fn frames_have_the_number_of_flows_that_was_asked_for() {
     let eal = Eal::init(&options).expect("DPDK starts without hugepages and without devices");
     // The folder is empty, and EAL does not remove it.
     let _ = std::fs::remove_dir(eal.runtime_folder());
-    let pool = Mempool::create(&eal, "generator", 4_095, ROOM, -1).expect("64 MiB are enough");
+    let pool = Mempool::create(&eal, "generator", 4_095, ROOM, None).expect("64 MiB are enough");
     let device = Device::Vdev("net_null0,size=60,copy=0".into());
     let settings = PortSettings { index: 0, device, queues: 1, vlan_strip: false, mtu: None };
     let (port, mut queues) = Port::open(&eal, &pool, &settings).expect("net_null is built in");

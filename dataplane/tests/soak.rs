@@ -93,7 +93,7 @@ fn no_frame_panics_and_no_buffer_is_lost() {
     };
     let eal = Eal::init(&options).expect("DPDK starts without hugepages and without devices");
     let folder = eal.runtime_folder();
-    let pool = Mempool::create(&eal, "soak", BUFFERS, ROOM, -1).expect("64 MiB are enough");
+    let pool = Mempool::create(&eal, "soak", BUFFERS, ROOM, None).expect("64 MiB are enough");
     assert_eq!((pool.in_use(), pool.size()), (0, BUFFERS));
 
     let (traffic, mut random) = (Traffic::default(), Random(seed));

@@ -14,6 +14,13 @@ uint16_t shunt_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, 
 uint16_t shunt_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 struct rte_mbuf *shunt_pktmbuf_alloc(struct rte_mempool *pool);
 void shunt_pktmbuf_free(struct rte_mbuf *mbuf);
+/* Gives the buffers in this thread's caches, of one pool or of all, back to the pools' common rings. */
+void shunt_flush_cache(struct rte_mempool *pool);
+void shunt_flush_caches(void);
+/* Buffers in the pool's common ring, without those in caches. */
+unsigned int shunt_common_count(const struct rte_mempool *pool);
+/* Whether this thread is one of EAL's, or registered with it. */
+int shunt_is_registered(void);
 int shunt_errno(void);
 uint64_t shunt_tsc(void);
 

@@ -234,7 +234,7 @@ fn start_dpdk(config: &Config, mtus: &[Option<u16>]) -> anyhow::Result<(Arc<Eal>
         extra: director.eal_args.clone(),
     };
     let eal = Eal::init(&options)?;
-    let mempool = Mempool::create(&eal, "shunt", mbufs, room, -1)?;
+    let mempool = Mempool::create(&eal, "shunt", mbufs, room, None)?;
     Ok((eal, mempool, memory == PacketMemory::Huge))
 }
 

@@ -80,6 +80,14 @@ impl Device {
         }
     }
 
+    /// The NUMA node that the device is attached to, as the kernel knows it: where the machine has several, and the device is one of a bus.
+    ///
+    /// DPDK says the same of a PCI device, once it has been probed (`rte_eth_dev_socket_id`); of a Linux interface it knows only
+    /// the node of its own main thread.
+    pub fn node(&self) -> Option<u32> {
+        node_in(Path::new("/sys"), self)
+    }
+
     /// The packet buffer that the device's frames need at an MTU, in one piece.
     pub fn buffer(&self, mtu: u16) -> usize {
         match self {
@@ -90,6 +98,16 @@ impl Device {
             Device::Pci(_) | Device::Vdev(_) => 0,
         }
     }
+}
+
+fn node_in(sys: &Path, device: &Device) -> Option<u32> {
+    let device = match device {
+        Device::Pci(address) => sys.join("bus/pci/devices").join(address),
+        Device::Interface { name, .. } => sys.join("class/net").join(name).join("device"),
+        Device::Vdev(_) => return None,
+    };
+    // -1 where it is attached to none.
+    std::fs::read_to_string(device.join("numa_node")).ok()?.trim().parse().ok()
 }
 
 fn check_pci(devices: &Path, address: &str) -> Result<(), PortError> {
@@ -120,6 +138,31 @@ mod tests {
         let interface = Device::Interface { name: "eth1".into(), driver: Driver::AfPacket };
         assert_eq!(interface.buffer(1_500), 0);
         assert!(MTUS.into_iter().all(|mtu| interface.buffer(mtu).max(2_048) >= usize::from(mtu) + FRAME_OVERHEAD));
+    }
+
+    #[test]
+    fn a_device_s_node_is_the_kernel_s() {
+        let sys = tempfile::tempdir().unwrap();
+        for (device, node) in [
+            ("bus/pci/devices/0000:01:00.0", "1\n"),
+            ("bus/pci/devices/0000:01:00.1", "-1\n"),
+            ("class/net/eth1/device", "0\n"),
+            ("class/net/eth2", ""),
+        ] {
+            std::fs::create_dir_all(sys.path().join(device)).unwrap();
+            std::fs::write(sys.path().join(device).join("numa_node"), node).unwrap();
+        }
+        let interface = |name: &str| Device::Interface { name: name.into(), driver: Driver::Auto };
+        for (device, node) in [
+            (Device::Pci("0000:01:00.0".into()), Some(1)),
+            (Device::Pci("0000:01:00.1".into()), None),
+            (Device::Pci("0000:01:00.2".into()), None),
+            (interface("eth1"), Some(0)),
+            (interface("eth2"), None),
+            (Device::Vdev("net_null0".into()), None),
+        ] {
+            assert_eq!(node_in(sys.path(), &device), node, "{device}");
+        }
     }
 
     #[test]

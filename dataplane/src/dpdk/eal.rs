@@ -2,14 +2,21 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::dpdk::cpu::set_tsc_hz;
 use crate::dpdk::error::DpdkError;
+use crate::dpdk::registry::Registry;
 
-/// The initialized library. Everything that needs it holds it; the last one cleans up.
+/// The initialized library. All that needs it holds it; when the last holder lets go, DPDK cleans up.
+///
+/// A process has one value of this type in its life, so nothing of one `Eal` can meet anything of another. `Send` and `Sync`: the
+/// calls that DPDK does not allow at the same time (opening and closing ports, making pools) take turns.
 #[derive(Debug)]
-pub struct Eal(());
+pub struct Eal {
+    registry: Mutex<Registry>,
+}
 
 /// Where packet memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,17 +67,20 @@ pub enum EalError {
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
 impl Eal {
-    /// Initializes DPDK. Pins the calling thread to the main lcore; threads that it starts inherit that.
+    /// Initializes DPDK. Pins the calling thread to the main lcore; threads that it starts from then on inherit that.
+    ///
+    /// # Errors
+    /// On the second call in a process's life, also where the first one failed; where an argument has a NUL byte; and where
+    /// `rte_eal_init` fails, which has written the reason to standard error then.
     pub fn init(options: &EalOptions) -> Result<Arc<Eal>, EalError> {
         let arguments = options.arguments();
-        let mut strings = arguments
-            .iter()
-            .map(|argument| CString::new(argument.as_str()).map(CString::into_raw))
-            .collect::<Result<Vec<*mut c_char>, _>>()
-            .map_err(|_| EalError::Argument(arguments.join(" ")))?;
+        let strings: Result<Vec<CString>, _> =
+            arguments.iter().map(|argument| CString::new(argument.as_str())).collect();
+        let strings = strings.map_err(|_| EalError::Argument(arguments.join(" ")))?;
         if INITIALIZED.swap(true, Ordering::Relaxed) {
             return Err(EalError::Twice);
         }
+        let mut strings: Vec<*mut c_char> = strings.into_iter().map(CString::into_raw).collect();
         let count = i32::try_from(strings.len()).expect("a handful of arguments");
         // SAFETY: `strings` are `count` NUL-terminated strings. EAL keeps pointers into them and reorders the array:
         // the strings were leaked by `into_raw` above, the array outlives the call, which is all that EAL asks for it. The
@@ -79,7 +89,9 @@ impl Eal {
         if parsed < 0 {
             return Err(EalError::Init { arguments, source: DpdkError::last() });
         }
-        Ok(Arc::new(Eal(())))
+        // SAFETY: initialized: reads a variable that EAL does not write any more.
+        set_tsc_hz(unsafe { dpdk_sys::rte_get_tsc_hz() });
+        Ok(Arc::new(Eal { registry: Mutex::default() }))
     }
 }
 
@@ -90,12 +102,17 @@ impl Eal {
         let folder = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
         folder.to_string_lossy().into_owned().into()
     }
+
+    /// What is open. As long as the caller keeps it, no port is opened or closed and no pool made.
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().expect("no holder of this lock panics")
+    }
 }
 
 impl Drop for Eal {
     fn drop(&mut self) {
-        // SAFETY: initialized, since `self` exists, and nobody else uses DPDK any more: ports and mempools hold an `Arc`
-        // of `self`; queue pairs hold ports, and a mempool that is dropped while mbufs are out keeps EAL for ever.
+        // SAFETY: initialized, since `self` exists, and nothing else uses DPDK any more: ports, mempools and registered threads hold
+        // an `Arc` of `self`; queue pairs hold ports, and a mempool that is dropped while mbufs are out keeps EAL for ever.
         let code = unsafe { dpdk_sys::rte_eal_cleanup() };
         if code < 0 {
             tracing::warn!("DPDK's cleanup failed: {}", DpdkError::from_return(code));
@@ -128,7 +145,7 @@ impl EalOptions {
     }
 }
 
-/// DPDK's release.
+/// DPDK's release, as it writes it: `DPDK 22.11.7`.
 pub fn version() -> String {
     // SAFETY: returns a constant string; may be called before the initialization.
     unsafe { CStr::from_ptr(dpdk_sys::rte_version()) }.to_string_lossy().into_owned()

@@ -19,6 +19,11 @@ impl DpdkError {
         DpdkError(unsafe { dpdk_sys::shunt_errno() })
     }
 
+    /// What is to be made is there already.
+    pub(super) fn exists() -> Self {
+        DpdkError(nix::libc::EEXIST)
+    }
+
     /// Nothing where `value` is not negative.
     pub(super) fn check(value: i32) -> Result<(), DpdkError> {
         if value < 0 { Err(Self::from_return(value)) } else { Ok(()) }

@@ -37,8 +37,11 @@ impl Generator {
     /// The device's frames must have the frame's length. At first, they are left as they are.
     ///
     /// # Panics
-    /// If the frame is neither IPv4 nor IPv6, or does not fit.
+    /// If the frame is neither IPv4 nor IPv6, or longer than [`SHUNT_GENERATOR_FRAME`] bytes, or shorter than its headers; or if
+    /// the port's buffers are shorter than that.
     pub fn install(queue: &QueuePair, frame: &[u8], destinations: u16) -> Result<Generator, DpdkError> {
+        // So many bytes are written into a buffer, whatever the frame's length.
+        assert!(u32::from(queue.room()) >= SHUNT_GENERATOR_FRAME, "the port's buffers are too small for the generator");
         let places = match frame[12..14] {
             [0x08, 0x00] => V4,
             [0x86, 0xdd] => V6,
@@ -68,7 +71,7 @@ impl Generator {
         // SAFETY: the port is open while `queue` is borrowed; the generator was leaked above, so that it stays where it is; of
         // its fields, only the callback writes `flow`, and only atomics reach the two below.
         DpdkError::check(unsafe { dpdk_sys::shunt_generator_install(queue.port_number(), queue.number(), raw) })?;
-        // SAFETY: both are aligned, live for ever, and from here on everybody reaches them as atomics.
+        // SAFETY: both are aligned, live for ever, and from here on are reached as atomics only.
         let (flows, step) =
             unsafe { (AtomicU64::from_ptr(&raw mut (*raw).flows), AtomicU64::from_ptr(&raw mut (*raw).step)) };
         Ok(Generator { flows, step })

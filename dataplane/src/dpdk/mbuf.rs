@@ -9,13 +9,17 @@ use dpdk_sys::{
 };
 
 use crate::base::packet::{FrameSource, Packet};
-use crate::dpdk::lcore::prefetch_pointer;
+use crate::dpdk::cpu::prefetch_pointer;
 use crate::dpdk::mempool::Mempool;
 
 /// Flags that say that a VLAN tag is not in the frame, but beside it.
 const STRIPPED: u64 = SHUNT_MBUF_F_RX_VLAN_STRIPPED | SHUNT_MBUF_F_RX_QINQ_STRIPPED;
 
 /// A packet buffer, owned: dropping it gives it back to its pool. Sending takes it (see [`crate::dpdk::QueuePair`]).
+///
+/// It is not `Clone`, and nothing here raises DPDK's reference count: there is one owner. `Send`, so it may cross to another thread, and be
+/// dropped there; not `Sync`. It may outlive the `Arc`s of its pool: the pool's memory then stays. Received frames may lie in
+/// several buffers; [`Packet::data`] is the first one's part.
 ///
 /// Of the same size and layout as a pointer, never null: a slice of these is DPDK's `struct rte_mbuf **`.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub struct Mbuf(NonNull<rte_mbuf>);
 unsafe impl Send for Mbuf {}
 
 impl Mbuf {
-    /// A buffer from the pool with these bytes; `None` where the pool is empty or a buffer too small.
+    /// A buffer from the pool with a copy of these bytes; `None` where the pool is empty or a buffer too small.
     pub fn with_data(pool: &Mempool, data: &[u8]) -> Option<Mbuf> {
         // SAFETY: the pool is valid while its holder is.
         let raw = unsafe { dpdk_sys::shunt_pktmbuf_alloc(pool.as_ptr()) };
@@ -44,7 +48,7 @@ impl Mbuf {
 
     #[inline(always)]
     fn header(&self) -> &rte_mbuf {
-        // SAFETY: the pointer is valid while `self` owns it, and nobody else writes to an owned mbuf.
+        // SAFETY: the pointer is valid while `self` owns it, and nothing else writes to an owned mbuf.
         unsafe { self.0.as_ref() }
     }
 
@@ -52,6 +56,12 @@ impl Mbuf {
     fn header_mut(&mut self) -> &mut rte_mbuf {
         // SAFETY: as in `header`, and `self` is borrowed mutably.
         unsafe { self.0.as_mut() }
+    }
+
+    /// Whether the frame lies in more than one buffer.
+    #[inline(always)]
+    pub(super) fn has_segments(&self) -> bool {
+        self.header().nb_segs > 1
     }
 
     /// The first byte of the data.
@@ -67,8 +77,8 @@ impl Packet for Mbuf {
     #[inline(always)]
     fn data(&self) -> &[u8] {
         let len = usize::from(self.header().data_len);
-        // SAFETY: the first segment has `data_len` bytes from `start` on, initialized by the device or by us; they are
-        // borrowed with `self`.
+        // SAFETY: the first segment has `data_len` bytes from `start` on, initialized by the device or by us, and within the buffer:
+        // that is a driver's duty (of the one that neglects it, `Port::open` sees to it). They are borrowed with `self`.
         unsafe { std::slice::from_raw_parts(self.start(), len) }
     }
 

@@ -2,24 +2,28 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use dpdk_sys::{RTE_MAX_ETHPORTS, rte_eth_dev_info};
+
 use crate::dpdk::eal::Eal;
 use crate::dpdk::mempool::Mempool;
 
-/// Holds the port open; stops and closes it with its last holder.
+/// Holds the port open; stops and closes it with its last holder, who must not be one of the port's queues' threads at work.
+///
+/// There is one value for a port: it is in [`Eal::registry`] as long as this is there.
 #[derive(Debug)]
 pub(super) struct OpenPort {
     number: u16,
     /// For calls that ethdev does not allow at the same time (statistics, link, filters).
     control: Mutex<()>,
     /// Buffers that the device's queues are filled with.
-    _mempool: Arc<Mempool>,
-    _eal: Arc<Eal>,
+    mempool: Arc<Mempool>,
+    eal: Arc<Eal>,
 }
 
 impl OpenPort {
-    /// Takes over a port that is there and that nobody else closes.
+    /// Takes over a port that is there, and that the registry has just let the caller take.
     pub(super) fn new(number: u16, mempool: Arc<Mempool>, eal: Arc<Eal>) -> Self {
-        OpenPort { number, control: Mutex::new(()), _mempool: mempool, _eal: eal }
+        OpenPort { number, control: Mutex::new(()), mempool, eal }
     }
 
     /// DPDK's number of the port.
@@ -27,23 +31,41 @@ impl OpenPort {
     pub(super) fn number(&self) -> u16 {
         self.number
     }
-}
 
-impl OpenPort {
+    /// The bytes of a frame that one of its buffers takes.
+    pub(super) fn room(&self) -> u16 {
+        self.mempool.room()
+    }
+
     /// A turn for such a call.
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.control.lock().expect("nobody panics while calling DPDK")
+        self.control.lock().expect("nothing panics while calling DPDK")
     }
 }
 
 impl Drop for OpenPort {
     fn drop(&mut self) {
-        // SAFETY: the port is ours, and no queue pair is left that could use it. Stopping a port that is not started
-        // does nothing, nor does ending a promiscuous mode that was not entered; a Linux interface would stay in it.
+        // Meanwhile, the number is not free, and no device comes or goes.
+        let mut registry = self.eal.registry();
+        let mut info = rte_eth_dev_info::default();
+        // SAFETY: the port is ours, and no queue pair is left that could use it; the structure is written whole. Stopping a port
+        // that is not started does nothing, nor does ending a promiscuous mode that was not entered; a Linux interface
+        // would stay in it.
         unsafe {
+            let _ = dpdk_sys::rte_eth_dev_info_get(self.number, &raw mut info);
             let _ = dpdk_sys::rte_eth_promiscuous_disable(self.number);
             let _ = dpdk_sys::rte_eth_dev_stop(self.number);
             let _ = dpdk_sys::rte_eth_dev_close(self.number);
         }
+        // Without this, the device is in use as far as its bus knows, and cannot be opened again. Some have several ports.
+        // SAFETY: a device of EAL's, or null, which is no port's; with its last port closed, and others kept from attaching it by the
+        // lock, nothing uses it.
+        unsafe {
+            let other = dpdk_sys::rte_eth_find_next_of(0, info.device);
+            if !info.device.is_null() && u32::from(other) >= RTE_MAX_ETHPORTS {
+                let _ = dpdk_sys::rte_dev_remove(info.device);
+            }
+        }
+        registry.give_back(self.number);
     }
 }

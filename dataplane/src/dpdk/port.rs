@@ -14,6 +14,7 @@ use crate::dpdk::eal::Eal;
 use crate::dpdk::error::DpdkError;
 use crate::dpdk::frame_size::{XDP_MTU, ring};
 use crate::dpdk::mempool::Mempool;
+use crate::dpdk::null_device;
 use crate::dpdk::open_port::OpenPort;
 use crate::dpdk::port_error::PortError;
 use crate::dpdk::queue::QueuePair;
@@ -45,7 +46,10 @@ pub struct Link {
     pub speed_mbps: Option<u32>,
 }
 
-/// An open, started port. It is closed when this and its queue pairs are gone.
+/// An open, started port. It is closed, and can be opened again, when this and its queue pairs are gone.
+///
+/// `Send` and `Sync`: of the calls here, those that DPDK does not allow at the same time take turns. They may be made while other
+/// threads poll the port's queues.
 #[derive(Debug)]
 pub struct Port {
     open: Arc<OpenPort>,
@@ -57,18 +61,28 @@ pub struct Port {
 }
 
 impl Port {
-    /// Opens and starts a port with one queue pair for each worker.
+    /// Opens and starts a port with one queue pair for each worker; received frames come into buffers of the pool.
+    ///
+    /// A device has one owner: it cannot be opened a second time, by whatever name, until the first `Port` and its queue pairs are gone.
+    ///
+    /// # Errors
+    /// Where there is no such device, where it is open already, and where it cannot do what is asked of it. Nothing of it stays open then.
+    ///
+    /// # Panics
+    /// If no queue pair is asked for: drivers rely on there being one.
     pub fn open(
         eal: &Arc<Eal>,
         mempool: &Arc<Mempool>,
         settings: &PortSettings,
     ) -> Result<(Port, Vec<QueuePair>), PortError> {
         let queues = settings.queues;
+        assert!(queues > 0, "a port without a queue cannot be started");
         let attempt = |devargs: String, name: String| open_device(eal, mempool, settings, &devargs, &name);
         match &settings.device {
             Device::Pci(address) => attempt(address.clone(), address.clone()),
             Device::Vdev(devargs) => {
                 let name = devargs.split(',').next().unwrap_or_default();
+                null_device::check(devargs, mempool.room())?;
                 attempt(devargs.clone(), name.into())
             }
             Device::Interface { name, driver } => {
@@ -89,6 +103,9 @@ impl Port {
                     Driver::AfXdp => attempt(xdp_args, xdp),
                     Driver::AfPacket => attempt(packet_args, packet),
                     Driver::Auto => attempt(xdp_args, xdp).or_else(|error| {
+                        if matches!(error, PortError::Open { .. }) {
+                            return Err(error);
+                        }
                         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                         tracing::info!("{name}: AF_XDP is not to be had ({error}: {cause}); taking AF_PACKET");
                         attempt(packet_args, packet)
@@ -181,7 +198,14 @@ fn open_device(
     name: &str,
 ) -> Result<(Port, Vec<QueuePair>), PortError> {
     let device = || settings.device.to_string();
-    let number = attach(devargs, name, &settings.device)?;
+    let taken = |owner| PortError::Open { device: device(), owner };
+    let number = {
+        // Until the port is taken, no other thread may attach or close it.
+        let mut registry = eal.registry();
+        let number = attach(devargs, name, &settings.device)?;
+        registry.take(number, &device()).map_err(taken)?;
+        number
+    };
     // From here on, dropping `open` closes the port.
     let open = Arc::new(OpenPort::new(number, mempool.clone(), eal.clone()));
     let info = device_info(number).map_err(|source| PortError::Setup {
@@ -190,6 +214,7 @@ fn open_device(
         step: "asking for its abilities",
         source,
     })?;
+    eal.registry().bind(number, info.if_index).map_err(taken)?;
     let driver = driver_name(&info);
     let fail = |step| {
         let (device, driver) = (device(), driver.clone());
@@ -204,12 +229,16 @@ fn open_device(
     if settings.queues > 1 && rss == 0 && !matches!(settings.device, Device::Interface { .. }) {
         tracing::warn!("{} ({driver}) has no RSS: all frames may come to one worker", device());
     }
-    let offloads = Offloads::new(settings, &info, &driver, mempool.room())?;
+    let fast_free = || eal.registry().grant_fast_free(number);
+    let offloads = Offloads::new(settings, &info, &driver, mempool.room(), fast_free)?;
     configure(number, rss, settings.queues, &offloads).map_err(fail("configuring"))?;
     if let Some(mtu) = offloads.mtu {
         set_mtu(number, mtu).map_err(fail("setting the MTU"))?;
     }
     set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
+    if offloads.receives_segments(&settings.device) {
+        QueuePair::expect_segments();
+    }
     // SAFETY: configured, its queues set up.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
     let mac = mac_of(number).map_err(fail("asking for its MAC address"))?;
@@ -217,7 +246,9 @@ fn open_device(
         (Device::Interface { .. }, Some(mtu)) => mtu,
         _ => mtu_of(number).map_err(fail("asking for its MTU"))?,
     };
-    let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue)).collect();
+    let pairs = (0..settings.queues)
+        .map(|queue| QueuePair::new(open.clone(), queue, offloads.sends_segments(&driver)))
+        .collect();
     let port = Port { open, device: settings.device.clone(), driver, mac, mtu, queues: settings.queues };
     Ok((port, pairs))
 }

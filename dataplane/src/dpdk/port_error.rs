@@ -31,6 +31,24 @@ pub enum PortError {
     /// The driver came up without a port.
     #[error("The device {0} has no Ethernet port")]
     NoPort(String),
+    /// It has an owner.
+    #[error(
+        "{device} is open already, as {owner}: two [[ports]] name one device or network interface; take one of them out, or change its device"
+    )]
+    Open {
+        /// The device.
+        device: String,
+        /// The device that the open port was given.
+        owner: String,
+    },
+    /// DPDK's null device does not look at how large the buffers are.
+    #[error("{device} makes frames that do not fit a packet buffer of {room} bytes: set its size to {room} or less")]
+    NullFrames {
+        /// The device.
+        device: String,
+        /// A buffer's room.
+        room: u16,
+    },
     /// A worker would have no queue.
     #[error(
         "{device} ({driver}) has {queues} queue pairs, but there are {workers} workers: use fewer workers, or a device with more queues"

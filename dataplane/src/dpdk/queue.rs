@@ -1,6 +1,7 @@
 //! A worker's end of a port.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use dpdk_sys::rte_mbuf;
 
@@ -8,20 +9,40 @@ use crate::base::packet::{Burst, PacketIo};
 use crate::dpdk::mbuf::Mbuf;
 use crate::dpdk::open_port::OpenPort;
 
+/// Whether a frame may lie in several buffers: some port of this process may receive such. Set before that port's first
+/// burst, and never taken back, since its frames may be anywhere.
+static SEGMENTS: AtomicBool = AtomicBool::new(false);
+
 /// A receive and a transmit queue of one port. There is one value for each pair, and it is neither `Clone` nor
-/// `Sync`: two threads cannot poll one queue. The port stays open while it is held.
+/// `Sync`: two threads cannot poll one queue. It is `Send`: it may be given to the thread that is to poll it. The port stays open
+/// while it is held.
+///
+/// Any [`Mbuf`] may be sent, of whichever pool and port. Frames in several buffers that the device does not take stay in the burst, as
+/// those do for which there is no room.
 #[derive(Debug)]
 pub struct QueuePair {
     port: Arc<OpenPort>,
     queue: u16,
+    /// Whether the device takes frames that lie in several buffers.
+    sends_segments: bool,
     /// Makes the type not `Sync`.
     _one_thread: std::marker::PhantomData<std::cell::Cell<()>>,
 }
 
 impl QueuePair {
     /// The pair of this number. There must be no other value for it.
-    pub(super) fn new(port: Arc<OpenPort>, queue: u16) -> Self {
-        QueuePair { port, queue, _one_thread: std::marker::PhantomData }
+    pub(super) fn new(port: Arc<OpenPort>, queue: u16, sends_segments: bool) -> Self {
+        QueuePair { port, queue, sends_segments, _one_thread: std::marker::PhantomData }
+    }
+
+    /// To be called before a port is started that may receive frames into several buffers.
+    pub(super) fn expect_segments() {
+        SEGMENTS.store(true, Relaxed);
+    }
+
+    /// The bytes of a frame that one of the port's buffers takes.
+    pub(super) fn room(&self) -> u16 {
+        self.port.room()
     }
 
     /// DPDK's number of the port.
@@ -56,9 +77,28 @@ impl PacketIo for QueuePair {
 
     #[inline]
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) {
+        if !self.sends_segments && SEGMENTS.load(Relaxed) && burst.iter().any(Mbuf::has_segments) {
+            return self.send_single(burst);
+        }
+        self.send(burst);
+    }
+}
+
+impl QueuePair {
+    /// Sends the frames of one buffer; the others stay.
+    #[cold]
+    fn send_single(&mut self, burst: &mut Burst<Mbuf>) {
+        let (segmented, mut single): (Burst<Mbuf>, Burst<Mbuf>) = burst.drain(..).partition(Mbuf::has_segments);
+        self.send(&mut single);
+        burst.extend(single.into_iter().chain(segmented));
+    }
+
+    #[inline(always)]
+    fn send(&mut self, burst: &mut Burst<Mbuf>) {
         let queued = burst.len();
         let count = u16::try_from(queued).expect("a burst is small");
-        // SAFETY: as in `rx_burst`; the pointers are to mbufs that we own. The driver owns those that it reports as sent.
+        // SAFETY: as in `rx_burst`; the pointers are to mbufs that we own, and the device takes them: they are of one buffer, or it
+        // takes several; and where it was promised one pool, there is one. The driver owns those that it reports as sent.
         unsafe {
             let mbufs = burst.as_mut_ptr().cast::<*mut rte_mbuf>();
             let sent = usize::from(dpdk_sys::shunt_tx_burst(self.port.number(), self.queue, mbufs, count)).min(queued);
@@ -69,5 +109,70 @@ impl PacketIo for QueuePair {
                 burst.set_len(queued - sent);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::packet::Packet;
+    use crate::dpdk::{Device, Eal, EalOptions, Memory, Mempool, Port, PortSettings, ROOM};
+
+    const LONG: u32 = 3_000;
+
+    /// A capture with a frame of each length, in the pcap format: magic number, version 2.4, time zone, accuracy, longest frame,
+    /// Ethernet; then each frame with its time and its length, captured and sent.
+    fn capture(lengths: &[u32]) -> Vec<u8> {
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let frame = |&length: &u32| [words(&[0, 0, length, length]), vec![2; length as usize]].concat();
+        [words(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1]), lengths.iter().flat_map(frame).collect()].concat()
+    }
+
+    /// The only test of the crate's own that starts DPDK, which a process can do once; see tests/dpdk.rs.
+    #[test]
+    fn frames_in_several_buffers_stay_where_the_device_does_not_take_them() {
+        let options = EalOptions {
+            main_lcore: 0,
+            memory: Memory::Plain { mib: 64 },
+            file_prefix: format!("shunt-queue-{}", std::process::id()),
+            pci: Vec::new(),
+            extra: Vec::new(),
+        };
+        let eal = Eal::init(&options).unwrap();
+        let _ = std::fs::remove_dir(eal.runtime_folder());
+        let pool = Mempool::create(&eal, "queue", 4_095, ROOM, None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (source, sink) = (folder.path().join("in.pcap"), folder.path().join("out.pcap"));
+        let lengths = [60, LONG, 61, LONG, 62];
+        std::fs::write(&source, capture(&lengths)).unwrap();
+        let open = |arguments: String| {
+            let device = Device::Vdev(arguments);
+            let settings = PortSettings { index: 0, device, queues: 1, vlan_strip: false, mtu: None };
+            Port::open(&eal, &pool, &settings).unwrap().1.remove(0)
+        };
+        let wire_lengths = |burst: &Burst<Mbuf>| burst.iter().map(Packet::wire_len).collect::<Vec<usize>>();
+
+        let mut from = open(format!("net_pcap0,rx_pcap={},tx_pcap={}", source.display(), sink.display()));
+        let mut burst = Burst::new();
+        from.rx_burst(&mut burst);
+        assert_eq!(wire_lengths(&burst), lengths.map(|length| length as usize));
+        assert_eq!(burst.iter().map(Mbuf::has_segments).collect::<Vec<_>>(), [false, true, false, true, false]);
+
+        // What is sent to a ring is received from it.
+        let mut to = open("net_ring0".into());
+        assert!(to.sends_segments);
+        to.sends_segments = false;
+        to.tx_burst(&mut burst);
+        assert_eq!(wire_lengths(&burst), [LONG as usize; 2]);
+        let mut sent = Burst::new();
+        to.rx_burst(&mut sent);
+        assert_eq!(wire_lengths(&sent), [60, 61, 62]);
+
+        to.sends_segments = true;
+        to.tx_burst(&mut burst);
+        to.rx_burst(&mut sent);
+        assert_eq!((burst.len(), sent.len()), (0, 5));
+        drop((burst, sent));
+        assert_eq!(pool.in_use(), 0);
     }
 }
