@@ -11,3 +11,4 @@ pub mod ids;
 pub mod limits;
 pub mod packet;
 pub mod token_bucket;
+pub mod touched;

@@ -7,6 +7,7 @@
 use crate::base::counter::Counter;
 use crate::base::exit::{DropReason, PuntReason};
 use crate::base::limits::{MAX_SERVICE_COUNTERS, MAX_TARGETS};
+use crate::base::touched::touched;
 use crate::count::histogram::LatencyCounters;
 
 /// The counters of one worker.
@@ -88,7 +89,7 @@ const _: () = assert!(align_of::<ServiceCounters>() == LINES && align_of::<Laten
 const _: () = assert!(LINES.is_multiple_of(size_of::<TargetCounters>()), "a target's counters never cross a line");
 
 impl WorkerCounters {
-    /// All zero, for this many ports.
+    /// All zero, for this many ports. The memory is taken, and touched, here: to be called by the worker's own thread, when it is pinned.
     pub fn new(ports: usize) -> Self {
         Self::with_room(ports, MAX_TARGETS, MAX_SERVICE_COUNTERS)
     }
@@ -104,9 +105,9 @@ impl WorkerCounters {
             exceptions: Counter::default(),
             exceptions_full: Counter::default(),
             latency: Box::default(),
-            ports: (0..ports).map(|_| PortCounters::default()).collect(),
-            targets: (0..targets).map(|_| TargetCounters::default()).collect(),
-            services: (0..services).map(|_| ServiceCounters::default()).collect(),
+            ports: touched(ports, PortCounters::default),
+            targets: touched(targets, TargetCounters::default),
+            services: touched(services, ServiceCounters::default),
         }
     }
 

@@ -1,5 +1,11 @@
-//! Where packet memory comes from: hugepages where there are enough, plain pages elsewhere.
+//! Where packet memory comes from: hugepages where there are enough, plain pages elsewhere; and on which NUMA node it is.
+//!
+//! A NIC writes what it receives into memory, and the workers read it there: both is slower across the link between two nodes. So the ports
+//! of a node have a pool of their own there. It has a price: with more than one pool, a driver must look at each buffer that it
+//! frees, since any port may send any port's frames (`dpdk` has the rule). Where all ports are on one node, there is one
+//! pool.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -30,6 +36,45 @@ pub struct TooFewHugepages {
 pub fn mbufs(ports: usize, workers: usize) -> u32 {
     let needed = (ports * workers + 1) * MBUFS_PER_QUEUE;
     u32::try_from(needed.next_power_of_two() - 1).expect("a few ports and a few workers")
+}
+
+/// A pool of packet buffers that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pool {
+    /// The NUMA node of its memory; `None`: any.
+    pub(super) node: Option<u32>,
+    /// The ports that receive into it, by their number in the configuration.
+    pub(super) ports: Vec<usize>,
+    /// How many buffers it has.
+    pub(super) mbufs: u32,
+}
+
+/// The pools for ports on these nodes: one for each node, or one for all. A port of no node (a virtual device) shares the first. `configured`
+/// is how many buffers there are to be in all; without it, what ports and workers need.
+pub(super) fn pools(nodes: &[Option<u32>], workers: usize, configured: Option<u32>) -> Vec<Pool> {
+    let known: BTreeSet<u32> = nodes.iter().flatten().copied().collect();
+    let mut pools: Vec<Pool> =
+        known.into_iter().map(|node| Pool { node: Some(node), ports: vec![], mbufs: 0 }).collect();
+    if pools.is_empty() {
+        pools.push(Pool { node: None, ports: vec![], mbufs: 0 });
+    }
+    for (port, node) in nodes.iter().enumerate() {
+        let index = pools.iter().position(|pool| pool.node == *node).unwrap_or(0);
+        pools[index].ports.push(port);
+    }
+    for pool in &mut pools {
+        let share = |all: u32| u64::from(all) * pool.ports.len() as u64 / nodes.len().max(1) as u64;
+        let share = configured.map(|all| u32::try_from(share(all)).expect("a part of a number is no larger"));
+        pool.mbufs = share.unwrap_or_else(|| mbufs(pool.ports.len(), workers));
+    }
+    pools
+}
+
+/// The same buffers in one pool, anywhere: DPDK knows no nodes of plain pages.
+pub(super) fn in_one(pools: &[Pool]) -> Vec<Pool> {
+    let mut ports: Vec<usize> = pools.iter().flat_map(|pool| pool.ports.iter().copied()).collect();
+    ports.sort_unstable();
+    vec![Pool { node: None, ports, mbufs: pools.iter().map(|pool| pool.mbufs).sum() }]
 }
 
 /// Chooses the memory for so many packet buffers with that room.
@@ -88,6 +133,32 @@ mod tests {
     fn buffers_grow_with_ports_and_workers() {
         assert_eq!(mbufs(1, 1), 16_383);
         assert_eq!(mbufs(2, 8), 262_143);
+    }
+
+    #[test]
+    fn the_ports_of_a_node_have_a_pool_there() {
+        let pool = |node, ports: &[usize], mbufs| Pool { node, ports: ports.into(), mbufs };
+        let (node0, node1) = (Some(0), Some(1));
+        // The ports' nodes, the configured number of buffers, the pools with two workers. With one pool, ports have "fast free".
+        for (nodes, configured, expected) in [
+            (&[None][..], None, vec![pool(None, &[0], 32_767)]),
+            (&[None, None], Some(5_000), vec![pool(None, &[0, 1], 5_000)]),
+            (&[node1], None, vec![pool(node1, &[0], 32_767)]),
+            (&[node1, node1], None, vec![pool(node1, &[0, 1], 65_535)]),
+            (&[node1, None], None, vec![pool(node1, &[0, 1], 65_535)]),
+            (&[None, node1], None, vec![pool(node1, &[0, 1], 65_535)]),
+            (&[node1, node0], None, vec![pool(node0, &[1], 32_767), pool(node1, &[0], 32_767)]),
+            (&[node0, node1, node0, None], None, vec![pool(node0, &[0, 2, 3], 65_535), pool(node1, &[1], 32_767)]),
+            (&[node0, node1, node0], Some(9_000), vec![pool(node0, &[0, 2], 6_000), pool(node1, &[1], 3_000)]),
+            (&[Some(7), None, Some(3)], Some(9_000), vec![pool(Some(3), &[1, 2], 6_000), pool(Some(7), &[0], 3_000)]),
+        ] {
+            let pools = pools(nodes, 2, configured);
+            assert_eq!(pools, expected, "{nodes:?}, {configured:?}");
+            let [one] = &in_one(&pools)[..] else { panic!("one pool") };
+            let all: Vec<usize> = (0..nodes.len()).collect();
+            assert_eq!((one.node, &one.ports), (None, &all));
+            assert_eq!(one.mbufs, pools.iter().map(|pool| pool.mbufs).sum::<u32>());
+        }
     }
 
     #[test]

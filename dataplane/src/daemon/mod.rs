@@ -4,5 +4,11 @@
 //! - Out: a director that runs.
 //! - Uses: `base`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `metrics`, `config`.
 
+mod cores;
+mod eal;
 pub mod memory;
+mod ports;
 pub mod run;
+mod serve;
+mod threads;
+mod workers;

@@ -18,6 +18,7 @@ use rtrb::{Consumer, Producer};
 use crate::base::exit::DropReason;
 use crate::base::ids::{PortNo, WorkerNo};
 use crate::base::packet::{BURST, Burst};
+use crate::base::touched::touched;
 use crate::wire::flow::{Flow, FlowHasher};
 use crate::wire::headers::{Fragment, Headers, Payload};
 
@@ -85,34 +86,39 @@ pub struct Passed<P> {
     pub packet: P,
 }
 
+/// A worker's ends of the rings to and from the other workers.
+pub struct FragmentRings<P> {
+    /// By worker; `None` for itself.
+    to: Vec<Option<Producer<Passed<P>>>>,
+    from: Vec<Consumer<Passed<P>>>,
+}
+
 /// One worker's fragments, and its rings to and from the other workers.
 pub struct Fragments<P> {
     worker: WorkerNo,
     buckets: Box<[[Option<Entry>; WAYS]]>,
     held: ArrayVec<Held<P>, MAX_HELD>,
-    /// By worker; `None` for itself.
-    to: Vec<Option<Producer<Passed<P>>>>,
-    from: Vec<Consumer<Passed<P>>>,
+    rings: FragmentRings<P>,
     /// Whether a first fragment has arrived since the held frames were last checked.
     news: bool,
 }
 
 impl<P> Fragments<P> {
-    /// For a worker, with rings to the others (by their numbers, `None` at its own) and from them.
-    pub fn new(worker: WorkerNo, to: Vec<Option<Producer<Passed<P>>>>, from: Vec<Consumer<Passed<P>>>) -> Self {
-        let buckets = vec![[None; WAYS]; BUCKETS].into();
-        Fragments { worker, buckets, held: ArrayVec::new(), to, from, news: false }
+    /// For this worker. All memory is allocated and touched here: the worker's own thread calls this when it is pinned.
+    pub fn new(worker: WorkerNo, rings: FragmentRings<P>) -> Self {
+        let buckets = touched(BUCKETS, || [None; WAYS]);
+        Fragments { worker, buckets, held: ArrayVec::new(), rings, news: false }
     }
 
     /// For the only worker.
     pub fn alone() -> Self {
-        Self::new(WorkerNo::new(0), vec![None], vec![])
+        Self::new(WorkerNo::new(0), FragmentRings { to: vec![None], from: vec![] })
     }
 
     /// Decides what to do with a fragment of a flow. The ports of a first fragment are remembered.
     pub fn verdict(&mut self, flow: &Flow, fragment: Fragment, hasher: &FlowHasher, now_ms: u64) -> Verdict {
         let key = Key::new(flow, fragment.identification);
-        let owner = owner(hasher.hash(&key.0), self.to.len());
+        let owner = owner(hasher.hash(&key.0), self.rings.to.len());
         if owner != self.worker {
             return Verdict::Worker(owner);
         }
@@ -143,7 +149,8 @@ impl<P> Fragments<P> {
 
     /// Passes a frame on to the worker that owns its packet.
     pub fn pass(&mut self, worker: WorkerNo, port: PortNo, packet: P) -> Result<(), DropReason> {
-        let ring = self.to.get_mut(worker.index()).and_then(Option::as_mut).ok_or(DropReason::FragmentPassFull)?;
+        let ring =
+            self.rings.to.get_mut(worker.index()).and_then(Option::as_mut).ok_or(DropReason::FragmentPassFull)?;
         ring.push(Passed { port, packet }).map_err(|_| DropReason::FragmentPassFull)
     }
 
@@ -155,7 +162,7 @@ impl<P> Fragments<P> {
     /// Whether [`Fragments::ready`] and [`Fragments::overdue`] have nothing to return.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.from.iter().all(Consumer::is_empty)
+        self.held.is_empty() && self.rings.from.iter().all(Consumer::is_empty)
     }
 
     /// Adds frames of one port to `burst`: held frames whose first fragment has arrived, and frames from other workers.
@@ -176,7 +183,7 @@ impl<P> Fragments<P> {
             }
             self.news = !burst.is_empty();
         }
-        for ring in &mut self.from {
+        for ring in &mut self.rings.from {
             while !burst.is_full() && ring.peek().is_ok_and(|passed| port.is_none_or(|port| port == passed.port)) {
                 let Ok(passed) = ring.pop() else { break };
                 port = Some(passed.port);
@@ -227,7 +234,7 @@ fn bucket(hash: u64) -> usize {
 }
 
 /// Makes rings from each of `workers` workers to each other. Returns each worker's ends.
-pub fn mesh<P>(workers: usize) -> Vec<Fragments<P>> {
+pub fn mesh<P>(workers: usize) -> Vec<FragmentRings<P>> {
     let mut to: Vec<Vec<Option<Producer<Passed<P>>>>> = (0..workers).map(|_| Vec::new()).collect();
     let mut from: Vec<Vec<Consumer<Passed<P>>>> = (0..workers).map(|_| Vec::new()).collect();
     for (source, producers) in to.iter_mut().enumerate() {
@@ -241,11 +248,7 @@ pub fn mesh<P>(workers: usize) -> Vec<Fragments<P>> {
             consumers.push(consumer);
         }
     }
-    to.into_iter()
-        .zip(from)
-        .enumerate()
-        .map(|(worker, (to, from))| Fragments::new(WorkerNo::new(worker), to, from))
-        .collect()
+    to.into_iter().zip(from).map(|(to, from)| FragmentRings { to, from }).collect()
 }
 
 #[cfg(test)]
@@ -262,6 +265,14 @@ mod tests {
 
     fn fragment(identification: u32, first: bool) -> Fragment {
         Fragment { identification, first, segment: Segment::Data }
+    }
+
+    fn connected(workers: usize) -> Vec<Fragments<u32>> {
+        mesh(workers)
+            .into_iter()
+            .enumerate()
+            .map(|(worker, rings)| Fragments::new(WorkerNo::new(worker), rings))
+            .collect()
     }
 
     fn hasher() -> FlowHasher {
@@ -328,7 +339,7 @@ mod tests {
 
     #[test]
     fn all_fragments_of_a_packet_have_one_owner_and_reach_it() {
-        let mut workers = mesh::<u32>(4);
+        let mut workers = connected(4);
         let hasher = hasher();
         let mut owners = [0; 4];
         for id in 0..400 {
@@ -350,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_keep_up_gets_no_more_frames() {
-        let mut workers = mesh::<u32>(2);
+        let mut workers = connected(2);
         let passed = (0..1_000)
             .map(|packet| workers[0].pass(WorkerNo::new(1), PORT, packet))
             .filter(|passed| passed.is_ok())

@@ -25,7 +25,7 @@ use crate::count::{
     lease::Leases,
 };
 use crate::forward::exceptions::{Exceptions, Room};
-use crate::forward::fragment;
+use crate::forward::fragment::{self, Fragments};
 use crate::forward::sample::Sample;
 use crate::slow::{View, process};
 use crate::state::{networks::PortLink, publication::Publisher};
@@ -157,7 +157,7 @@ impl<S: FrameSource> Scene<S> {
         let current = compile(Arc::new(model.clone()), resolve, &PORTS, 1);
         let publisher = Publisher::new(current.snapshot.clone());
         let seats = fragment::mesh(WORKERS).into_iter().zip(counters).enumerate();
-        let seats = seats.map(|(number, (fragments, counters))| {
+        let seats = seats.map(|(number, (fragment_rings, counters))| {
             let wires: [ListIo<S::Packet>; PORTS.len()] = Default::default();
             let ports = wires.iter().zip(PORTS).map(|(wire, port)| WorkerPort::new(wire.clone(), port.mac)).collect();
             let (punts, punted) = RingBuffer::new(RING);
@@ -166,7 +166,7 @@ impl<S: FrameSource> Scene<S> {
             let rings = Rings { punts, outgoing, samples: to_events };
             let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(number));
             let memory = Memory {
-                fragments,
+                fragments: Fragments::new(WorkerNo::new(number), fragment_rings),
                 exceptions,
                 echo: TokenBucket::new(ECHO_RATE, WORKERS),
                 too_big: TokenBucket::new(ECHO_RATE, WORKERS),

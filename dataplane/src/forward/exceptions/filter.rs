@@ -4,6 +4,8 @@
 //! through the table marks the flows that it keeps in a second copy. At the end of the sweep, the second copy takes
 //! over.
 
+use crate::base::touched::touched;
+
 /// The bits of a copy, as an exponent of 2. It has 128 KiB, which stay in the second-level cache.
 const BITS: u32 = 20;
 
@@ -16,7 +18,7 @@ pub(super) struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        let none = || vec![0; 1 << (BITS - 6)].into();
+        let none = || touched(1 << (BITS - 6), || 0);
         Filter { answering: none(), growing: none() }
     }
 }

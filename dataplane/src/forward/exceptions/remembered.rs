@@ -38,7 +38,8 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
-    /// The tables of this worker. All memory is allocated and touched here.
+    /// The tables of this worker. All memory is allocated and touched here: the worker's own thread calls this when it is
+    /// pinned.
     pub fn new(room: Room, worker: WorkerNo) -> Self {
         Exceptions { v4: Table::new(room.v4), v6: Table::new(room.v6), books: Books::default(), swept: 0, worker }
     }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::base::ids::CounterNo;
 use crate::base::limits::MAX_TARGETS;
+use crate::base::touched::touched;
 use crate::dpdk;
 use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
 
@@ -333,7 +334,7 @@ impl<B: Bucket> Table<B> {
     /// A table for about this many flows. The number of buckets is rounded up to a power of two.
     pub(super) fn new(flows: usize) -> Self {
         let buckets = flows.div_ceil(B::WAYS).next_power_of_two().max(2);
-        Table { buckets: vec![B::EMPTY; buckets].into() }
+        Table { buckets: touched(buckets, || B::EMPTY) }
     }
 
     /// The number of entries that it can hold.
