@@ -342,7 +342,8 @@ fn each_room_says_what_it_is_for() {
         for part in ["In:", "Out:"] {
             assert!(says.iter().any(|line| line.contains(part)), "{room}/mod.rs does not say \"{part}\"");
         }
-        let uses = says.join(" ").split_once("Uses:").map(|(_, uses)| uses.to_owned()).unwrap_or_default();
+        let uses = says.iter().skip_while(|line| !line.contains("Uses:")).take_while(|line| **line != "//!");
+        let uses: String = uses.copied().collect();
         let named: BTreeSet<&str> = uses.split('`').skip(1).step_by(2).collect();
         assert_eq!(named, others.iter().copied().collect(), "what {room}/mod.rs says after \"Uses:\", and the rules");
         let items = syn::parse_file(door).expect("source").items;
