@@ -33,6 +33,7 @@
 //!
 //! ```text
 //! daemon   testing         put together; tried out
+//! metrics                  what an operator's monitoring reads
 //! api      config          what an operator says
 //! slow                     what is not forwarding
 //! forward  control         what happens to a burst; what happens to the state

@@ -25,7 +25,7 @@ impl Protocol {
     const WORDS: [&'static str; 3] = [Protocol::Tcp.name(), Protocol::Udp.name(), Protocol::Sctp.name()];
 
     /// The protocol's number in the IP header (IANA).
-    pub fn number(self) -> u8 {
+    pub const fn number(self) -> u8 {
         match self {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,

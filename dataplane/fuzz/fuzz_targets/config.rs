@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
         Err(error) => {
             assert!(!error.problems.is_empty(), "refused, and nobody knows why");
             for problem in &error.problems {
-                assert!(!problem.message.is_empty() && !problem.place.is_empty(), "{problem:?}");
+                assert!(!problem.message.is_empty() && !problem.location.is_empty(), "{problem:?}");
             }
             let _ = error.to_string();
         }

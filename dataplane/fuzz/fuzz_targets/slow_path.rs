@@ -109,7 +109,7 @@ fn listen(said: &mut Consumer<Outgoing<MemoryPacket>>, snapshot: &Snapshot) {
         match frame[12..14] {
             [0x08, 0x06] => {
                 let address =
-                    |place: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[place..place + 4]).expect("four"));
+                    |offset: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[offset..offset + 4]).expect("four"));
                 let (sender, target) = (address(28), address(38));
                 assert_eq!(frame[22..28], PORT_MAC.0);
                 // A VIP is announced and answered for, but nobody is asked in its name.

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod counter;
+pub mod ethertype;
 pub mod exit;
 pub mod ids;
 pub mod limits;

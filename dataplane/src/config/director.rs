@@ -20,7 +20,7 @@ const EXCEPTIONS_V4_TO_V6: u32 = 4;
 const MAKE_A_KEY: &str = "make one with `openssl rand -hex 16`";
 
 section! {
-    /// The director itself: its cores, its memory, who may look and change.
+    /// The director itself: its cores, its memory, and access to it.
     pub(super) struct DirectorSection = Section::new("[director]");
 
     /// Cores that forward, one worker each.

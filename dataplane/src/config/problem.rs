@@ -14,7 +14,7 @@ pub struct ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Where: file and line, or environment variable.
-    pub place: String,
+    pub location: String,
     /// Which key: `services[0].backends[1].weight`; empty where it is none in particular.
     pub key: String,
     /// What, a sentence.
@@ -23,7 +23,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        write!(f, "{}: ", self.location)?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

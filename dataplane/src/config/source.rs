@@ -35,7 +35,7 @@ impl Source {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message = format!("The configuration cannot be read: {error}");
-            ConfigError { problems: vec![Problem { place: name.clone(), key: String::new(), message }] }
+            ConfigError { problems: vec![Problem { location: name.clone(), key: String::new(), message }] }
         })?;
         // Lossily, so that what is no text is seen, and refused.
         let variables: Vec<(String, String)> = std::env::vars_os()
@@ -56,7 +56,7 @@ impl Source {
         if let Err(error) = toml_edit::Document::parse(text) {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let problem =
-                Problem { place: format!("{name}:{line}"), key: String::new(), message: error.message().into() };
+                Problem { location: format!("{name}:{line}"), key: String::new(), message: error.message().into() };
             return Err(ConfigError { problems: vec![problem] });
         }
         let ours: HashMap<String, String> =
@@ -69,7 +69,7 @@ impl Source {
             .build()
             .and_then(config::Config::try_deserialize::<Value>);
         let values = layered.map_err(|error| {
-            let problem = Problem { place: name.into(), key: String::new(), message: error.to_string() };
+            let problem = Problem { location: name.into(), key: String::new(), message: error.to_string() };
             ConfigError { problems: vec![problem] }
         })?;
         let variables = ours.into_keys().map(|variable| (environment::key(&variable), variable)).collect();
@@ -132,8 +132,8 @@ impl Source {
     /// Notes what is wrong with a key.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         self.bad.insert(key.into());
-        let (line, place) = self.place(key);
-        self.problems.push((line, Problem { place, key: key.into(), message: message.into() }));
+        let (line, location) = self.location(key);
+        self.problems.push((line, Problem { location, key: key.into(), message: message.into() }));
     }
 
     /// Whether nothing was wrong with a key so far.
@@ -174,7 +174,7 @@ impl Source {
     }
 
     /// The line of a key in the file, and how to say where it is.
-    fn place(&self, key: &str) -> (usize, String) {
+    fn location(&self, key: &str) -> (usize, String) {
         if let Some(variable) = self.variables.get(key) {
             return (0, format!("environment {variable}"));
         }
@@ -272,7 +272,7 @@ fn deepest_span(root: &toml_edit::Item, key: &str) -> Option<usize> {
             Err(_) => item.get(step),
         };
         let Some(next) = next else { break };
-        // A key's own place is nearer to what the operator sees than that of a multi-line value.
+        // A key's own location is nearer to what the operator sees than that of a multi-line value.
         let of_key = item.as_table_like().and_then(|table| table.key(step)).and_then(toml_edit::Key::span);
         found = of_key.or_else(|| next.span()).map(|span| span.start).or(found);
         item = next;

@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dpdk_sys::{SHUNT_GENERATOR_FRAME, shunt_generator};
 
+use crate::base::ethertype::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::dpdk::error::DpdkError;
 use crate::dpdk::queue::QueuePair;
 
 /// The most flows that are told apart.
 pub const MAX_FLOWS: u64 = 48_000 << 24;
 
-/// What an IPv4 frame's fields begin at.
-const V4: Places = Places { source: 26, destination: 30, port: 34, checksum: 24 };
+/// Where an IPv4 frame's fields begin.
+const V4: Offsets = Offsets { source: 26, destination: 30, port: 34, checksum: 24 };
 /// The same of IPv6; of addresses, the last four bytes.
-const V6: Places = Places { source: 34, destination: 50, port: 54, checksum: 0 };
+const V6: Offsets = Offsets { source: 34, destination: 50, port: 54, checksum: 0 };
 
-struct Places {
+struct Offsets {
     source: u16,
     destination: u16,
     port: u16,
@@ -42,9 +43,9 @@ impl Generator {
     pub fn install(queue: &QueuePair, frame: &[u8], destinations: u16) -> Result<Generator, DpdkError> {
         // So many bytes are written into a buffer, whatever the frame's length.
         assert!(u32::from(queue.room()) >= SHUNT_GENERATOR_FRAME, "the port's buffers are too small for the generator");
-        let places = match frame[12..14] {
-            [0x08, 0x00] => V4,
-            [0x86, 0xdd] => V6,
+        let offsets = match u16::from_be_bytes([frame[12], frame[13]]) {
+            ETHERTYPE_IPV4 => V4,
+            ETHERTYPE_IPV6 => V6,
             _ => panic!("the generator's frames are IPv4 or IPv6"),
         };
         let word = |at: u16| {
@@ -55,12 +56,12 @@ impl Generator {
         template[..frame.len()].copy_from_slice(frame);
         let generator = Box::leak(Box::new(shunt_generator {
             frame: template,
-            source_at: places.source,
-            destination_at: places.destination,
-            port_at: places.port,
-            checksum_at: places.checksum,
-            source: word(places.source),
-            destination: word(places.destination),
+            source_at: offsets.source,
+            destination_at: offsets.destination,
+            port_at: offsets.port,
+            checksum_at: offsets.checksum,
+            source: word(offsets.source),
+            destination: word(offsets.destination),
             checksum: header_sum(frame),
             destinations: u32::from(destinations),
             flow: 0,

@@ -1,4 +1,4 @@
-//! Packet buffers: the one place that knows the fields of `rte_mbuf`, which move between DPDK releases.
+//! Packet buffers: the only file that knows the fields of `rte_mbuf`, which move between DPDK releases.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const STRIPPED: u64 = SHUNT_MBUF_F_RX_VLAN_STRIPPED | SHUNT_MBUF_F_RX_QINQ_STRIP
 #[repr(transparent)]
 pub struct Mbuf(NonNull<rte_mbuf>);
 
-// SAFETY: an mbuf belongs to whoever holds it, not to a thread; pools take it back from any thread.
+// SAFETY: an mbuf belongs to the value that holds it, not to a thread; pools take it back from any thread.
 unsafe impl Send for Mbuf {}
 
 impl Mbuf {

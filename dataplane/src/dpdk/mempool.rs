@@ -159,8 +159,8 @@ impl Mempool {
         unsafe { dpdk_sys::rte_mempool_avail_count(self.pool.as_ptr()) }
     }
 
-    /// Buffers that are in use: held by somebody, in a device's rings, or on their way. Where this grows while the traffic does
-    /// not, somebody loses them.
+    /// Buffers that are in use: held by a worker or the slow path, in a device's rings, or on their way. Where the number grows while the
+    /// traffic does not, buffers are lost.
     pub fn in_use(&self) -> u32 {
         // The caches are counted one after the other, while buffers move: the sum may be a few too many.
         self.size.saturating_sub(self.available())

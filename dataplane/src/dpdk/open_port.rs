@@ -7,7 +7,7 @@ use dpdk_sys::{RTE_MAX_ETHPORTS, rte_eth_dev_info};
 use crate::dpdk::eal::Eal;
 use crate::dpdk::mempool::Mempool;
 
-/// Holds the port open; stops and closes it with its last holder, who must not be one of the port's queues' threads at work.
+/// Holds the port open; stops and closes it with its last holder. No thread may poll a queue of the port at that time.
 ///
 /// There is one value for a port: it is in [`Eal::registry`] as long as this is there.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ const MAX_GROUPS: usize = 30;
 /// What the NIC counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PortStats {
-    /// Frames dropped because nobody took them from the queue in time.
+    /// Frames dropped because no worker took them from the queue in time.
     pub rx_missed: u64,
     /// Frames received with errors.
     pub rx_errors: u64,

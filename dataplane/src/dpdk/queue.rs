@@ -65,7 +65,7 @@ impl PacketIo for QueuePair {
         let room = burst.remaining_capacity();
         let wanted = u16::try_from(room).expect("a burst is small");
         // SAFETY: the queue is set up and started while the port is held, and only this thread polls it. There are
-        // `room` places behind the filled ones, each the size of a pointer.
+        // `room` entries behind the filled ones, each the size of a pointer.
         let received = unsafe {
             let free = burst.as_mut_ptr().add(filled).cast::<*mut rte_mbuf>();
             dpdk_sys::shunt_rx_burst(self.port.number(), self.queue, free, wanted)

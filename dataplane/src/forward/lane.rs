@@ -1,7 +1,5 @@
 //! A burst's way on one screen: parse, service, slot, exceptions, rewrite, send.
 
-use arrayvec::ArrayVec;
-
 use crate::base::exit::{DropReason, Exit};
 use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet, PacketIo};
@@ -12,7 +10,6 @@ use crate::forward::decision::{Decision, Rare};
 use crate::forward::leave::leave;
 use crate::forward::readdress::{count, readdress, rewrite};
 use crate::forward::target::find_targets;
-use crate::state::vips::LastService;
 
 /// Forwards a burst that arrived on the port `from`. Returns its bytes.
 #[inline]
@@ -21,23 +18,22 @@ pub(super) fn forward<'w, Io: PacketIo>(
     from: PortNo,
     burst: &mut Burst<Io::Packet>,
 ) -> u64 {
-    let mut decisions = [Decision::UNKNOWN; BURST];
-    let mut rare = Rare {
-        exits: [Exit::Hold; BURST],
-        questions_v4: ArrayVec::new(),
-        questions_v6: ArrayVec::new(),
-        last: LastService::default(),
-    };
+    let (mut decisions, mut rare) = ([Decision::UNKNOWN; BURST], Rare::new());
     burst.iter().for_each(Packet::prefetch);
+    // Parse, service, slot: where each packet's backend stands, or a question to the exception table.
     let bytes = choose(context, from, burst, &mut decisions, &mut rare);
+    // Exceptions: the remembered backends of the packets that a question is about.
     if !rare.questions_v4.is_empty() {
         answer(context, &rare.questions_v4, &mut decisions, &mut rare.exits);
     }
     if !rare.questions_v6.is_empty() {
         answer(context, &rare.questions_v6, &mut decisions, &mut rare.exits);
     }
+    // The addresses of the backends of all others.
     let to = find_targets(context.snapshot, &mut decisions[..burst.len()], &mut rare);
+    // Rewrite.
     let remaining = readdress(&context.counters.targets, burst, &decisions, to);
+    // Send.
     if remaining == 0 {
         let to = to.index();
         context.ports[to].send_all(burst, bytes, &context.counters.ports[to]);

@@ -1,5 +1,7 @@
 //! Transport headers: the ports, and what a packet says about the life of its flow.
 
+use ctl::Protocol;
+
 use crate::base::exit::{DropReason, Exit};
 use crate::wire::flow::Transport;
 use crate::wire::headers::{Fragment, Payload, Segment, short};
@@ -7,11 +9,11 @@ use crate::wire::headers::{Fragment, Payload, Segment, short};
 /// IP protocol number of ICMP.
 pub const ICMP: u8 = 1;
 /// IP protocol number of TCP.
-pub const TCP: u8 = 6;
+pub const TCP: u8 = Protocol::Tcp.number();
 /// IP protocol number of UDP.
-pub const UDP: u8 = 17;
+pub const UDP: u8 = Protocol::Udp.number();
 /// IP protocol number of SCTP.
-pub const SCTP: u8 = 132;
+pub const SCTP: u8 = Protocol::Sctp.number();
 /// IP protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
 

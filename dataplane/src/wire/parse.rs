@@ -4,11 +4,9 @@
 //! whose headers contradict each other leaves with its own reason. Nothing here looks at our tables: the next stage
 //! finds out whether an address is ours.
 
+use crate::base::ethertype::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 use crate::base::exit::{DropReason, Exit, PuntReason};
-use crate::wire::ethernet::{
-    ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, MacNumber,
-    destination_mac, split,
-};
+use crate::wire::ethernet::{ETHERNET_HEADER, MacNumber, destination_mac, split};
 use crate::wire::flow::Flow;
 use crate::wire::headers::{Headers, Payload, short};
 use crate::wire::icmp::{is_v4_error, is_v6_error, quoted_v4, quoted_v6};

@@ -1,6 +1,7 @@
 //! The fast parser: it reads the flow of a plain frame in a few instructions. Nearly all frames are plain.
 
-use crate::wire::ethernet::{ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MacNumber, destination_mac, load};
+use crate::base::ethertype::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::wire::ethernet::{ETHERNET_HEADER, MacNumber, destination_mac, load};
 use crate::wire::flow::{Transport, TupleV4, TupleV6};
 use crate::wire::ipv6::IPV6_HEADER;
 use crate::wire::l4::{TCP, UDP};

@@ -11,10 +11,10 @@ use std::str::FromStr;
 
 use arrayvec::ArrayVec;
 
+use crate::base::ethertype::{ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 use crate::base::exit::DropReason;
 use crate::base::limits::VLAN_IDS;
 use crate::base::packet::Packet;
-use crate::wire::ethernet::{ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 
 /// The offset of the tags: behind the two MAC addresses.
 const OFFSET: usize = 12;

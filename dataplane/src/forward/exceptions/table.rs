@@ -11,6 +11,7 @@ use crate::base::limits::MAX_TARGETS;
 use crate::base::touched::touched;
 use crate::dpdk;
 use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
+use crate::wire::l4::{SCTP, TCP, UDP};
 
 /// Ticks are counted modulo this.
 const TICKS: u32 = 1 << TICK_BITS;
@@ -145,8 +146,8 @@ impl Wire {
     #[inline]
     pub(super) fn of(protocol: u8) -> Wire {
         match protocol {
-            6 => Wire::Tcp,
-            132 => Wire::Sctp,
+            TCP => Wire::Tcp,
+            SCTP => Wire::Sctp,
             _ => Wire::Udp,
         }
     }
@@ -154,9 +155,9 @@ impl Wire {
     /// The protocol number.
     pub(super) fn number(self) -> u8 {
         match self {
-            Wire::Tcp => 6,
-            Wire::Sctp => 132,
-            Wire::Udp => 17,
+            Wire::Tcp => TCP,
+            Wire::Sctp => SCTP,
+            Wire::Udp => UDP,
         }
     }
 }

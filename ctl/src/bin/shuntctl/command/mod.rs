@@ -20,7 +20,7 @@ pub(crate) enum Command {
     /// Services: what clients connect to.
     #[command(subcommand)]
     Service(service::Command),
-    /// Backends: who answers (real servers, in LVS's words).
+    /// Backends: the hosts that answer (real servers, in LVS's words).
     #[command(subcommand)]
     Backend(backend::Command),
     /// The backends' MAC addresses, found by ARP and NDP.

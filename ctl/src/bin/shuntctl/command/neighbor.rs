@@ -23,7 +23,7 @@ impl Command {
 
 fn listing(neighbors: &[Neighbor]) -> String {
     if neighbors.is_empty() {
-        return "No backends, so nobody to resolve\n".into();
+        return "No backends, so no neighbors\n".into();
     }
     let mut table = table(&["ADDRESS", "PORT", "MAC", "STATE", ">CONFIRMED", ">PROBES", ">CHANGES", ">SERVICES"]);
     for neighbor in neighbors {
