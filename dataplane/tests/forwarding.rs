@@ -284,7 +284,7 @@ fn transport(net: Net) -> Vec<Row> {
     // Protocols without ports, or with ports that we do not balance.
     for protocol in [2, 4, 41, 46, 47, 89, 103, 112, 136, 255] {
         let what = format!("IP protocol {protocol}");
-        rows.push(row(&what, vip().protocol(protocol, &[0; 40]), Drop(OtherProtocol)));
+        rows.push(row(&what, vip().protocol(protocol, &[0; 40]), Drop(NoService)));
     }
     rows
 }
@@ -471,7 +471,7 @@ fn malformed(net: Net) -> Vec<Row> {
         rows.extend([
             row("a length of 0", with_byte(with_byte(syn(), 18, 0), 19, 0), Drop(Truncated)),
             row("a flow label and a traffic class", with_byte(with_byte(syn(), 14, 0x6f), 15, 0xff), To(3)),
-            row("no next header", with_byte(syn(), 20, 59), Drop(OtherProtocol)),
+            row("no next header", with_byte(syn(), 20, 59), Drop(NoService)),
         ]);
     }
     rows
@@ -500,11 +500,7 @@ fn extensions() -> Vec<Row> {
         rows.push(row(format!("{name}, UDP"), ip().extension(number, &[0; 8]).udp(1, 53, b"?"), To(5)));
         rows.push(row(format!("{name}, 24 bytes"), ip().extension(number, &long).tcp(1, 80).syn(), To(3)));
         rows.push(row(format!("{name}, ping"), ip().extension(number, &[0; 8]).echo(b"?"), Punted(PuntReason::Echo)));
-        rows.push(row(
-            format!("{name}, GRE"),
-            ip().extension(number, &[0; 8]).protocol(47, &[0; 9]),
-            Drop(OtherProtocol),
-        ));
+        rows.push(row(format!("{name}, GRE"), ip().extension(number, &[0; 8]).protocol(47, &[0; 9]), Drop(NoService)));
         let endless = ip().extension(number, &[0, 200, 0, 0, 0, 0, 0, 0]).tcp(1, 80).syn();
         rows.push(row(format!("{name}, longer than the packet"), endless, Drop(BadIpHeader)));
         rows.push(row(
@@ -525,7 +521,7 @@ fn extensions() -> Vec<Row> {
         row("one with the reserved bits set".into(), ip().extension(44, &fragment(6)).tcp(1, 80).syn(), To(3)),
         row("eight headers".into(), chain(8).tcp(1, 80).syn(), To(3)),
         row("nine headers".into(), chain(9).tcp(1, 80).syn(), Drop(BadIpHeader)),
-        row("encrypted".into(), ip().protocol(50, &[0; 40]), Drop(OtherProtocol)),
+        row("encrypted".into(), ip().protocol(50, &[0; 40]), Drop(NoService)),
         row(
             "a header of which half is there".into(),
             cut(ip().extension(60, &[0; 8]).protocol(6, &[]), 58),

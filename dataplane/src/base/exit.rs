@@ -99,8 +99,6 @@ reasons! {
             "A host uses this director as a router; check the routes to it.";
         NoService = "no_service": "The VIP is ours, but there is no service on that port and protocol.",
             "Check `shuntctl service list`; scans cause this, too.";
-        OtherProtocol = "other_protocol": "A packet to a VIP of a protocol that no service can have, such as GRE.",
-            "Nothing: services are TCP, UDP and SCTP; scans cause this.";
         IcmpUnhandled = "icmp_unhandled": "An ICMP or ICMPv6 message to a VIP that is neither an echo request nor an error.",
             "Nothing: redirects, timestamp requests and the like are not for a VIP.";
         IcmpQuote = "icmp_quote": "An ICMP error to a VIP that quotes no packet a backend can have sent from it.",

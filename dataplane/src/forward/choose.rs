@@ -189,8 +189,7 @@ fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
         (Some(Local::Own), _) => PuntReason::OwnAddress.into(),
         (Some(Local::Vip), Payload::Fragment(_)) => DropReason::FragmentNoPorts.into(),
         (Some(Local::Vip), Payload::Icmp) => DropReason::IcmpUnhandled.into(),
-        (Some(Local::Vip), Payload::Other) => DropReason::OtherProtocol.into(),
-        (Some(Local::Vip), Payload::Ports(_)) => DropReason::NoService.into(),
+        (Some(Local::Vip), Payload::Ports(_) | Payload::Other) => DropReason::NoService.into(),
         (None, _) if local(headers.flow.source()) == Some(Local::Vip) => DropReason::ReturnViaDirector.into(),
         (None, _) => DropReason::NotForUs.into(),
     }
