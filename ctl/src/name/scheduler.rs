@@ -78,13 +78,4 @@ mod tests {
         }
         assert!(refusal.starts_with("Scheduler \"lblc\" is not known: use maglev, sh, "), "{refusal}");
     }
-
-    #[test]
-    fn the_configuration_in_the_readme_names_every_scheduler() {
-        let readme = include_str!("../../../README.md");
-        let line = readme.lines().find(|line| line.starts_with("scheduler = ")).expect("the key is in the README");
-        for scheduler in Scheduler::ALL {
-            assert!(line.contains(&format!("\"{scheduler}\"")), "{scheduler} is not in the README's line: {line}");
-        }
-    }
 }
