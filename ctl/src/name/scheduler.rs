@@ -43,8 +43,6 @@ schedulers! {
     Rr = "rr", by_flow: true, note: "";
     /// The backend with the fewest connections for its weight.
     Wlc = "wlc", by_flow: true, note: "";
-    /// The first backend that serves, by address; the others are spare.
-    First = "first", by_flow: true, note: "the others are spare";
     /// The backend with the fewest connections.
     Lc = "lc", by_flow: true, note: "";
 }

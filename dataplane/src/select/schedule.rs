@@ -20,8 +20,6 @@ pub enum Schedule {
     Slot,
     /// The backends in this order, one flow each.
     Turns(Arc<[BackendNo]>),
-    /// The first backend that takes flows, by address; [`BackendNo::NONE`] where none does.
-    First(BackendNo),
     /// The backend with the fewest connections. An active one counts as 256 inactive ones, as in LVS.
     Fewest {
         /// By backend: its weight. A backend of weight 0 takes no flows.
@@ -45,12 +43,6 @@ impl Cursor {
 }
 
 impl Schedule {
-    /// The first backend with a weight.
-    pub fn first(weights: &[u32]) -> Schedule {
-        let first = weights.iter().position(|&weight| weight > 0);
-        Schedule::First(first.map_or(BackendNo::NONE, BackendNo::new))
-    }
-
     /// One turn for each backend that has a weight.
     pub fn round_robin(weights: &[u32]) -> Schedule {
         let equal: Vec<u32> = weights.iter().map(|&weight| weight.min(1)).collect();
@@ -67,7 +59,7 @@ impl Schedule {
     pub fn is_quick_to_make(&self) -> bool {
         match self {
             Schedule::Slot | Schedule::Turns(_) => false,
-            Schedule::First(_) | Schedule::Fewest { .. } => true,
+            Schedule::Fewest { .. } => true,
         }
     }
 
@@ -82,7 +74,6 @@ impl Schedule {
         let turn = || cursor.map_or(0, Cursor::advance);
         match self {
             Schedule::Slot => of_slot,
-            Schedule::First(first) => *first,
             Schedule::Turns(turns) if turns.is_empty() => BackendNo::NONE,
             #[expect(clippy::cast_possible_truncation, reason = "the remainder is an index")]
             Schedule::Turns(turns) => turns[(turn() % turns.len() as u64) as usize],
@@ -137,14 +128,6 @@ mod tests {
 
     fn idle(count: usize) -> Vec<Load> {
         vec![Load::default(); count]
-    }
-
-    #[test]
-    fn the_first_backend_gets_all_flows() {
-        let loaded = idle(3);
-        loaded[1].set((1_000, 0));
-        assert_eq!(picks(&Schedule::first(&[0, 1, 9]), &loaded, 3), [1; 3].map(BackendNo::new));
-        assert_eq!(picks(&Schedule::first(&[0, 0]), &idle(2), 2), [BackendNo::NONE; 2]);
     }
 
     #[test]

@@ -162,7 +162,6 @@ pub(super) fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedu
     match scheduler {
         Scheduler::Maglev | Scheduler::Sh => Schedule::Slot,
         Scheduler::Wrr => Schedule::weighted_round_robin(&weights),
-        Scheduler::First => Schedule::first(&weights),
         Scheduler::Rr => Schedule::round_robin(&weights),
         Scheduler::Wlc => Schedule::Fewest { weights: weights.into(), weighted: true },
         Scheduler::Lc => Schedule::Fewest { weights: weights.into(), weighted: false },
