@@ -87,16 +87,3 @@ pub(super) struct Rare<'s> {
     pub(super) questions_v6: Questions<'s, TupleV6>,
     pub(super) last: LastService,
 }
-
-impl Rare<'_> {
-    /// Of a burst of which nothing is known yet.
-    #[inline(always)]
-    pub(super) fn new() -> Self {
-        Rare {
-            exits: [Exit::Hold; BURST],
-            questions_v4: ArrayVec::new(),
-            questions_v6: ArrayVec::new(),
-            last: LastService::default(),
-        }
-    }
-}
