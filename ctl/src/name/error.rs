@@ -16,6 +16,12 @@ pub enum NameError {
     /// Port 0.
     #[error("\"{0}\": port 0 is no port; use 1 to 65535")]
     PortZero(String),
+    /// No length of time.
+    #[error("\"{0}\" is not a time: write 90s, 15m or 2h")]
+    Time(String),
+    /// A length of time that is not in whole seconds.
+    #[error("\"{0}\" is not a time of whole seconds: write 1s or more, as in 90s, 15m or 2h")]
+    PartOfSecond(String),
     /// No set of ports.
     #[error("\"{0}\" is no port: use 1 to 65535, a list (80,443), a range (8000-8100) or any")]
     Ports(String),

@@ -1,8 +1,9 @@
-//! How operators write things: MAC addresses, `VIP:PORT` with a protocol, backends, schedulers. A file for each kind of word.
+//! How operators write things: numbers and times, MAC addresses, `VIP:PORT` with a protocol, backends, schedulers. A file for each kind of word.
 
 mod endpoint;
 mod error;
 mod mac;
+mod number;
 mod policy;
 mod ports;
 mod protocol;
@@ -13,6 +14,7 @@ mod words;
 pub use endpoint::{parse_backend, parse_endpoint};
 pub use error::{NameError, Words};
 pub use mac::Mac;
+pub use number::{parse_number, parse_seconds};
 pub use policy::{FlowHash, OnAllDown, Tracking};
 pub use ports::{PortRange, Ports};
 pub use protocol::Protocol;

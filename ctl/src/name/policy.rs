@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::name::error::{NameError, Words};
+use crate::name::number::parse_number;
 use crate::name::words::{serde_as_text, words};
 
 /// Which flows of a service are remembered.
@@ -59,8 +60,8 @@ impl FromStr for FlowHash {
         match (text, text.strip_prefix("source/")) {
             ("5tuple", _) => Ok(FlowHash::FiveTuple),
             ("source", _) => Ok(FlowHash::Source { prefix: None }),
-            (_, Some(prefix)) => match prefix.parse::<u8>() {
-                Ok(prefix) if (1..=128).contains(&prefix) => Ok(FlowHash::Source { prefix: Some(prefix) }),
+            (_, Some(prefix)) => match parse_number::<u8>(prefix) {
+                Some(prefix) if (1..=128).contains(&prefix) => Ok(FlowHash::Source { prefix: Some(prefix) }),
                 _ => Err(NameError::FlowHash(text.into())),
             },
             _ => Err(NameError::FlowHash(text.into())),
@@ -79,7 +80,9 @@ mod tests {
         for text in ["5tuple", "source", "source/24", "source/128"] {
             assert_eq!(text.parse::<FlowHash>().unwrap().to_string(), text);
         }
-        for text in ["", "sources", "source/", "source/0", "source/129", "source/x"] {
+        for text in
+            ["", "sources", "source/", "source/0", "source/129", "source/x", "source/+24", "source/024", "source/ 24"]
+        {
             assert!(text.parse::<FlowHash>().is_err(), "{text}");
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits::MAX_PORT_RANGES;
 use crate::name::error::NameError;
+use crate::name::number::parse_number;
 
 /// One port, several, ranges of them, or all; written `80`, `80,443`, `8000-8100`, `any`.
 ///
@@ -124,13 +125,17 @@ impl FromStr for Ports {
         if text == "any" {
             return Ok(Ports::ANY);
         }
-        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port > 0);
+        let port = |text: &str| parse_number::<u16>(text).filter(|&port| port > 0);
         let range = |text: &str| {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
             let range = PortRange { first: port(first)?, last: port(last)? };
             (range.first <= range.last).then_some(range)
         };
-        let ranges: Option<Vec<PortRange>> = text.split(',').map(range).collect();
+        // Between two of them, a blank may stand behind the comma: "80, 443".
+        let (first, others) = text.split_once(',').map_or((text, None), |(first, others)| (first, Some(others)));
+        let others = others.into_iter().flat_map(|others| others.split(','));
+        let others = others.map(|other| other.strip_prefix(' ').unwrap_or(other));
+        let ranges: Option<Vec<PortRange>> = std::iter::once(first).chain(others).map(range).collect();
         let ranges = ranges.ok_or_else(|| NameError::Ports(text.into()))?;
         Ports::from_ranges(ranges).ok_or_else(|| NameError::TooManyPorts(text.into()))
     }
@@ -187,6 +192,12 @@ mod tests {
         for text in ["", "0", "65536", "http", "90-80", "80,", "80-", "-80", "1-2-3", "80;443"] {
             assert!(text.parse::<Ports>().is_err(), "{text}");
         }
+        for text in
+            ["+80", " 80", "80 ", "080", "8000 - 8100", "8000- 8100", "+1-2", "1-+2", "80 ,443", "80,  443", " any"]
+        {
+            assert!(text.parse::<Ports>().is_err(), "{text}");
+        }
+        assert_eq!(ports("80, 443"), ports("80,443"));
         let many: Vec<String> = (1..=16).map(|i| (i * 2).to_string()).collect();
         assert!(matches!(many.join(",").parse::<Ports>(), Err(NameError::TooManyPorts(_))));
         assert!(many[..15].join(",").parse::<Ports>().is_ok());

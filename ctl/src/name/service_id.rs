@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::endpoint::address_and_rest;
 use crate::name::error::NameError;
 use crate::name::ports::Ports;
 use crate::name::protocol::Protocol;
@@ -42,11 +43,7 @@ impl FromStr for ServiceId {
             None => (text, Protocol::Tcp),
         };
         let error = || NameError::Service(text.into());
-        let (vip, ports) = endpoint.rsplit_once(':').ok_or_else(error)?;
-        let vip = match vip.strip_prefix('[').and_then(|vip| vip.strip_suffix(']')) {
-            Some(v6) => v6.parse().map(IpAddr::V6).map_err(|_| error())?,
-            None => vip.parse().map(IpAddr::V4).map_err(|_| error())?,
-        };
+        let (vip, ports) = address_and_rest(endpoint).ok_or_else(error)?;
         Ok(ServiceId { vip, port: ports.parse()?, protocol })
     }
 }

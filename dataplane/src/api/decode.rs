@@ -104,6 +104,11 @@ mod tests {
                 "arguments.vip",
                 "invalid IP address",
             ),
+            (
+                r#"{"version":1,"command":"service-show","arguments":{"vip":"1.2.3.4","port":"+80"}}"#,
+                "arguments.port",
+                "\"+80\" is no port",
+            ),
             (r#"{"version":1,"command":"events","arguments":{"since":-1}}"#, "arguments.since", "invalid value"),
             (
                 r#"{"version":1,"command":"backend-edit","arguments":{"service":{"vip":"1.2.3.4","port":80},"address":"1.2.3.5","weight":-1}}"#,

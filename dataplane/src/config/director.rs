@@ -168,7 +168,8 @@ fn hexadecimal(text: &str) -> Option<[u8; 16]> {
 }
 
 fn metrics(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
+    let is_plain = |_: &SocketAddr| text.rsplit(':').next().and_then(ctl::parse_number::<u16>).is_some();
+    text.parse().ok().filter(is_plain).ok_or_else(|| {
         format!("\"{text}\" is no address with a port: use one of the management network's, or \"127.0.0.1:9747\"")
     })
 }

@@ -31,7 +31,7 @@ pub(super) fn variable(section: &Section, key: &str) -> String {
 /// A variable's text as the value of a key. What is not of the right form stays text, and is refused as such.
 pub(super) fn read(kind: Kind, text: &str) -> Value {
     let parsed = match kind {
-        Kind::Number | Kind::NumberOrText => text.trim().parse::<u64>().ok().map(Value::from),
+        Kind::Number | Kind::NumberOrText => ctl::parse_number::<u64>(text.trim()).map(Value::from),
         Kind::Boolean => text.trim().parse::<bool>().ok().map(Value::from),
         Kind::List(_) if text.is_empty() => Some(Value::Array(Vec::new())),
         Kind::List(kind) if *kind != Kind::Table => Some(text.split(',').map(|element| read(*kind, element)).collect()),
@@ -62,6 +62,8 @@ mod tests {
             (Kind::Number, " 12 ", json!(12)),
             (Kind::Number, "x", json!("x")),
             (Kind::Number, "-1", json!("-1")),
+            (Kind::Number, "+1", json!("+1")),
+            (Kind::Number, "01", json!("01")),
             (Kind::Boolean, "true", json!(true)),
             (Kind::Boolean, "yes", json!("yes")),
             (Kind::Text, "12", json!("12")),

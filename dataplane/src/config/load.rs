@@ -199,7 +199,29 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
                 "of another port or VLAN already",
             ),
             ("device = ", "vlans = [{ id = 7, adresses = [] }]\ndevice = ", "did you mean `addresses`?"),
+            ("\"192.168.0.2/24\"", "\"192.168.0.2/+24\"", "is not ADDRESS/PREFIX"),
+            ("\"192.168.0.2/24\"", "\"192.168.0.2/024\"", "is not ADDRESS/PREFIX"),
+            ("\"192.168.0.2/24\"", "\"192.168.000.002/24\"", "is not ADDRESS/PREFIX"),
+            ("\"192.168.0.2/24\"", "\"192.168.0.2/33\"", "is not ADDRESS/PREFIX"),
+            ("\"192.168.0.2/24\"", "\"192.168.0.2/0\"", "the whole Internet"),
+            ("\"192.168.0.2/24\"", "\"250.1.2.3/24\"", "single host"),
+            ("\"fd00::2/64\"", "\"::ffff:10.1.0.2/120\"", "written as IPv6"),
+            ("device = ", "vlans = [{ id = \"007\" }]\ndevice = ", "\"007\" is no VLAN"),
+            ("device = ", "vlans = [{ id = \"+7\" }]\ndevice = ", "\"+7\" is no VLAN"),
             ("\"192.168.0.3\"", "\"192.168.0.3:8080\"", "8080"),
+            ("\"192.168.0.3\"", "\"192.168.0.3:080\"", "is not the IP address of a backend"),
+            ("\"192.168.0.3\"", "\"0.168.0.3\"", "single host"),
+            ("port = 80", "port = \"+80\"", "\"+80\" is no port"),
+            ("port = 80", "port = \"080\"", "is no port"),
+            ("port = 80", "port = \" 80\"", "is no port"),
+            ("02:00:00:00:00:03", "02-00:00-00:00:03", "is not a MAC address"),
+            ("scheduler = \"maglev\"", "hash = \"source/+24\"", "source/PREFIX"),
+            ("scheduler = \"maglev\"", "idle_timeout = \"+5m\"", "write 90s, 15m or 2h"),
+            ("scheduler = \"maglev\"", "idle_timeout = \"1 5m\"", "write 90s, 15m or 2h"),
+            ("scheduler = \"maglev\"", "idle_timeout = \"1500ms\"", "whole seconds"),
+            ("slow_path = 0", "metrics = \"127.0.0.1:09747\"", "is no address with a port"),
+            ("vip = \"192.168.0.101\"", "vip = \"250.1.2.3\"", "single host"),
+            ("vip = \"192.168.0.101\"", "vip = \"::ffff:10.1.0.101\"", "written as IPv6"),
             ("\"192.168.0.3\"", "\"10.0.0.3\"", "192.168.0.0/24 (lan0)"),
             ("weight = 3", "weight = 65536", "65535"),
             ("weight = 3", "weight = -1", "services[0].backends[1].weight"),
@@ -243,6 +265,50 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
         assert_eq!(networks(&config), ["lan0.100 [192.168.0.2/24]", "lan0.200.30 [fd00::2/64]"]);
         let mixed = with("device = ", "vlans = [{ id = 7, addresses = [\"10.7.0.2/24\"] }]\ndevice = ");
         assert_eq!(networks(&load(&mixed).unwrap()), ["lan0 [192.168.0.2/24, fd00::2/64]", "lan0.7 [10.7.0.2/24]"]);
+    }
+
+    /// A second port with these addresses.
+    fn with_second_port(addresses: &str) -> String {
+        let port =
+            format!("[[ports]]\nname = \"lan1\"\ndevice = \"0000:03:00.2\"\naddresses = [{addresses}]\n[[services]]");
+        with("[[services]]", &port)
+    }
+
+    #[test]
+    fn two_ports_cannot_be_in_one_network() {
+        for (addresses, says) in [
+            ("\"192.168.0.9/24\"", "ports[1].addresses: 192.168.0.0/24 is the network of ports[0] already"),
+            ("\"10.1.0.2/24\", \"fd00::9/64\"", "ports[1].addresses: fd00::/64 is the network of ports[0] already"),
+            ("\"192.168.0.2/24\"", "192.168.0.2 is an address of another port"),
+            ("\"192.168.0.2/25\"", "192.168.0.2 is an address of another port"),
+        ] {
+            let said = problems(&with_second_port(addresses));
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said[0].contains(says) && said[0].starts_with("shunt.toml:13"), "{said:?}");
+        }
+        let vlan = "vlans = [{ id = 7, addresses = [\"192.168.0.9/24\"] }]\ndevice = ";
+        let said = problems(&with("device = ", vlan)).join("\n");
+        assert!(
+            said.contains("ports[0].vlans[0].addresses: 192.168.0.0/24 is the network of ports[0] already"),
+            "{said}"
+        );
+        // Several addresses in one network, on one port.
+        let own = with("\"192.168.0.2/24\"", "\"192.168.0.2/24\", \"192.168.0.9/24\"");
+        assert_eq!(load(&own).unwrap().warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_network_may_lie_within_another_but_not_the_others_own_address_in_it() {
+        for addresses in ["\"192.168.0.129/25\"", "\"192.168.9.1/16\", \"fd00:0:0:0:1::2/80\"", "\"192.168.1.2/24\""] {
+            assert_eq!(load(&with_second_port(addresses)).unwrap().warnings, Vec::<String>::new(), "{addresses}");
+        }
+        for (addresses, says) in [
+            ("\"192.168.0.9/25\"", "ports[0].addresses: 192.168.0.2 lies in 192.168.0.0/25, the network of ports[1]"),
+            ("\"192.168.0.9/16\"", "ports[1].addresses: 192.168.0.9 lies in 192.168.0.0/24, the network of ports[0]"),
+        ] {
+            let warnings = load(&with_second_port(addresses)).unwrap().warnings;
+            assert!(warnings.len() == 1 && warnings[0].starts_with(says), "{warnings:?}");
+        }
     }
 
     #[test]

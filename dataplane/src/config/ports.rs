@@ -105,8 +105,8 @@ pub(super) fn check(sections: Vec<Option<PortSection>>, source: &mut Source) -> 
     if sections.is_empty() {
         source.problem("ports", "At least one [[ports]] section is needed");
     }
-    let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
-    let mut ports = Vec::new();
+    let (mut names, mut devices) = (HashSet::new(), HashSet::new());
+    let (mut ports, mut addresses) = (Vec::new(), Vec::new());
     for (index, section) in sections.into_iter().enumerate() {
         let Some(section) = section else { continue };
         let key = format!("ports[{index}]");
@@ -120,17 +120,59 @@ pub(super) fn check(sections: Vec<Option<PortSection>>, source: &mut Source) -> 
         let untagged = (format!("{key}.addresses"), &port.addresses);
         let tagged = port.vlans.iter().enumerate();
         let tagged = tagged.map(|(index, vlan)| (format!("{key}.vlans[{index}].addresses"), &vlan.addresses));
-        for (key, address) in
-            [untagged].into_iter().chain(tagged).flat_map(|(k, a)| a.iter().map(move |a| (k.clone(), a)))
-        {
-            if !addresses.insert(address.addr()) {
-                let message = format!("{} is an address of another port or VLAN already", address.addr());
-                source.problem(&key, message);
-            }
+        for (key, own) in [untagged].into_iter().chain(tagged) {
+            addresses.extend(own.iter().map(|&net| OwnAddress { key: key.clone(), net }));
         }
         ports.push(port);
     }
+    check_networks(&addresses, source);
     ports
+}
+
+/// One of the director's own addresses, with the key of the network that it is in.
+struct OwnAddress {
+    key: String,
+    net: IpNet,
+}
+
+impl OwnAddress {
+    /// The port or VLAN whose address it is: `ports[0].vlans[1]`.
+    fn place(&self) -> &str {
+        self.key.trim_end_matches(".addresses")
+    }
+}
+
+/// Refuses what would leave open by which network a host is reached. A network inside another one leaves nothing open: the most specific
+/// one wins.
+fn check_networks(addresses: &[OwnAddress], source: &mut Source) {
+    for (index, own) in addresses.iter().enumerate() {
+        let earlier = &addresses[..index];
+        if earlier.iter().any(|other| other.net.addr() == own.net.addr()) {
+            let message = format!("{} is an address of another port or VLAN already", own.net.addr());
+            source.problem(&own.key, message);
+        } else if let Some(other) = earlier.iter().find(|o| o.key != own.key && o.net.trunc() == own.net.trunc()) {
+            let message = format!(
+                "{} is the network of {} already, and hosts there would never be reached by this one: give each port and VLAN \
+                 a network of its own",
+                own.net.trunc(),
+                other.place()
+            );
+            source.problem(&own.key, message);
+        }
+        let holds_it = |o: &&OwnAddress| {
+            o.key != own.key && o.net.prefix_len() > own.net.prefix_len() && o.net.contains(&own.net.addr())
+        };
+        if let Some(other) = addresses.iter().find(holds_it) {
+            source.warning(format!(
+                "{}: {} lies in {}, the network of {}, and hosts will take it for an address of that one: use an address \
+                 outside of it",
+                own.key,
+                own.net.addr(),
+                other.net.trunc(),
+                other.place()
+            ));
+        }
+    }
 }
 
 fn port(key: &str, section: PortSection, source: &mut Source) -> Port {
@@ -182,14 +224,23 @@ fn own_addresses(key: &str, addresses: Vec<String>, source: &mut Source) -> Vec<
 }
 
 fn own_address(text: &str) -> Result<IpNet, String> {
-    let net: IpNet =
-        text.parse().map_err(|_| format!("\"{text}\" is not ADDRESS/PREFIX: write 192.0.2.2/24 or 2001:db8::2/64"))?;
+    let net = network(text)
+        .ok_or_else(|| format!("\"{text}\" is not ADDRESS/PREFIX: write 192.0.2.2/24 or 2001:db8::2/64"))?;
     model::check_unicast(net.addr()).map_err(|error| error.to_string())?;
+    if net.prefix_len() == 0 {
+        return Err(format!("With prefix length 0, the whole Internet would be in the network of {}", net.addr()));
+    }
     let IpNet::V4(v4) = net else { return Ok(net) };
     if v4.prefix_len() < 31 && (v4.network() == v4.addr() || v4.broadcast() == v4.addr()) {
         return Err(format!("{} is the network's own or its broadcast address, not a host's", v4.addr()));
     }
     Ok(net)
+}
+
+/// `ADDRESS/PREFIX`. The crate's own parser takes leading zeros.
+fn network(text: &str) -> Option<IpNet> {
+    let (address, prefix) = text.split_once('/')?;
+    IpNet::new(address.parse().ok()?, ctl::parse_number(prefix)?).ok()
 }
 
 fn device_of(text: &str, driver: Option<Driver>) -> Result<Device, String> {

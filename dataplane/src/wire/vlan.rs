@@ -78,10 +78,7 @@ impl FromStr for Tags {
     type Err = NoVlan;
 
     fn from_str(text: &str) -> Result<Self, NoVlan> {
-        let id = |text: &str| {
-            let digits = text.bytes().all(|c| c.is_ascii_digit());
-            text.parse::<u16>().ok().filter(|id| digits && VLAN_IDS.contains(id)).ok_or(())
-        };
+        let id = |text: &str| ctl::parse_number(text).filter(|id| VLAN_IDS.contains(id)).ok_or(());
         let (outer, inner) = text.split_once('.').map_or((text, None), |(outer, inner)| (outer, Some(inner)));
         let ids = id(outer).and_then(|outer| Ok((outer, inner.map_or(Ok(0), id)?)));
         ids.map(|(outer, inner)| Tags { outer, inner }).map_err(|()| NoVlan(text.into()))
@@ -216,7 +213,8 @@ mod tests {
         for text in ["1", "100", "4094", "200.30"] {
             assert_eq!(tags(text).to_string(), text);
         }
-        for text in ["", "0", "4095", "x", "+1", "1.", ".1", "1.2.3", "100.0", "0.100", "65536"] {
+        for text in ["", "0", "4095", "x", "+1", "01", " 1", "200.030", "1.", ".1", "1.2.3", "100.0", "0.100", "65536"]
+        {
             assert!(text.parse::<Tags>().is_err(), "{text}");
         }
     }

@@ -85,6 +85,18 @@ pub(crate) mod tests {
             "shuntctl backend add 192.0.2.1:80 192.0.2.9,weight=5",
             "shuntctl backend add 192.0.2.1:80 192.0.2.9 --weight -1",
             "shuntctl backend edit 192.0.2.1:80 192.0.2.9",
+            "shuntctl service add 192.0.2.1:+80",
+            "shuntctl service add 192.0.2.1:080",
+            "shuntctl service add 192.0.2.1:80 -b 192.0.2.9,weight=+3",
+            "shuntctl service add 192.0.2.1:80 -b 192.0.2.9,weight=03",
+            "shuntctl service add 192.0.2.1:80 --hash source/+24",
+            "shuntctl service add 192.0.2.1:80 --idle-timeout 1.5s",
+            "shuntctl backend add 192.0.2.1:80 192.0.2.9:080",
+            "shuntctl backend add 192.0.2.1:80 192.0.2.9 --weight +3",
+            "shuntctl backend add 192.0.2.1:80 192.0.2.9 --mac 02-00:00-00:00-09",
+            "shuntctl backend edit 192.0.2.1:80 192.0.2.9 --weight 03",
+            "shuntctl backend drain 192.0.2.1:80 192.0.2.9 -d 900ms",
+            "shuntctl events -n +7",
         ] {
             assert!(line(command).is_err(), "{command}");
         }

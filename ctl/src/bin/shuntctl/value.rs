@@ -1,10 +1,11 @@
 //! How values are written on the command line.
 
+use std::str::FromStr;
+
 /// How a service is written.
 pub(crate) const SERVICE: &str = "VIP:PORTS[/PROTOCOL]";
 
-/// Reads a length of time, such as 90s or 15m, in whole seconds.
-pub(crate) fn seconds(text: &str) -> Result<u32, String> {
-    let time = humantime::parse_duration(text).map_err(|error| format!("{error}: write 90s, 15m or 2h"))?;
-    u32::try_from(time.as_secs()).map_err(|_| "too long".into())
+/// Reads a number.
+pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    ctl::parse_number(text).ok_or_else(|| "not a number that fits: write decimal digits alone, as in 80".into())
 }

@@ -52,19 +52,53 @@ pub(super) fn checked_mac(mac: Mac) -> Result<Mac, ModelError> {
     if mac.is_unicast() { Ok(mac) } else { Err(ModelError::MacNotUnicast(mac)) }
 }
 
-/// Refuses an address that no single host can have on a network.
+/// Refuses an address that no single host can have on a network, as a VIP, as a backend's or as the director's own. `scripts/real-server`
+/// has the same rule for VIPs.
 pub fn check_unicast(address: IpAddr) -> Result<(), ModelError> {
-    let broadcast = |address: IpAddr| matches!(address, IpAddr::V4(address) if address.is_broadcast());
-    let mapped = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    let link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    if address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast(address) {
-        return Err(ModelError::NotUnicast(address));
+    match address {
+        IpAddr::V4(v4) => match v4.octets()[0] {
+            // "This network" (RFC 1122 §3.2.1.3), loopback; multicast and above it the reserved ones, limited broadcast among them
+            // (RFC 1112 §4): hosts and routers drop them, or take them for a group's.
+            0 | 127 | 224.. => Err(ModelError::NotUnicast(address)),
+            _ => Ok(()),
+        },
+        IpAddr::V6(v6) if v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() => {
+            Err(ModelError::NotUnicast(address))
+        }
+        // ::ffff:0:0/96 is IPv4-mapped, ::/96 IPv4-compatible (RFC 4291 §2.5.5).
+        IpAddr::V6(v6) if matches!(v6.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, _, _]) => {
+            Err(ModelError::Mapped(address))
+        }
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Err(ModelError::LinkLocal(address)),
+        IpAddr::V6(_) => Ok(()),
     }
-    if mapped(address) {
-        return Err(ModelError::Mapped(address));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_no_single_host_has_are_refused() {
+        for (addresses, says) in [
+            (&["0.0.0.0", "0.1.2.3", "0.255.255.255", "127.0.0.1", "127.255.255.255"][..], "single host"),
+            (&["224.0.0.1", "239.255.255.255", "240.0.0.0", "250.1.2.3", "255.255.255.255"], "single host"),
+            (&["::", "::1", "ff00::", "ff02::1", "ffff::1"], "single host"),
+            (&["::ffff:10.1.0.101", "::ffff:0:1", "::1.2.3.4", "::2"], "IPv4"),
+            (&["fe80::1", "fe80:1::1", "febf::1"], "link-local"),
+        ] {
+            for text in addresses {
+                let error = check_unicast(text.parse().unwrap()).expect_err(text).to_string();
+                assert!(error.contains(says), "{error}");
+            }
+        }
+        for text in
+            ["1.0.0.0", "126.255.255.255", "128.0.0.1", "223.255.255.255", "169.254.1.1", "10.0.0.1", "::1:0:0:0"]
+        {
+            assert_eq!(check_unicast(text.parse().unwrap()), Ok(()), "{text}");
+        }
+        for text in ["::fffe:1.2.3.4", "fec0::1", "fd00::1", "2001:db8::ffff:10.1.0.101", "64:ff9b::1.2.3.4", "ff::1"] {
+            assert_eq!(check_unicast(text.parse().unwrap()), Ok(()), "{text}");
+        }
     }
-    if link_local(address) {
-        return Err(ModelError::LinkLocal(address));
-    }
-    Ok(())
 }

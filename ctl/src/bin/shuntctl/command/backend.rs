@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use clap::Subcommand;
 use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, MacChange};
-use ctl::{Mac, ServiceId, parse_backend, verb};
+use ctl::{Mac, ServiceId, parse_backend, parse_seconds, verb};
 
 use crate::question::Question;
-use crate::value::{SERVICE, seconds};
+use crate::value::{SERVICE, number};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -22,7 +22,7 @@ pub(crate) enum Command {
         #[arg(value_name = "ADDRESS", value_parser = parse_backend)]
         backend: (IpAddr, Option<u16>),
         /// Its share of the flows in relation to the other backends', 0 to 65535; 0: none.
-        #[arg(short, long, default_value_t = 1)]
+        #[arg(short, long, default_value_t = 1, value_parser = number::<u32>)]
         weight: u32,
         /// Its MAC address, if that is not to be resolved.
         #[arg(short, long)]
@@ -38,7 +38,7 @@ pub(crate) enum Command {
         /// The backend's address.
         address: IpAddr,
         /// Its new weight, 0 to 65535.
-        #[arg(short, long, required_unless_present = "mac")]
+        #[arg(short, long, required_unless_present = "mac", value_parser = number::<u32>)]
         weight: Option<u32>,
         /// Its MAC address from now on, or "resolve" to have it resolved.
         #[arg(short, long, value_name = "MAC|resolve")]
@@ -54,7 +54,7 @@ pub(crate) enum Command {
         /// The backend's address.
         address: IpAddr,
         /// When what is left of its flows goes to other backends: 90s, 15m, 2h; 0s: at once. Without it, never.
-        #[arg(short, long, value_name = "TIME", value_parser = seconds)]
+        #[arg(short, long, value_name = "TIME", value_parser = parse_seconds)]
         deadline: Option<u32>,
     },
     /// Have a backend that was drained take new flows again.

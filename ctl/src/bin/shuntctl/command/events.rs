@@ -5,6 +5,7 @@ use ctl::request::EventQuery;
 use ctl::verb;
 
 use crate::question::Question;
+use crate::value::number;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -13,7 +14,7 @@ pub(crate) struct Args {
     pub(crate) follow: bool,
 
     /// How many of the latest.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = number::<usize>)]
     pub(crate) limit: usize,
 }
 

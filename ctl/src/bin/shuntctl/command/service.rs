@@ -5,11 +5,13 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use ctl::answer::{Backend, BackendState, Service};
 use ctl::request::{BackendSpec, ServiceAdd};
-use ctl::{FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Tracking, parse_backend, verb};
+use ctl::{
+    FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Tracking, parse_backend, parse_number, parse_seconds, verb,
+};
 
 use crate::question::Question;
 use crate::table::{duration, finish, table};
-use crate::value::{SERVICE, seconds};
+use crate::value::SERVICE;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -50,7 +52,7 @@ pub(crate) struct AddArgs {
     tracking: Option<Tracking>,
     /// For how long a flow is remembered that nothing is heard of, and how long a change hands over: 90s, 15m, 2h. By
     /// default 15m, and 5m for UDP.
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     idle_timeout: Option<u32>,
     /// When all backends are down: drop, or all (send to them as if they were up).
     #[arg(long, default_value_t)]
@@ -68,7 +70,7 @@ struct BackendWord(BackendSpec);
 enum BackendWordError {
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("weight {0}: not a number")]
+    #[error("weight \"{0}\": not a number, write decimal digits alone")]
     Weight(String),
     #[error("\"{0}\" is not weight=N or mac=MAC")]
     Option(String),
@@ -84,7 +86,7 @@ impl FromStr for BackendWord {
         for part in parts {
             match part.split_once('=') {
                 Some(("weight", weight)) => {
-                    backend.weight = weight.parse().map_err(|_| BackendWordError::Weight(weight.into()))?;
+                    backend.weight = parse_number(weight).ok_or_else(|| BackendWordError::Weight(weight.into()))?;
                 }
                 Some(("mac", mac)) => backend.mac = Some(mac.parse()?),
                 _ => return Err(BackendWordError::Option(part.into())),
