@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 fn check(file: &Path) -> ExitCode {
     match Config::load(file) {
         Ok(config) => {
-            for warning in &config.warnings {
+            for warning in config.advice() {
                 eprintln!("{}: warning: {warning}", file.display());
             }
             let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();

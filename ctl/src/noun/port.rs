@@ -34,6 +34,9 @@ pub struct Port {
     pub rx_bytes: u64,
     /// Frames sent.
     pub tx_packets: u64,
+    /// Frames sent that came from clients; the others are the director's own: ARP, announcements, answers, probes.
+    #[serde(default)]
+    pub forwarded_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
     /// Frames the NIC dropped because a worker was too slow (`imissed`).

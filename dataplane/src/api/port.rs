@@ -43,6 +43,7 @@ fn one_port(facts: &Facts, model: &Model, number: usize, port: &PortFacts) -> an
         rx_packets: sum(|port| port.rx_packets.read()),
         rx_bytes: sum(|port| port.rx_bytes.read()),
         tx_packets: sum(|port| port.tx_packets.read()),
+        forwarded_packets: sum(|port| port.forwarded.read()),
         tx_bytes: sum(|port| port.tx_bytes.read()),
         rx_missed: live.rx_missed,
         rx_errors: live.rx_errors,

@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
-use ctl::answer::{self, BackendState, Count, Refusal};
+use ctl::answer::{self, BackendState, Count, PacketBuffers, Refusal};
 use ctl::verb::{self, Answers};
 
 use crate::api::backend;
 use crate::api::facts::Facts;
 use crate::base::exit::DropReason;
+use crate::control::hash_key::HashKey;
 use crate::control::model::Service;
 use crate::count::counters::{PortCounters, WorkerCounters};
+use crate::slow::buffers::{ADVICE, nearly_all_in_use};
 
 /// More of a kind are summed up: a status is to be read.
 const MOST_WARNINGS: usize = 8;
@@ -82,6 +84,12 @@ fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendSta
             warnings.push(format!("{packets} frames dropped as {name}: {meaning} {advice}"));
         }
     }
+    warnings.extend(HashKey(facts.director.current().model.hash_key).advice());
+    let buffers = (facts.packet_buffers)();
+    if nearly_all_in_use(buffers) {
+        let PacketBuffers { in_use, total } = buffers;
+        warnings.push(format!("{in_use} of {total} packet buffers are in use: if it stays so, {ADVICE}"));
+    }
     let unremembered: u64 = facts.director.workers().iter().map(|worker| worker.exceptions_full.read()).sum();
     if unremembered > 0 {
         warnings.push(format!(
@@ -103,10 +111,13 @@ fn extend_bounded(warnings: &mut Vec<String>, mut more: Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use ctl::answer::PacketBuffers;
     use serde_json::{Value, json};
 
     use crate::api::answer::tests::{ask, example};
     use crate::base::exit::DropReason;
+    use crate::control::hash_key::HashKey;
+    use crate::control::model::{Model, ModelError};
 
     #[test]
     fn the_status_counts_what_works_and_warns_of_what_does_not() {
@@ -121,5 +132,20 @@ mod tests {
         assert_eq!(warnings[0], "Port lan0: the link is down");
         assert!(warnings[1].starts_with("2 frames dropped as loop: "), "{warnings:?}");
         assert_eq!(warnings.len(), 2);
+    }
+
+    #[test]
+    fn a_public_hash_key_and_packet_buffers_that_run_out_are_warned_of() {
+        let mut facts = example();
+        let public = |model: &mut Model, _: &_| -> Result<(), ModelError> {
+            model.hash_key = HashKey::DEFAULT.0;
+            Ok(())
+        };
+        facts.director.change(public).unwrap();
+        facts.packet_buffers = Box::new(|| PacketBuffers { in_use: 16_380, total: 16_383 });
+        let status = &ask(&facts, "status", Value::Null)["ok"]["status"];
+        let warnings: Vec<&str> = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(warnings[1].contains("a fresh one is: hash_key = \""), "{warnings:?}");
+        assert!(warnings[2].starts_with("16380 of 16383 packet buffers are in use"), "{warnings:?}");
     }
 }

@@ -127,7 +127,8 @@ reasons! {
         NoHeadroom = "no_headroom": "The packet buffer had no room before the frame for a VLAN tag.",
             "The device's driver leaves none: take another driver, or untagged backends.";
         TxFull = "tx_full": "The port's transmit queue was full.",
-            "The link is saturated, or the device too slow: see `shuntctl port list`.";
+            "The link is saturated, or the device too slow: see `shuntctl port list`. On memif and AF_PACKET, the other end does not \
+             empty its ring in time: it is the limit then, not Shunt; for memif, `rsize=14` at both ends makes the ring longer.";
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",
             "Look for an ARP or ping flood: see the punt reasons.";
         EchoLimited = "echo_limited": "A ping to a VIP or to an address of ours, above the rate that is answered.",

@@ -7,17 +7,14 @@ use std::path::PathBuf;
 use crate::base::limits::{DEFAULT_TABLE_SIZE, EXCEPTIONS, MAX_TABLE_SIZE, MBUFS, MIN_TABLE_SIZE};
 use crate::config::rows::{Section, section, typed};
 use crate::config::source::Source;
+use crate::control::hash_key::HashKey;
 use crate::forward::exceptions::Room;
 use crate::select::maglev;
 
-/// Keys the hashes where the configuration has no `hash_key`: fixed, so that a restart moves no flow.
-const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt-hash-key-0";
 /// IPv4 flows that a worker can remember: 16 MiB.
 const DEFAULT_EXCEPTIONS: u32 = 1 << 20;
 /// IPv6 flows that a worker can remember, unless configured: one of so many of the IPv4 flows.
 const EXCEPTIONS_V4_TO_V6: u32 = 4;
-/// How to make a hash key.
-const MAKE_A_KEY: &str = "make one with `openssl rand -hex 16`";
 
 section! {
     /// The director itself: its cores, its memory, and access to it.
@@ -31,10 +28,10 @@ section! {
     slow_path_poll: bool = false;
     /// Pings that are answered, over all workers, VIPs and own addresses, each worker its share; 0: none.
     echo_rate: u32 = 1_000, unit("pings a second");
-    /// Keys the flow hash and the Maglev tables: the same on every director of the same VIPs. Make your own with
-    /// `openssl rand -hex 16`.
+    /// Keys the flow hash and the Maglev tables: the same on every director of the same VIPs. Have one of your own: `shuntd --check FILE`
+    /// prints a fresh one to paste as long as there is none, or only the example's, which everybody knows.
     hash_key: Option<String> = None, written("32 hexadecimal digits"),
-        or("a fixed one, with which clients can work out their backend", "00112233445566778899aabbccddeeff");
+        or("a fixed one, with which clients can work out their backend", HashKey::EXAMPLE.to_string());
     /// Slots of a Maglev table, 2 bytes each; the same on every director of the same VIPs.
     maglev_table_size: u32 = DEFAULT_TABLE_SIZE, unit("slots"),
         written(format!("a prime from {MIN_TABLE_SIZE} to {MAX_TABLE_SIZE}"));
@@ -69,7 +66,7 @@ pub struct Director {
     /// Pings a second that are answered, over all workers; 0: none.
     pub echo_rate: u32,
     /// Keys the flow hash and the Maglev tables.
-    pub hash_key: [u8; 16],
+    pub hash_key: HashKey,
     /// Slots of a Maglev table.
     pub maglev_table_size: u32,
     /// The control socket.
@@ -149,22 +146,11 @@ fn cores(workers: Option<Vec<usize>>, slow_path: usize, source: &mut Source) -> 
     (workers, slow_path)
 }
 
-fn hash_key(text: Option<String>, source: &mut Source) -> [u8; 16] {
-    let Some(text) = text else {
-        source.warning(format!(
-            "director.hash_key is not set: clients could work out which backend they get; {MAKE_A_KEY}"
-        ));
-        return DEFAULT_HASH_KEY;
-    };
-    let key = hexadecimal(&text).ok_or_else(|| format!("Not 32 hexadecimal digits: {MAKE_A_KEY}"));
-    source.good("director.hash_key", key).unwrap_or(DEFAULT_HASH_KEY)
-}
-
-fn hexadecimal(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u8> =
-        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks(2).filter_map(|pair| Some(pair[0] << 4 | pair.get(1)?)).collect();
-    if digits.len() == 32 { bytes.try_into().ok() } else { None }
+/// Without one, the fixed one; whoever prints the configuration's warnings says what to do about that.
+fn hash_key(text: Option<String>, source: &mut Source) -> HashKey {
+    let Some(text) = text else { return HashKey::DEFAULT };
+    let key = HashKey::read(&text).ok_or("Not 32 hexadecimal digits: make them with `openssl rand -hex 16`".to_owned());
+    source.good("director.hash_key", key).unwrap_or(HashKey::DEFAULT)
 }
 
 fn metrics(text: &str) -> Result<SocketAddr, String> {
@@ -226,15 +212,6 @@ mod tests {
         }
         for kind in [Kind::Number, Kind::Boolean, Kind::Text, Kind::List(&Kind::Number), Kind::List(&Kind::Text)] {
             assert!(kinds.contains(&kind), "{kind}");
-        }
-    }
-
-    #[test]
-    fn hash_keys_are_32_hexadecimal_digits() {
-        let key = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF];
-        assert_eq!(hexadecimal("0123456789abcdef0123456789ABCDEF"), Some(key));
-        for text in ["", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdeg", "0x"] {
-            assert_eq!(hexadecimal(text), None, "{text}");
         }
     }
 

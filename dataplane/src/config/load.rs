@@ -58,6 +58,11 @@ impl Config {
         Ok(config)
     }
 
+    /// What an operator should look at: the warnings and, where the hash key is a public one, a fresh one to paste.
+    pub fn advice(&self) -> impl Iterator<Item = String> {
+        self.director.hash_key.advice().into_iter().chain(self.warnings.iter().cloned())
+    }
+
     /// The model of this configuration with its services.
     pub fn full_model(&self, leases: &Arc<Leases>) -> Result<Model, Vec<ModelError>> {
         let mut model = self.model(self.director.maglev_table_size);
@@ -68,7 +73,7 @@ impl Config {
 
     fn model(&self, table_size: u32) -> Model {
         let networks = self.ports.iter().enumerate().flat_map(|(number, port)| port.networks(number));
-        Model::new(self.director.hash_key, table_size, networks.collect())
+        Model::new(self.director.hash_key.0, table_size, networks.collect())
     }
 }
 
@@ -119,13 +124,22 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
     #[test]
     fn the_example_is_understood() {
         let config = load(EXAMPLE).unwrap();
-        assert_eq!(config.director.hash_key, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(config.director.hash_key.0, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         assert_eq!(config.director.echo_rate, 1_000);
         assert_eq!(config.ports[0].device, Device::Pci("0000:03:00.1".into()));
         assert_eq!(config.services[0].backends[1].weight, 3);
         assert_eq!(config.services[1].service.to_string(), "[fd00::101]:53/udp");
         assert_eq!(config.services[1].backends[0].mac, Some(Mac([2, 0, 0, 0, 0, 3])));
-        assert_eq!(config.warnings, Vec::<String>::new());
+        assert_eq!(config.advice().collect::<Vec<_>>(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_public_hash_key_is_worth_a_fresh_one_to_paste() {
+        for public in ["", "hash_key = \"00112233445566778899aabbccddeeff\""] {
+            let config = load(&with("hash_key = \"000102030405060708090a0b0c0d0e0f\"", public)).unwrap();
+            let advice: Vec<String> = config.advice().collect();
+            assert!(advice.len() == 1 && advice[0].contains("hash_key = \""), "{advice:?}");
+        }
     }
 
     #[test]
@@ -326,7 +340,7 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
         let digits = "12345678901234567890123456789012";
         let variables = [("SHUNT_DIRECTOR__HASH_KEY", digits), ("SHUNT_DIRECTOR__SOCKET_GROUP", "100")];
         let config = Config::from_text("f", EXAMPLE, &variables).unwrap();
-        assert_eq!(config.director.hash_key[..2], [0x12, 0x34]);
+        assert_eq!(config.director.hash_key.0[..2], [0x12, 0x34]);
 
         let variables = [("SHUNT_DIRECTOR__SLOWPATH", "2"), ("SHUNT_DIRECTOR__SLOW_PATH", "x")];
         let error = Config::from_text("f", EXAMPLE, &variables).unwrap_err();

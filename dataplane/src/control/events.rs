@@ -68,7 +68,9 @@ kinds! {
     Loop = "loop", Error: "A backend sends a VIP's packets back to the director: the VIP is missing on its loopback. The event names it.";
     ReturnViaDirector = "return-via-director", Error: "A backend's replies come to the director: its default route is wrong. The event names it.";
     SlowPathOverloaded = "slow-path-overloaded", Warn: "Frames for the slow path were dropped (`punt_full`): a flood of ARP, NDP or the like.";
-    TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`): the link is saturated, or the device too slow.";
+    TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`): the link is saturated, the device too slow or, on memif and AF_PACKET, the other end.";
+    BuffersExhausted = "buffers-exhausted", Error: "Nearly all packet buffers have been in use for seconds: what is received is lost. The event says what to do.";
+    BuffersBack = "buffers-back", Info: "Packet buffers are free again.";
 }
 
 impl Kind {
@@ -81,7 +83,10 @@ impl Kind {
     /// cannot: its probes take time. Nor can a link, which is checked twice a second.
     fn limited(self) -> bool {
         use Kind::*;
-        matches!(self, BackendMacChanged | Loop | ReturnViaDirector | SlowPathOverloaded | TxFull)
+        matches!(
+            self,
+            BackendMacChanged | Loop | ReturnViaDirector | SlowPathOverloaded | TxFull | BuffersExhausted | BuffersBack
+        )
     }
 }
 

@@ -8,4 +8,5 @@
 pub mod compile;
 pub mod director;
 pub mod events;
+pub mod hash_key;
 pub mod model;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 use ctl::answer::PacketBuffers;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Port};
 use crate::daemon::memory::{self, Pool};
 use crate::dpdk::{Device, Eal, EalOptions, MOST_ROOM, Memory, Mempool, MempoolError, ROOM};
+use crate::slow::buffers::{self, Pools};
 
 /// DPDK, and what it has to work with.
 pub(super) struct Dpdk {
@@ -28,7 +29,8 @@ pub(super) fn start(config: &Config, mtus: &[Option<u16>]) -> anyhow::Result<Dpd
     let nodes: Vec<Option<u32>> = config.ports.iter().map(|port| port.device.node()).collect();
     let mut pools = memory::pools(&nodes, director.workers.len(), director.mbufs);
     let (mbufs, room) = (pools.iter().map(|pool| pool.mbufs).sum(), buffer_room(config, mtus));
-    let memory = memory::choose(director.hugepages, mbufs, room)?;
+    let (memory, advice) = memory::choose(director.hugepages, mbufs, room, &director.eal_args)?;
+    advice.iter().for_each(|advice| warn!("{advice}"));
     match memory {
         Memory::Huge => info!("packet memory: hugepages, {mbufs} buffers"),
         Memory::Plain { mib } => {
@@ -73,17 +75,32 @@ impl Buffers {
         self.of(0)
     }
 
+    /// The same of each pool, for the slow path's watch.
+    pub(super) fn each(&self, ports: &[Port]) -> Pools {
+        let named = |pool: &Pool| -> Vec<String> { pool.ports.iter().map(|&port| ports[port].name.clone()).collect() };
+        let pools: Vec<(Vec<String>, Weak<Mempool>)> =
+            self.0.iter().map(|(pool, mempool)| (named(pool), Arc::downgrade(mempool))).collect();
+        Box::new(move || {
+            let alive = pools.iter().filter_map(|(ports, pool)| Some((ports.clone(), pool.upgrade()?)));
+            alive.map(|(ports, pool)| buffers::Pool { ports, buffers: figures_of(&pool) }).collect()
+        })
+    }
+
     /// How many there are and are in use, all pools together. As with ports: the API's threads must not be what keeps the memory.
     pub(super) fn figures(&self) -> Box<dyn Fn() -> PacketBuffers + Send + Sync> {
         let pools: Vec<Weak<Mempool>> = self.0.iter().map(|(_, mempool)| Arc::downgrade(mempool)).collect();
         Box::new(move || {
             let alive = pools.iter().filter_map(Weak::upgrade);
-            alive.fold(PacketBuffers::default(), |sum, pool| PacketBuffers {
-                in_use: sum.in_use + pool.in_use(),
-                total: sum.total + pool.size(),
+            alive.map(|pool| figures_of(&pool)).fold(PacketBuffers::default(), |sum, pool| PacketBuffers {
+                in_use: sum.in_use + pool.in_use,
+                total: sum.total + pool.total,
             })
         })
     }
+}
+
+fn figures_of(pool: &Mempool) -> PacketBuffers {
+    PacketBuffers { in_use: pool.in_use(), total: pool.size() }
 }
 
 /// On the pool's node, or elsewhere if there is not enough memory: a director that is somewhat slower is better than none.

@@ -6,10 +6,9 @@
 //! pool.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
-use crate::config::Hugepages;
+use crate::config::Hugepages as Wish;
+use crate::daemon::hugepages::Hugepages;
 use crate::dpdk::{Memory, Mempool};
 
 /// What DPDK needs of hugepages besides the packet buffers: its own structures, the devices' rings. Measured on igb: 4 MiB.
@@ -24,12 +23,13 @@ const MBUFS_PER_QUEUE: usize = 8_192;
 /// There are not as many hugepages as the operator insists on.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "director.hugepages is \"on\", but {free_mib} MiB of hugepages are free and mounted, and {needed_mib} MiB are needed: \
-     reserve more (scripts/setup-hugepages)"
+    "director.hugepages is \"on\", but DPDK can use {usable_mib} MiB of hugepages ({found}), and {needed_mib} MiB are needed: {advice}"
 )]
 pub struct TooFewHugepages {
-    free_mib: usize,
+    usable_mib: usize,
     needed_mib: usize,
+    found: String,
+    advice: String,
 }
 
 /// How many packet buffers ports and workers need: a power of two less one, as mempools like it.
@@ -77,57 +77,44 @@ pub(super) fn in_one(pools: &[Pool]) -> Vec<Pool> {
     vec![Pool { node: None, ports, mbufs: pools.iter().map(|pool| pool.mbufs).sum() }]
 }
 
-/// Chooses the memory for so many packet buffers with that room.
-pub fn choose(wish: Hugepages, mbufs: u32, room: u16) -> Result<Memory, TooFewHugepages> {
-    let needed = Mempool::bytes(mbufs, room) + HUGE_OVERHEAD;
+/// Chooses the memory for so many packet buffers with that room, for a DPDK with these arguments. Says what to do where hugepages are
+/// there that it cannot use.
+pub fn choose(
+    wish: Wish,
+    mbufs: u32,
+    room: u16,
+    eal_args: &[String],
+) -> Result<(Memory, Option<String>), TooFewHugepages> {
     let plain = Memory::Plain { mib: (Mempool::plain_bytes(mbufs, room) + PLAIN_OVERHEAD).div_ceil(1 << 20) };
-    let free = || free_hugepages(Path::new("/sys/kernel/mm/hugepages"), &mounts());
-    match wish {
-        Hugepages::Off => Ok(plain),
-        Hugepages::Auto if free() >= needed => Ok(Memory::Huge),
-        Hugepages::Auto => Ok(plain),
-        Hugepages::On if free() >= needed => Ok(Memory::Huge),
-        Hugepages::On => Err(TooFewHugepages { free_mib: free() >> 20, needed_mib: needed >> 20 }),
+    if wish == Wish::Off {
+        return Ok((plain, None));
     }
+    choose_of(&Hugepages::look(eal_args), wish, Mempool::bytes(mbufs, room) + HUGE_OVERHEAD, plain)
 }
 
-fn mounts() -> String {
-    fs::read_to_string("/proc/mounts").unwrap_or_default()
-}
-
-/// Bytes in free hugepages; none where no hugetlbfs is mounted, because DPDK takes them from there.
-fn free_hugepages(folder: &Path, mounts: &str) -> usize {
-    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some("hugetlbfs")) {
-        return 0;
+fn choose_of(
+    found: &Hugepages,
+    wish: Wish,
+    needed: usize,
+    plain: Memory,
+) -> Result<(Memory, Option<String>), TooFewHugepages> {
+    if found.usable() >= needed {
+        return Ok((Memory::Huge, None));
     }
-    let sizes = fs::read_dir(folder).into_iter().flatten().flatten();
-    sizes
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let kib: usize = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let free: usize = fs::read_to_string(entry.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
-            Some(kib * 1024 * free)
-        })
-        .sum()
+    if wish == Wish::Auto {
+        return Ok((plain, found.advice()));
+    }
+    Err(TooFewHugepages {
+        usable_mib: found.usable() >> 20,
+        needed_mib: needed.div_ceil(1 << 20),
+        found: found.to_string(),
+        advice: found.advice().unwrap_or_else(|| "reserve more (scripts/setup-hugepages)".into()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MOUNTED: &str = "sysfs /sys sysfs rw 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw 0 0\n";
-
-    #[test]
-    fn free_hugepages_of_all_sizes_are_summed_where_they_are_mounted() {
-        let folder = tempfile::tempdir().unwrap();
-        for (size, free) in [("hugepages-2048kB", "10\n"), ("hugepages-1048576kB", "1\n")] {
-            let size = folder.path().join(size);
-            fs::create_dir(&size).unwrap();
-            fs::write(size.join("free_hugepages"), free).unwrap();
-        }
-        assert_eq!(free_hugepages(folder.path(), MOUNTED), (20 << 20) + (1 << 30));
-        assert_eq!(free_hugepages(folder.path(), "sysfs /sys sysfs rw 0 0\n"), 0);
-    }
 
     #[test]
     fn buffers_grow_with_ports_and_workers() {
@@ -162,9 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn hugepages_that_are_not_there_are_an_error_or_not_as_the_operator_wishes() {
+        let (none, plain) = (Hugepages::default(), Memory::Plain { mib: 7 });
+        assert!(matches!(choose_of(&none, Wish::Auto, 64 << 20, plain), Ok((Memory::Plain { mib: 7 }, None))));
+        let error = choose_of(&none, Wish::On, 64 << 20, plain).unwrap_err().to_string();
+        assert!(
+            error.contains("can use 0 MiB of hugepages (this kernel has none), and 64 MiB are needed: reserve"),
+            "{error}"
+        );
+        assert!(matches!(choose_of(&none, Wish::On, 0, plain), Ok((Memory::Huge, None))));
+    }
+
+    #[test]
     fn in_plain_pages_each_buffer_has_pages_of_its_own() {
-        let mib = |mbufs, room| match choose(Hugepages::Off, mbufs, room) {
-            Ok(Memory::Plain { mib }) => mib,
+        let mib = |mbufs, room| match choose(Wish::Off, mbufs, room, &[]) {
+            Ok((Memory::Plain { mib }, None)) => mib,
             other => panic!("hugepages were not asked for, and {other:?} came"),
         };
         assert_eq!(mib(131_072, 2_048), 96 + 512, "one to a page of 4 KiB");

@@ -6,6 +6,7 @@
 
 mod cores;
 mod eal;
+mod hugepages;
 pub mod memory;
 mod ports;
 pub mod run;

@@ -29,7 +29,7 @@ use crate::slow::report::Reporter;
 /// # Errors
 /// Says why the daemon cannot start, or that one of its threads has ended by itself. All that was started has ended then.
 pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
-    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    config.director.hash_key.warning().iter().chain(&config.warnings).for_each(|warning| warn!("{warning}"));
     let started = Instant::now();
     if config.director.metrics.is_some() {
         crate::metrics::install();
@@ -57,7 +57,8 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let rings = threads.begin_workers(workers, queues, &ports, &dpdk.eal)?;
     events.write(Kind::Started, Subject::default(), Instant::now(), || in_short(config));
     let SlowPathRings { punts, samples, outgoing } = rings;
-    let (buffers, reporter) = (dpdk.buffers.own().clone(), Reporter::new(events.clone(), samples));
+    let reporter = Reporter::new(events.clone(), samples).watching(dpdk.buffers.each(&config.ports));
+    let buffers = dpdk.buffers.own().clone();
     let slow_path =
         SlowPath::new(director.clone(), neighbors.clone(), buffers, punts, outgoing, ports.control(), reporter);
     threads.start_slow_path(slow_path, config.director.slow_path_poll)?;

@@ -145,6 +145,7 @@ mod tests {
 
     use super::*;
     use crate::config::Hugepages;
+    use crate::control::hash_key::HashKey;
     use crate::forward::exceptions::Room;
 
     fn director(workers: Vec<usize>) -> Director {
@@ -153,7 +154,7 @@ mod tests {
             slow_path: 0,
             slow_path_poll: false,
             echo_rate: 1_000,
-            hash_key: [1; 16],
+            hash_key: HashKey([1; 16]),
             maglev_table_size: 61,
             socket: PathBuf::new(),
             socket_group: None,

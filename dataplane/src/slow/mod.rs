@@ -14,6 +14,7 @@
 
 pub mod announce;
 pub mod arp;
+pub mod buffers;
 pub mod echo;
 pub mod mld;
 pub mod ndp;

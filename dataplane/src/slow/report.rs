@@ -15,6 +15,7 @@ use crate::control::compile::Compiled;
 use crate::control::events::{EventLog, Kind};
 use crate::count::counters::WorkerCounters;
 use crate::forward::sample::Sample;
+use crate::slow::buffers::{BufferWatch, Pools};
 use crate::slow::neighbor::{Neighbors, News};
 
 /// The drop reasons whose counters are watched, by port. Growth of a counter is an event.
@@ -29,6 +30,8 @@ pub struct Reporter {
     links: Vec<bool>,
     /// By port, for each of [`LOSSES`].
     lost: Vec<[Lost; LOSSES.len()]>,
+    /// The packet buffers.
+    buffers: Option<BufferWatch>,
 }
 
 /// The values of a drop counter at two times.
@@ -43,7 +46,20 @@ struct Lost {
 impl Reporter {
     /// With the other ends of the workers' rings.
     pub fn new(events: Arc<EventLog>, samples: Vec<Consumer<Sample>>) -> Self {
-        Reporter { events, samples, links: Vec::new(), lost: Vec::new() }
+        Reporter { events, samples, links: Vec::new(), lost: Vec::new(), buffers: None }
+    }
+
+    /// With a watch on the packet buffers.
+    #[must_use]
+    pub fn watching(self, pools: Pools) -> Self {
+        Reporter { buffers: Some(BufferWatch::new(pools)), ..self }
+    }
+
+    /// Reports packet buffers that have run out, or are back.
+    pub fn buffers(&mut self, now: Instant) {
+        if let Some(watch) = &mut self.buffers {
+            watch.look(&self.events, now);
+        }
     }
 
     /// Reports backends that were resolved, that have another MAC address, or that do not answer any more.

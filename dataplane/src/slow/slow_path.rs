@@ -171,6 +171,7 @@ impl<S: FrameSource> SlowPath<S> {
         self.neighbors().set_links(&links);
         self.announcer.links(current, links, now);
         self.reporter.losses(self.director.workers(), current, now);
+        self.reporter.buffers(now);
         let neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
         self.reporter.samples(&neighbors, current, now);
     }
