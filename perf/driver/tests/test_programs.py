@@ -1,6 +1,7 @@
 """What is started is ended, and what went wrong is said."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -93,6 +94,13 @@ class Changes(Folder):
         with mock.patch.dict(os.environ, GIT_CEILING_DIRECTORIES=str(self.folder.parent)):
             self.assertIsNone(self.dirty())
 
+    def test_without_git_nobody_knows(self):
+        """As on a machine that has Shunt from an archive."""
+        with mock.patch.dict(os.environ, PATH=str(self.folder)):
+            facts = machine.facts(self.folder)
+        self.assertEqual((facts["dirty"], facts["commit"]), (None, None))
+
+    @unittest.skipUnless(shutil.which("git"), "there is no git here, and Shunt needs none")
     def test_are_all_but_results(self):
         self.git("init", "--quiet")
         self.git("commit", "--quiet", "--allow-empty", "--message", "first")
