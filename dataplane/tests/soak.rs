@@ -13,7 +13,7 @@ use dataplane::testing::traffic::Traffic;
 
 const FRAMES: u64 = 10_000_000;
 /// In a run of this many frames, each reason to drop a frame occurs.
-const ALL_REASONS: u64 = 500_000;
+const ALL_REASONS: u64 = 2_000_000;
 /// The frames of a scene. Then a new scene begins, because not all removed backends of a scene come back.
 const FRAMES_OF_A_SCENE: u64 = 50_000;
 /// The frames that are received together, in one burst or two.
