@@ -11,9 +11,6 @@ const OPENING: u32 = 15;
 const CLOSING: u32 = 30;
 /// Ticks for which a connection is remembered after the client's RST (at least 10 s, as LVS's CLOSE).
 const CLOSED: u32 = 4;
-/// A connection whose last packet is at most this many ticks old is alive. A SYN for it is a late repetition or a
-/// forgery.
-pub(super) const LIVELY: u32 = 1;
 
 /// Whether an entry has expired: its backend does not serve, or its flow had no packet for too long.
 pub(super) fn is_outlived(meta: Meta, tick: u32, snapshot: &Snapshot) -> bool {
@@ -22,24 +19,38 @@ pub(super) fn is_outlived(meta: Meta, tick: u32, snapshot: &Snapshot) -> bool {
     let limit = match meta.phase() {
         Phase::Opening => OPENING.min(idle),
         Phase::Heard | Phase::Open => idle,
-        Phase::Closing => CLOSING.min(idle),
+        Phase::Closing | Phase::Leaving => CLOSING.min(idle),
         Phase::Closed => CLOSED.min(idle),
     };
     meta.age(tick) > limit
 }
 
+/// Whether a SYN goes to the backend that the entry names. Until the client has closed the connection, that backend
+/// alone can tell a late repetition, a forgery and a new connection on old ports from each other (RFC 9293 §3.10.7.4,
+/// RFC 5961 §4, RFC 6191). In the last tick of a silent connection, the SYN begins anew: the client's next packet would
+/// find no entry.
+pub(super) fn keeps_syn(meta: Meta, tick: u32, snapshot: &Snapshot) -> bool {
+    match meta.phase() {
+        Phase::Opening => !is_outlived(meta, tick, snapshot),
+        Phase::Heard | Phase::Open => {
+            snapshot.owner(meta.counter()).is_some_and(|owner| meta.age(tick) < u32::from(owner.idle_ticks))
+        }
+        Phase::Closing | Phase::Closed | Phase::Leaving => false,
+    }
+}
+
 /// The rank of an entry when a new one needs room: the entry of the lowest rank is replaced. `None`: it may not be
-/// replaced. A new entry in the phase `Opening` is of a new flow. In the phase `Heard`, it is of an old flow, or of a
+/// replaced. A new entry in the phase `Opening` is of a new flow. In another phase, it is of an old flow, or of a
 /// datagram, which does not show the age of its flow.
 pub(super) fn rank(meta: Meta, newcomer: Phase, tick: u32, snapshot: &Snapshot) -> Option<u32> {
     let age = meta.age(tick);
     let oldest_first = |class: u32| Some(class << 16 | (u32::from(u16::MAX) - age));
     match meta.phase() {
         _ if is_outlived(meta, tick, snapshot) => Some(1),
-        // A SYN without a further packet is worth less than a flow that sends seldom.
-        Phase::Opening if age >= PROBATION => oldest_first(2),
+        // A SYN or a FIN without a further packet is worth less than a flow that sends seldom.
+        Phase::Opening | Phase::Leaving if age >= PROBATION => oldest_first(2),
         Phase::Heard if age >= PROBATION => oldest_first(3),
-        phase if phase.is_probation() && newcomer == Phase::Heard => oldest_first(4),
+        phase if phase.is_probation() && newcomer != Phase::Opening => oldest_first(4),
         _ => None,
     }
 }

@@ -7,9 +7,14 @@
 //!
 //! | packet | in the table | not in the table |
 //! |---|---|---|
-//! | a SYN | a repetition: as remembered; else as new | a new flow: `now`, remembered |
+//! | a SYN | as remembered; after FIN or RST as new | a new flow: `now`, remembered |
 //! | another | as remembered | an old flow: `before`, remembered; without a `before`, `now` |
 //! | an ICMP error, a later fragment | as remembered | `before`, else `now`; it proves nothing, and is not remembered |
+//!
+//! A SYN for a connection that is remembered may be a late repetition, a forgery, or a new connection on the ports of an
+//! old one that the client has forgotten. The backend can tell: its TCP accepts a new connection in TIME_WAIT, and
+//! challenges the client otherwise (RFC 5961 §4). If the connection is no more, the client's RST ends the entry, and the
+//! repeated SYN begins anew. A SYN does not keep a confirmed entry alive. The client's next packet does.
 //!
 //! UDP has no SYN, so every packet is "another". But if the scheduler decides flow by flow, an unknown flow is new.
 //! When the hand-over ends, all flows of the slot that were active are in the table. From then on, only flows whose

@@ -2,7 +2,7 @@
 
 use crate::base::ids::{BackendNo, WorkerNo};
 use crate::count::counters::{TargetCounters, WorkerCounters};
-use crate::forward::exceptions::age::{LIVELY, rank};
+use crate::forward::exceptions::age::{keeps_syn, rank};
 use crate::forward::exceptions::books::Books;
 use crate::forward::exceptions::table::{Bucket, Meta, Phase, Position, Table, Wire};
 use crate::state::snapshot::{ServiceEntry, Snapshot};
@@ -60,9 +60,11 @@ impl Case<'_> {
         match (self.asked.segment, remembered) {
             (Segment::Related, Some(remembered)) => remembered.backend,
             (Segment::Related, None) => self.if_unknown(),
-            (Segment::Open, Some(remembered)) if ledger.is_repetition(remembered.meta) => {
-                if remembered.meta.phase() == Phase::Opening {
-                    ledger.hear(remembered, Phase::Opening);
+            (Segment::Open, Some(remembered)) if ledger.keeps_syn(remembered.meta) => {
+                // A SYN shows that somebody knows the ports, and no more. It keeps no confirmed entry alive.
+                let phase = remembered.meta.phase();
+                if phase.is_probation() {
+                    ledger.hear(remembered, phase);
                 }
                 remembered.backend
             }
@@ -125,7 +127,7 @@ impl Case<'_> {
         if backend == BackendNo::NONE || segment == Segment::Rst || !self.must_remember(backend) {
             ledger.forget();
         } else {
-            ledger.remember(backend, Phase::Heard);
+            ledger.remember(backend, if segment == Segment::Fin { Phase::Leaving } else { Phase::Heard });
         }
         backend
     }
@@ -141,7 +143,7 @@ impl Case<'_> {
 fn next(phase: Phase, segment: Segment) -> Phase {
     match (phase, segment) {
         (_, Segment::Rst) => Phase::Closed,
-        (_, Segment::Fin) | (Phase::Closing, _) => Phase::Closing,
+        (_, Segment::Fin) | (Phase::Closing | Phase::Leaving, _) => Phase::Closing,
         _ => Phase::Open,
     }
 }
@@ -158,13 +160,9 @@ struct Ledger<'a, B: Bucket> {
 }
 
 impl<B: Bucket> Ledger<'_, B> {
-    /// Whether a SYN opens no new connection: the client has had no answer yet, or the connection is alive.
-    fn is_repetition(&self, meta: Meta) -> bool {
-        match meta.phase() {
-            Phase::Opening => true,
-            Phase::Heard | Phase::Open => meta.age(self.books.tick) <= LIVELY,
-            Phase::Closing | Phase::Closed => false,
-        }
+    /// Whether a SYN goes where the flow is remembered.
+    fn keeps_syn(&self, meta: Meta) -> bool {
+        keeps_syn(meta, self.books.tick, self.case.snapshot)
     }
 
     /// Notes a packet of the flow, or forgets the flow if its slot alone gives the right backend.

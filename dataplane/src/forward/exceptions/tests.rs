@@ -1,6 +1,7 @@
 //! Which flows are remembered, for how long, and which backend gets their packets.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ctl::request::ServiceAdd;
@@ -16,7 +17,7 @@ use crate::count::lease::Leases;
 use crate::state::snapshot::Snapshot;
 use crate::testing::model::{PORT, backend, backend_mac, model, service};
 use crate::wire::flow::Transport;
-use crate::wire::flow::{Tuple, TupleV4};
+use crate::wire::flow::{Tuple, TupleV4, TupleV6};
 use crate::wire::headers::Segment;
 
 const OLD: BackendNo = BackendNo::new(0);
@@ -36,17 +37,24 @@ impl Scene {
         Scene::with(service("192.168.0.101:80", &[("192.168.0.3", 1)]), room)
     }
 
+    /// The same for IPv6.
+    fn v6(room: usize) -> Scene {
+        Scene::with(service("[fd00::101]:80", &[("fd00::3", 1)]), room)
+    }
+
     fn with(wanted: ServiceAdd, room: usize) -> Scene {
         let counters = Arc::new(WorkerCounters::new(1));
         let leases = Leases::new(vec![counters.clone()]);
         let mut model = model();
         let id = wanted.service;
         model.add_service(&wanted, &leases).unwrap();
-        model.add_backend(&id, &backend("192.168.0.4", 1), &leases).unwrap();
+        let [old, new] = if id.vip.is_ipv4() { ["192.168.0.3", "192.168.0.4"] } else { ["fd00::3", "fd00::4"] };
+        model.add_backend(&id, &backend(new, 1), &leases).unwrap();
         model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
-        model.drain_backend(&id, "192.168.0.3".parse().unwrap(), None).unwrap();
+        model.drain_backend(&id, old.parse().unwrap(), None).unwrap();
         let snapshot = snapshot(&model);
-        let exceptions = Exceptions::new(Room { v4: room, v6: 3 }, WorkerNo::new(0));
+        let room = if id.vip.is_ipv4() { Room { v4: room, v6: 3 } } else { Room { v4: 4, v6: room } };
+        let exceptions = Exceptions::new(room, WorkerNo::new(0));
         Scene { exceptions, counters, snapshot, model, id }
     }
 
@@ -62,8 +70,20 @@ impl Scene {
 
     /// The backend that gets a packet of the flow from this client.
     fn ask(&mut self, source: u32, segment: Segment) -> BackendNo {
-        let transport = Transport::new(1_024, 80, 6);
-        let flow = TupleV4 { addresses: u64::from(source) << 32 | 0xc0a8_0065, transport: transport.number() };
+        let transport = Transport::new(1_024, 80, 6).number();
+        match self.id.vip {
+            IpAddr::V4(vip) => {
+                let addresses = u64::from(source) << 32 | u64::from(vip.to_bits());
+                self.ask_for(TupleV4 { addresses, transport }, segment)
+            }
+            IpAddr::V6(vip) => {
+                let (source, destination) = (u128::from(source), vip.to_bits());
+                self.ask_for(TupleV6 { source, destination, transport }, segment)
+            }
+        }
+    }
+
+    fn ask_for(&mut self, flow: impl Tuple, segment: Segment) -> BackendNo {
         let service = &self.snapshot.services[0];
         let hash = flow.hash(&self.snapshot.hasher);
         let slot = service.slot(flow, hash, &self.snapshot.hasher);
@@ -168,22 +188,85 @@ fn a_syn_takes_only_a_free_entry_and_an_old_flow_the_oldest_on_probation() {
     assert_eq!(scene.full(), 1);
 }
 
+/// A late repetition, a forgery, or a new connection on old ports: the backend can tell.
 #[test]
-fn a_live_connection_is_not_moved_by_a_syn() {
+fn a_syn_goes_where_the_flow_is_remembered_as_long_as_the_entry_lives() {
+    for scene in [Scene::new, Scene::v6] {
+        for packets in [1, 2] {
+            for silent_s in [0, 3, 9, 60, 400, 896] {
+                let mut scene = scene(64);
+                (0..packets).for_each(|_| assert_eq!(scene.ask(1, Segment::Data), OLD));
+                assert_eq!(scene.at(silent_s).ask(1, Segment::Open), OLD, "{packets} packets, {silent_s} s ago");
+                assert_eq!(scene.at(silent_s + 1).ask(1, Segment::Data), OLD, "and so does what follows");
+            }
+            let mut scene = scene(64);
+            (0..packets).for_each(|_| assert_eq!(scene.ask(1, Segment::Data), OLD));
+            assert_eq!(
+                (scene.at(904).ask(1, Segment::Open), scene.ask(1, Segment::Data)),
+                (NEW, NEW),
+                "idle for too long"
+            );
+        }
+    }
+}
+
+#[test]
+fn syns_keep_no_confirmed_entry_alive() {
+    for scene in [Scene::new, Scene::v6] {
+        let mut scene = scene(64);
+        assert_eq!((scene.ask(1, Segment::Data), scene.ask(1, Segment::Data)), (OLD, OLD));
+        for second in (0..900).step_by(4) {
+            assert_eq!(scene.at(second).ask(1, Segment::Open), OLD, "second {second}");
+        }
+        assert_eq!(scene.at(904).ask(1, Segment::Open), NEW);
+    }
+}
+
+/// The client's own RST, in answer to the backend's challenge, ends the old connection. Then the repeated SYN opens the
+/// new one.
+#[test]
+fn a_client_that_has_forgotten_its_connection_gets_a_new_one_after_its_rst() {
     let mut scene = Scene::new(64);
-    scene.ask(1, Segment::Data);
-    assert_eq!(scene.ask(1, Segment::Open), OLD, "a forgery, or a late repetition");
-    assert_eq!(scene.at(60).ask(1, Segment::Open), NEW, "the client has forgotten it, and opens a new one");
+    assert_eq!((scene.ask(1, Segment::Data), scene.ask(1, Segment::Data)), (OLD, OLD));
+    scene.at(100);
+    assert_eq!([Segment::Open, Segment::Rst, Segment::Open].map(|segment| scene.ask(1, segment)), [OLD, OLD, NEW]);
     assert_eq!(scene.ask(1, Segment::Data), NEW);
 }
 
 #[test]
+fn a_syn_is_not_held_by_the_entry_of_a_backend_that_does_not_serve() {
+    let mut scene = Scene::new(64);
+    assert_eq!((scene.ask(1, Segment::Data), scene.ask(1, Segment::Data)), (OLD, OLD));
+    let id = scene.id;
+    scene.change(|model| model.drain_backend(&id, "192.168.0.3".parse().unwrap(), Some(0)).unwrap());
+    assert_eq!((scene.ask(1, Segment::Open), scene.ask(1, Segment::Data)), (NEW, NEW));
+}
+
+#[test]
 fn after_a_fin_or_a_rst_a_syn_begins_anew_at_once() {
-    for end in [Segment::Fin, Segment::Rst] {
-        let mut scene = Scene::new(64);
-        assert_eq!((scene.ask(1, Segment::Data), scene.ask(1, end)), (OLD, OLD));
-        assert_eq!(scene.ask(1, Segment::Open), NEW, "{end:?}");
+    for segments in [
+        &[Segment::Data, Segment::Fin][..],
+        &[Segment::Data, Segment::Rst],
+        // The first packet since the change is the last one of the connection, or the last but one.
+        &[Segment::Fin],
+        &[Segment::Fin, Segment::Data],
+        &[Segment::Rst],
+    ] {
+        for scene in [Scene::new, Scene::v6] {
+            let mut scene = scene(64);
+            assert!(segments.iter().all(|&segment| scene.ask(1, segment) == OLD));
+            assert_eq!((scene.ask(1, Segment::Open), scene.ask(1, Segment::Data)), (NEW, NEW), "{segments:?}");
+        }
     }
+}
+
+#[test]
+fn a_flood_of_fins_makes_no_confirmed_entry() {
+    let mut scene = Scene::new(8);
+    (0..8).for_each(|source| assert_eq!(scene.ask(source, Segment::Fin), OLD));
+    assert_eq!(scene.ask(100, Segment::Data), OLD);
+    assert_eq!((scene.full(), scene.exceptions.books.used), (0, 8), "an old flow takes the place of a FIN");
+    assert_eq!(scene.at(12).ask(200, Segment::Open), NEW, "seconds later, a SYN does, too");
 }
 
 #[test]
@@ -192,6 +275,8 @@ fn timeouts_depend_on_what_was_seen() {
         (&[Segment::Open][..], 56, 90),
         (&[Segment::Data, Segment::Data], 896, 940),
         (&[Segment::Data, Segment::Fin], 116, 150),
+        (&[Segment::Fin], 116, 150),
+        (&[Segment::Fin, Segment::Data], 116, 150),
         (&[Segment::Data, Segment::Rst], 10, 44),
         (&[Segment::Data, Segment::Rst, Segment::Data], 896, 940),
     ] {
