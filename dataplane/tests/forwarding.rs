@@ -15,8 +15,9 @@ use dataplane::control::compile::compile;
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::forward::exceptions::{Exceptions, Room};
 use dataplane::forward::fragment::Fragments;
+use dataplane::slow::arp;
 use dataplane::state::publication::Publisher;
-use dataplane::testing::frame::{Ethernet, Ip, eth};
+use dataplane::testing::frame::{CLIENT_MAC, Ethernet, Ip, eth};
 use dataplane::testing::memory::{MemoryIo, MemoryPacket};
 use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
 use dataplane::{
@@ -393,19 +394,21 @@ fn icmp(net: Net) -> Vec<Row> {
     for kind in net.errors() {
         rows.push(row(format!("an error of type {kind}"), message(kind, &about(&tcp())), To(3)));
     }
-    let unhandled: &[u8] =
-        if net == Net::V4 { &[0, 5, 9, 10, 13, 14, 15, 17, 42] } else { &[100, 129, 130, 131, 143, 160, 255] };
+    let unhandled: &[u8] = if net == Net::V4 {
+        &[0, 5, 9, 10, 13, 14, 15, 17, 42]
+    } else {
+        &[100, 129, 131, 133, 134, 137, 143, 160, 255]
+    };
     for &kind in unhandled {
         rows.push(row(format!("ICMP type {kind}"), message(kind, &about(&tcp())), Drop(IcmpUnhandled)));
     }
-    if net == Net::V6 {
-        for kind in 133..=137 {
-            rows.push(row(
-                format!("neighbor discovery, type {kind}"),
-                message(kind, &[0; 20]),
-                Punted(PuntReason::Ndp),
-            ));
-        }
+    // The other version's ICMP has no meaning, whatever it carries.
+    let (other, echo) = if net == Net::V4 { (58, 128) } else { (1, 8) };
+    for kind in [echo, unreachable, 135, 136, 130] {
+        let what = |to: &str| format!("type {kind} of the other version's ICMP to {to}");
+        let body = about(&tcp());
+        rows.push(row(what("a VIP"), net.vip().icmp(other, kind, 0, &body), Drop(NoService)));
+        rows.push(row(what("us"), net.to(OWN).icmp(other, kind, 0, &body), Punted(PuntReason::OwnAddress)));
     }
     rows
 }
@@ -578,20 +581,16 @@ fn tags_and_sizes(net: Net) -> Vec<Row> {
 /// Frames that are not IP, and broadcast and multicast frames.
 fn ethernet() -> Vec<Row> {
     let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
-    let arp = |eth: Ethernet| eth.payload(0x0806, &[0; 28]);
-    let group = Mac([0x33, 0x33, 0xff, 0, 1, 1]);
-    let solicitation = |eth: Ethernet| eth.ipv6("fd00::10", "ff02::1:ff00:101").icmp(58, 135, 0, &[0; 20]);
+    let asks = arp::request(CLIENT_MAC, [192, 168, 0, 10].into(), [192, 168, 0, 101].into(), None);
+    let arp = |eth: Ethernet| eth.payload(0x0806, &asks[14..]);
     let mut rows = vec![
         row("a broadcast ARP request", arp(eth().to(Mac([0xff; 6]))), Punted(PuntReason::Arp)),
         row("a unicast ARP packet", arp(eth()), Punted(PuntReason::Arp)),
         row("ARP between others", arp(eth().to(Mac([2, 0, 0, 0, 0, 0x77]))), Drop(NotOurMac)),
-        row(
-            "an ARP packet of no bytes, which the slow path will refuse",
-            eth().payload(0x0806, &[]),
-            Punted(PuntReason::Arp),
-        ),
-        row("a multicast solicitation", solicitation(eth().to(group)), Punted(PuntReason::Ndp)),
-        row("a solicitation that is cut off", cut(solicitation(eth().to(group)), 50), Drop(Multicast)),
+        row("an ARP packet of no bytes", eth().payload(0x0806, &[]), Drop(ArpInvalid)),
+        row("one of zeros, as a broadcast", eth().to(Mac([0xff; 6])).payload(0x0806, &[0; 28]), Drop(ArpInvalid)),
+        row("RARP's question", with_byte(arp(eth()), 21, 3), Drop(ArpInvalid)),
+        row("an answer from a group", with_byte(arp(eth()), 22, 1), Drop(ArpInvalid)),
         row(
             "mDNS",
             eth().to(Mac([1, 0, 0x5e, 0, 0, 0xfb])).ipv4("10.0.0.1", "224.0.0.251").udp(5353, 5353, b"?"),
@@ -625,8 +624,62 @@ fn ethernet() -> Vec<Row> {
     rows
 }
 
+/// Messages of ICMPv6 that only neighbors may send: neighbor discovery, and queries for multicast listeners.
+fn of_neighbors() -> Vec<Row> {
+    let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
+    let (group, group_mac) = ("ff02::1:ff00:101", Mac([0x33, 0x33, 0xff, 0, 1, 1]));
+    let octets = |address: &str| address.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let body = [&[0; 4][..], &octets("fd00::101")].concat();
+    let to = |mac, address: &str| eth().to(mac).ipv6("fd00::10", address).hop_limit(255);
+    let solicitation = || to(group_mac, group).icmp(58, 135, 0, &body);
+    let unicast = |last: u8| to(PORT_MAC, &Net::V6.host(last));
+    let everyone = Mac([0x33, 0x33, 0, 0, 0, 1]);
+    let alert = [0, 0, 5, 2, 0, 0, 1, 0];
+    let query = |mac, address: &str, hop_limit| {
+        let ip = eth().to(mac).ipv6("fe80::1", address).hop_limit(hop_limit).extension(0, &alert);
+        ip.icmp(58, 130, 0, &[&[0x27, 0x10, 0, 0][..], &[0; 16], &[2, 125, 0, 0]].concat())
+    };
+    let mut rows = vec![
+        row("a multicast solicitation", solicitation(), Punted(PuntReason::Ndp)),
+        row("a solicitation that is cut off", cut(solicitation(), 50), Drop(Multicast)),
+        row("one with a wrong checksum", with_byte(solicitation(), 56, 0x77), Drop(NdpInvalid)),
+        row("one with a code", to(group_mac, group).icmp(58, 135, 1, &body), Drop(NdpInvalid)),
+        row("one without a target", to(group_mac, group).icmp(58, 135, 0, &body[..4]), Drop(NdpInvalid)),
+        row("a unicast solicitation", unicast(VIP).icmp(58, 135, 0, &body), Punted(PuntReason::Ndp)),
+        row("one to the director", unicast(OWN).icmp(58, 135, 0, &body), Punted(PuntReason::Ndp)),
+        row("an advertisement", unicast(OWN).icmp(58, 136, 0, &body), Punted(PuntReason::Ndp)),
+        row("one to another host", unicast(ANOTHER_HOST).icmp(58, 136, 0, &body), Drop(NotForUs)),
+        row(
+            "behind an extension header",
+            unicast(VIP).extension(60, &[0; 8]).icmp(58, 135, 0, &body),
+            Drop(NdpInvalid),
+        ),
+        row("a general query", query(everyone, "ff02::1", 1), Punted(PuntReason::Mld)),
+        row("one to the director", query(PORT_MAC, "fd00::2", 1), Punted(PuntReason::Mld)),
+        row("one to a VIP", query(PORT_MAC, "fd00::101", 1), Drop(IcmpUnhandled)),
+        row("one from afar", query(everyone, "ff02::1", 64), Drop(MldInvalid)),
+        row("a report", to(everyone, "ff02::16").icmp(58, 143, 0, &body), Drop(Multicast)),
+    ];
+    for kind in [135, 136] {
+        for hop_limit in [0, 1, 64, 254] {
+            for (what, ip) in [("the group", to(group_mac, group)), ("a VIP", unicast(VIP)), ("us", unicast(OWN))] {
+                let frame = ip.hop_limit(hop_limit).icmp(58, kind, 0, &body);
+                rows.push(row(&format!("type {kind}, hop limit {hop_limit}, to {what}"), frame, Drop(NdpInvalid)));
+            }
+        }
+    }
+    for kind in [133, 134, 137] {
+        rows.push(row(
+            &format!("type {kind} to all"),
+            to(everyone, "ff02::1").icmp(58, kind, 0, &body),
+            Drop(Multicast),
+        ));
+    }
+    rows
+}
+
 fn table() -> Vec<Row> {
-    let mut rows: Vec<Row> = [ethernet(), options(), extensions()].concat();
+    let mut rows: Vec<Row> = [ethernet(), of_neighbors(), options(), extensions()].concat();
     for net in [Net::V4, Net::V6] {
         let both =
             [transport(net), sctp(net), addresses(net), icmp(net), fragments(net), tags_and_sizes(net), malformed(net)]
@@ -677,7 +730,8 @@ fn every_reason_has_a_frame() {
     let fragments = (0..40).map(|index| Net::V4.vip().fragment(0x2001 + index).protocol(17, &[0; 8]).into());
     caused(&mut rig, Drop(FragmentHoldFull), fragments.collect());
     caused(&mut rig, Drop(EchoLimited), (0..1_500).map(|_| Net::V4.vip().echo(b"?").into()).collect());
-    caused(&mut rig, Drop(PuntFull), (0..64).map(|_| eth().payload(0x0806, &[0; 28]).into()).collect());
+    let asks = arp::request(CLIENT_MAC, [192, 168, 0, 10].into(), [192, 168, 0, 101].into(), None);
+    caused(&mut rig, Drop(PuntFull), (0..64).map(|_| asks.clone().into()).collect());
     let large = || Net::V4.vip().tcp(1, 80).data(&[0; 2_000]).into();
     caused(&mut rig, Drop(TooBigUnanswered), (0..200).map(|_| large()).collect());
     rig.wire.0.borrow_mut().tx_room = 3;

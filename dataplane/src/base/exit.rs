@@ -81,7 +81,7 @@ reasons! {
             "Look for a broken sender or cable.";
         NotOurMac = "not_our_mac": "The frame is for another station's MAC address.",
             "Normal in small numbers (switches flood); in large ones, check that clients resolve the VIP to this port.";
-        Multicast = "multicast": "A broadcast or multicast frame that is neither ARP nor neighbor discovery.",
+        Multicast = "multicast": "A broadcast or multicast frame that is neither ARP, a neighbor solicitation or advertisement, nor a query for listeners.",
             "Normal: the chatter of a LAN.";
         UnknownVlan = "unknown_vlan": "No network of ours on that port has the frame's VLAN tags; or, where it has none, all of them have tags.",
             "Compare the port's `vlans` with the VLANs that the switch sends there (`shuntctl port list`).";
@@ -131,6 +131,13 @@ reasons! {
              empty its ring in time: it is the limit then, not Shunt; for memif, `rsize=14` at both ends makes the ring longer.";
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",
             "Look for an ARP or ping flood: see the punt reasons.";
+        ArpInvalid = "arp_invalid": "An ARP packet that asks and answers nothing, or that no station can have sent.",
+            "Look for a broken or hostile station on that segment.";
+        NdpInvalid = "ndp_invalid": "A neighbor solicitation or advertisement that no neighbor has sent (hop limit not 255), \
+            or that RFC 4861 §7.1 forbids.",
+            "One from afar is an attack: filter ICMPv6 types 133 to 137 at the router. Else look for a broken station.";
+        MldInvalid = "mld_invalid": "A query for multicast listeners (MLD) that no neighbor has sent, or that is damaged.",
+            "Look for a broken router or switch; a query needs hop limit 1, a link-local source and a router alert.";
         EchoLimited = "echo_limited": "A ping to a VIP or to an address of ours, above the rate that is answered.",
             "Look for the sender of a ping flood; director.echo_rate sets the limit.";
     }
@@ -141,8 +148,10 @@ reasons! {
     PuntReason {
         Arp = "arp": "An ARP packet.",
             "Normal.";
-        Ndp = "ndp": "An IPv6 neighbor discovery message.",
+        Ndp = "ndp": "An IPv6 neighbor solicitation or advertisement.",
             "Normal.";
+        Mld = "mld": "A query of a router or switch: who listens to multicast groups (MLD)?",
+            "Normal, every minute or two.";
         Echo = "echo": "A ping to a VIP or to an address of ours.",
             "Normal.";
         TooBig = "too_big": "A packet larger than the MTU of the backend's port; dropped, its sender is told.",

@@ -185,10 +185,11 @@ fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
     match (local(headers.flow.destination()), headers.payload) {
         (Some(_), Payload::Echo) => PuntReason::Echo.into(),
         (Some(_), Payload::Ndp) => PuntReason::Ndp.into(),
+        (Some(Local::Own), Payload::MldQuery) => PuntReason::Mld.into(),
         // A packet that claims one of our own addresses as its source gets no answer, but the slow path may report it.
         (Some(Local::Own), _) => PuntReason::OwnAddress.into(),
         (Some(Local::Vip), Payload::Fragment(_)) => DropReason::FragmentNoPorts.into(),
-        (Some(Local::Vip), Payload::Icmp) => DropReason::IcmpUnhandled.into(),
+        (Some(Local::Vip), Payload::Icmp | Payload::MldQuery) => DropReason::IcmpUnhandled.into(),
         (Some(Local::Vip), Payload::Ports(_) | Payload::Other) => DropReason::NoService.into(),
         (None, _) if local(headers.flow.source()) == Some(Local::Vip) => DropReason::ReturnViaDirector.into(),
         (None, _) => DropReason::NotForUs.into(),

@@ -203,7 +203,7 @@ pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Ou
         PuntReason::Ndp => ndp::process(frame, view),
         PuntReason::Echo => Outcome { reply: echo::process(frame, view), learned: None },
         PuntReason::TooBig => Outcome { reply: too_big::process(frame, mtu, view), learned: None },
-        PuntReason::OwnAddress => Outcome::default(),
+        PuntReason::Mld | PuntReason::OwnAddress => Outcome::default(),
     }
 }
 

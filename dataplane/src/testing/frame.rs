@@ -79,6 +79,8 @@ pub struct Ip {
     /// IPv4 flags and fragment offset, as in the header.
     fragment: u16,
     identification: u16,
+    /// Hop limit, or time to live.
+    hop_limit: u8,
     /// IPv4 options, a multiple of four bytes.
     options: Vec<u8>,
     /// IPv6 extension headers: their protocol numbers and their bytes. The first byte is filled in later.
@@ -92,6 +94,7 @@ impl Ip {
         destination: IpAddress::Ipv4(Ipv4Addr::UNSPECIFIED),
         fragment: 0,
         identification: 0x4242,
+        hop_limit: 64,
         options: Vec::new(),
         extensions: Vec::new(),
     };
@@ -107,6 +110,11 @@ impl Ip {
         self.fragment = 0x4000;
         self.identification = 0;
         self
+    }
+
+    /// Sets the hop limit, or the time to live.
+    pub fn hop_limit(self, hop_limit: u8) -> Self {
+        Ip { hop_limit, ..self }
     }
 
     /// IPv4 options; a multiple of four bytes.
@@ -195,7 +203,7 @@ impl Ip {
         packet.set_header_len(u8::try_from(header_len).expect("at most 60"));
         packet.set_total_len(total_len);
         packet.set_ident(self.identification);
-        packet.set_hop_limit(64);
+        packet.set_hop_limit(self.hop_limit);
         packet.set_next_header(IpProtocol::from(protocol));
         packet.set_src_addr(source);
         packet.set_dst_addr(destination);
@@ -216,7 +224,7 @@ impl Ip {
         let payload_len = u16::try_from(chain.len()).expect("a packet of at most 65535 bytes");
         let mut bytes = vec![0x60, 0, 0, 0];
         bytes.extend_from_slice(&payload_len.to_be_bytes());
-        bytes.extend_from_slice(&[first, 64]);
+        bytes.extend_from_slice(&[first, self.hop_limit]);
         bytes.extend_from_slice(&source.octets());
         bytes.extend_from_slice(&destination.octets());
         bytes.extend_from_slice(&chain);

@@ -1,5 +1,7 @@
 //! The result of parsing: a packet's flow, and the kind of its payload.
 
+use std::net::IpAddr;
+
 use crate::base::exit::{DropReason, Exit};
 use crate::wire::flow::Flow;
 
@@ -20,14 +22,25 @@ pub enum Payload {
     Ports(Segment),
     /// An ICMP or ICMPv6 echo request.
     Echo,
-    /// A neighbor discovery message (ICMPv6 types 133 to 137).
+    /// A neighbor solicitation or advertisement, valid.
     Ndp,
+    /// A query who listens to multicast groups, valid.
+    MldQuery,
     /// Another ICMP or ICMPv6 message, no error.
     Icmp,
     /// A fragment. Only the first fragment's flow has ports.
     Fragment(Fragment),
     /// Another protocol.
     Other,
+}
+
+/// Whom an ARP packet or a neighbor discovery message concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parties {
+    /// The address of which it tells the MAC address. Unspecified: it tells of none.
+    pub told: IpAddr,
+    /// The address whose MAC address it asks for.
+    pub asked: Option<IpAddr>,
 }
 
 /// Which packet a fragment belongs to.

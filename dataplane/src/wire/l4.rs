@@ -17,15 +17,23 @@ pub const SCTP: u8 = Protocol::Sctp.number();
 /// IP protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
 
+/// ICMPv6's type of a neighbor solicitation (RFC 4861 §4.3).
+pub(super) const SOLICITATION: u8 = 135;
+/// That of a neighbor advertisement (RFC 4861 §4.4).
+pub(super) const ADVERTISEMENT: u8 = 136;
+/// That of a query for multicast listeners (RFC 3810 §5.1).
+pub(super) const QUERY: u8 = 130;
+
 /// A fragment's transport part of the flow. The first fragment has ports, the later ones do not.
 #[cold]
 pub(super) fn fragmented(
     protocol: u8,
+    icmp: u8,
     identification: u32,
     first: Option<&[u8]>,
     len: usize,
 ) -> Result<(Transport, Payload), Exit> {
-    let (transport, segment) = match first.map(|l4| transport(protocol, l4, len)) {
+    let (transport, segment) = match first.map(|l4| transport(protocol, icmp, l4, len)) {
         // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past a firewall.
         Some(Err(exit)) if exit == DropReason::HeadersSplit.into() => return Err(exit),
         Some(Err(_)) => return Err(DropReason::FragmentTiny.into()),
@@ -42,22 +50,23 @@ pub fn has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | SCTP)
 }
 
-/// Reads the L4 header as far as the flow needs it. `len` is the length of the L4 part according to the IP header.
+/// Reads the L4 header as far as the flow needs it. `icmp` is the IP version's own ICMP protocol: that of the other
+/// version has no meaning. `len` is the length of the L4 part according to the IP header.
 #[inline]
-pub(super) fn transport(protocol: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload), Exit> {
+pub(super) fn transport(protocol: u8, icmp: u8, l4: &[u8], len: usize) -> Result<(Transport, Payload), Exit> {
     const ECHO_REQUEST: u8 = 8;
     const V6_ECHO_REQUEST: u8 = 128;
-    const NDP: std::ops::RangeInclusive<u8> = 133..=137;
 
     let ports_len = match protocol {
         TCP => 20,
         UDP => 8,
         SCTP => 12, // the common header, RFC 9260 §3.1
-        ICMP | ICMPV6 => {
+        _ if protocol == icmp => {
             let &[kind, ..] = l4 else { return Err(short(1, len, DropReason::Truncated)) };
             let payload = match (protocol, kind) {
                 (ICMP, ECHO_REQUEST) | (ICMPV6, V6_ECHO_REQUEST) => Payload::Echo,
-                (ICMPV6, kind) if NDP.contains(&kind) => Payload::Ndp,
+                (ICMPV6, SOLICITATION | ADVERTISEMENT) => Payload::Ndp,
+                (ICMPV6, QUERY) => Payload::MldQuery,
                 _ => Payload::Icmp,
             };
             return Ok((Transport::new(0, 0, protocol), payload));

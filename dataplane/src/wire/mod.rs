@@ -4,13 +4,16 @@
 //! - Out: [`headers::Headers`], a flow, or an early [`Exit`](crate::base::exit::Exit).
 //! - Uses: `base`.
 
+pub mod arp;
 pub mod ethernet;
 pub mod flow;
 pub mod headers;
 pub mod icmp;
 pub mod ipv6;
 pub mod l4;
+pub mod mld;
 pub mod mtu;
+pub mod ndp;
 pub mod parse;
 pub mod plain;
 pub mod vlan;

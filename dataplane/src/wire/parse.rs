@@ -11,7 +11,8 @@ use crate::wire::flow::Flow;
 use crate::wire::headers::{Headers, Payload, short};
 use crate::wire::icmp::{is_v4_error, is_v6_error, quoted_v4, quoted_v6};
 use crate::wire::ipv6::{Chain, IPV6_HEADER, address_at, skip_extensions};
-use crate::wire::l4::{fragmented, has_ports, transport};
+use crate::wire::l4::{ICMP, ICMPV6, fragmented, has_ports, transport};
+use crate::wire::{arp, mld, ndp};
 
 /// Parses a frame that arrived on a port with the MAC address `ours`. `frame` may be shorter than `wire_len` (a packet
 /// of several segments), but must contain the headers. `tags` bytes of [VLAN tags](crate::wire::vlan) are skipped.
@@ -28,23 +29,25 @@ pub fn headers(frame: &[u8], wire_len: usize, ours: MacNumber, tags: usize) -> R
     match ethertype {
         ETHERTYPE_IPV4 => ipv4(packet, packet_len),
         ETHERTYPE_IPV6 => ipv6(packet, packet_len),
-        ETHERTYPE_ARP => Err(PuntReason::Arp.into()),
+        ETHERTYPE_ARP => Err(arp::exit(packet)),
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(DropReason::UnknownVlan.into()),
         _ => Err(DropReason::NotIp.into()),
     }
 }
 
-/// Of broadcast and multicast frames, only ARP and neighbor discovery are for us.
+/// Of broadcast and multicast frames, only ARP, neighbor discovery and queries for listeners are for us.
 #[cold]
 fn to_another_mac(ethernet: &[u8; ETHERNET_HEADER], ethertype: u16, packet: &[u8]) -> Exit {
     if ethernet[0] & 1 == 0 {
         return DropReason::NotOurMac.into();
     }
     match ethertype {
-        ETHERTYPE_ARP => PuntReason::Arp.into(),
+        ETHERTYPE_ARP => arp::exit(packet),
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => DropReason::UnknownVlan.into(),
         ETHERTYPE_IPV6 => match ipv6(packet, packet.len()) {
             Ok(Headers { payload: Payload::Ndp, .. }) => PuntReason::Ndp.into(),
+            Ok(Headers { payload: Payload::MldQuery, .. }) => PuntReason::Mld.into(),
+            Err(invalid @ Exit::Drop(DropReason::NdpInvalid | DropReason::MldInvalid)) => invalid,
             _ => DropReason::Multicast.into(),
         },
         _ => DropReason::Multicast.into(),
@@ -76,10 +79,10 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     if fragment != 0 {
         let identification = u32::from(u16::from_be_bytes([header[4], header[5]]));
         let first = (fragment & 0x1fff == 0).then_some(l4);
-        let (transport, payload) = fragmented(protocol, identification, first, total_len - header_len)?;
+        let (transport, payload) = fragmented(protocol, ICMP, identification, first, total_len - header_len)?;
         return Ok(Headers { flow: flow(transport), payload });
     }
-    let (transport, payload) = transport(protocol, l4, total_len - header_len)?;
+    let (transport, payload) = transport(protocol, ICMP, l4, total_len - header_len)?;
     if payload == Payload::Icmp && is_v4_error(l4) {
         return quoted_v4(destination, l4);
     }
@@ -111,15 +114,18 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
             Chain::Fragment { protocol, identification, first } => {
                 let l4 = first.map(|offset| payload.get(offset..).unwrap_or_default());
                 let len = payload_len - first.unwrap_or(payload_len);
-                let (transport, payload) = fragmented(protocol, identification, l4, len)?;
+                let (transport, payload) = fragmented(protocol, ICMPV6, identification, l4, len)?;
                 return Ok(Headers { flow: flow(transport), payload });
             }
         }
     }
     let l4 = payload.get(offset..).unwrap_or_default();
-    let (transport, payload) = transport(protocol, l4, payload_len - offset)?;
-    if payload == Payload::Icmp && is_v6_error(l4) {
-        return quoted_v6(destination, l4);
+    let (transport, payload) = transport(protocol, ICMPV6, l4, payload_len - offset)?;
+    match payload {
+        Payload::Icmp if is_v6_error(l4) => return quoted_v6(destination, l4),
+        Payload::Ndp if ndp::parties(packet).is_none() => return Err(DropReason::NdpInvalid.into()),
+        Payload::MldQuery if mld::query(packet).is_none() => return Err(DropReason::MldInvalid.into()),
+        _ => {}
     }
     Ok(Headers { flow: flow(transport), payload })
 }

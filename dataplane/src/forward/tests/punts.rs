@@ -6,16 +6,22 @@ use crate::base::ids::PortNo;
 use crate::base::token_bucket::TokenBucket;
 use crate::forward::rings::Outgoing;
 use crate::forward::tests::rig::Rig;
-use crate::testing::frame::eth;
+use crate::slow::arp;
+use crate::testing::frame::{CLIENT_MAC, eth};
 
 const PING: &[u8] = b"ping";
+
+/// An ARP request of a client for a VIP.
+fn asks() -> Vec<u8> {
+    arp::request(CLIENT_MAC, [192, 168, 0, 10].into(), [192, 168, 0, 101].into(), None)
+}
 
 #[test]
 fn frames_that_the_slow_path_does_not_take_are_dropped_and_counted() {
     let mut rig = Rig::example();
     rig.receive(vec![eth().ipv4("10.0.0.1", "192.168.0.101").echo(PING); 6]);
     // Pings get half of the ring's four entries; ARP gets the others.
-    rig.receive(vec![eth().payload(0x0806, &[0; 28]); 3]);
+    rig.receive(vec![asks(); 3]);
     let port = &rig.counters.ports[0];
     assert_eq!(port.punts[PuntReason::Echo.index()].read(), 2);
     assert_eq!(port.punts[PuntReason::Arp.index()].read(), 2);
@@ -35,7 +41,7 @@ fn pings_above_the_rate_are_dropped_before_the_ring() {
         (port.punts[PuntReason::Echo.index()].read(), port.drops[DropReason::EchoLimited.index()].read())
     };
     assert_eq!(pings(&mut rig), (100, 60));
-    rig.receive([eth().payload(0x0806, &[0; 28])]);
+    rig.receive([asks()]);
     assert_eq!(rig.counters.ports[0].punts[PuntReason::Arp.index()].read(), 1, "other frames are not limited");
     rig.let_time_pass();
     rig.worker.echo = TokenBucket::new(0, 1);

@@ -99,7 +99,8 @@ fn a_port_with_only_tagged_networks_takes_no_untagged_frames() {
 #[test]
 fn the_slow_path_gets_frames_with_all_their_tags() {
     let mut rig = with_vlans();
-    let arp = |eth: crate::testing::frame::Ethernet| eth.to(Mac([0xff; 6])).payload(0x0806, &[0; 28]);
+    let asks = || crate::slow::arp::request(CLIENT_MAC, [10, 1, 0, 9].into(), [10, 1, 0, 101].into(), None);
+    let arp = |eth: crate::testing::frame::Ethernet| eth.to(Mac([0xff; 6])).payload(0x0806, &asks()[14..]);
     let tagged = arp(eth().tag(0x8100, 100));
     for (frame, stripped) in [(tagged.clone(), [None; 2]), (arp(eth()), [None, Some(100)])] {
         let fate = rig.fate_of(MemoryPacket { stripped, ..frame.into() });
