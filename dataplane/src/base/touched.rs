@@ -11,6 +11,7 @@ pub fn touched<T>(count: usize, value: impl FnMut() -> T) -> Box<[T]> {
     let mut values: Vec<T> = Vec::with_capacity(count);
     // From here on, the compiler does not know what is in there, and that some of it may be zero.
     black_box(values.as_mut_ptr());
+    // Bound: `count`.
     values.extend(std::iter::repeat_with(value).take(count));
     values.into()
 }

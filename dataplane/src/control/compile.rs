@@ -87,8 +87,10 @@ fn compile_from(
 
     let mut parts = Parts::new(&model, &networks, previous.map(|previous| previous.compiled));
     let mut old = previous.map(|Previous { compiled, .. }| compiled.model.services.values().zip(&compiled.services));
+    // Bound: the services of the previous model.
     let mut old = std::iter::from_fn(|| old.as_mut()?.next()).peekable();
     for service in model.services.values() {
+        // Bound: each round takes a service of the previous model.
         while let Some((gone, _)) = old.next_if(|(old, _)| old.id < service.id) {
             parts.forget(gone);
         }

@@ -31,6 +31,10 @@ use crate::state::publication::{Publisher, SnapshotReader};
 /// New tables are built for this long, then all of them are published together.
 const BATCH: Duration = Duration::from_millis(100);
 
+/// How often an operator's change is made again because the network has changed the same service meanwhile. After that,
+/// it is put over what the network has changed, which is made again in its turn.
+const TRIES: usize = 8;
+
 /// How often deadlines are checked, and old snapshots and tables freed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -97,16 +101,21 @@ impl Director {
     /// has changed the same service meanwhile, the change is made again.
     pub fn change<E>(&self, change: impl Fn(&mut Model, &Arc<Leases>) -> Result<(), E>) -> Result<u64, E> {
         let _turn = self.changing.lock().expect(NO_PANIC);
+        let mut tries = 0;
+        // Bound: TRIES. Backends that go up and down all the time must not keep an operator waiting for ever.
         loop {
+            tries += 1;
             let base = self.state().model.clone();
             let mut model = Model::clone(&base);
             model.now_ms = self.now_ms();
             // Tables are built here.
             change(&mut model, &self.leases)?;
             let mut state = self.state();
-            let Merged { model, outdated } = state.merged(&base, model);
-            if outdated.is_empty() {
+            let insists = tries == TRIES;
+            let Merged { model, outdated } = state.merged(&base, model, insists);
+            if outdated.is_empty() || insists {
                 let generation = state.publish(model, &[], &self.ports);
+                state.note_behind(&outdated);
                 self.news.notify_all();
                 return Ok(generation);
             }
@@ -145,6 +154,7 @@ impl Director {
 
     /// Keeps services up to date with the network, and frees unused memory from time to time, until `stop` is set.
     pub fn keep_up(&self, stop: &AtomicBool) {
+        // Bound: none, it is the thread's life.
         while !stop.load(Ordering::Relaxed) {
             let more = self.catch_up();
             self.reclaim();
@@ -187,6 +197,7 @@ impl Director {
         let network = Reachability { down: &down, resolved: &|address| resolved.contains(&address) };
         let begin = Instant::now();
         let mut services = services.into_iter();
+        // Bound: each round takes a service; no round begins after BATCH.
         while begin.elapsed() < BATCH
             && let Some(service) = services.next()
         {
@@ -196,7 +207,7 @@ impl Director {
         let mut state = self.state();
         state.last_renewed = last_renewed;
         state.behind.extend(services);
-        let Merged { model, outdated } = state.merged(&base, model);
+        let Merged { model, outdated } = state.merged(&base, model, false);
         state.note_behind(&outdated);
         if state.model.differences(&model).next().is_some() {
             state.publish(model, &[], &self.ports);
@@ -261,13 +272,14 @@ const NO_PANIC: &str = "no thread panics while it holds a lock of the director";
 /// A model with the changes that were made to an older one.
 struct Merged {
     model: Model,
-    /// The services whose changes are left out, because they have changed meanwhile.
+    /// The services that have changed meanwhile, too. Their changes are left out, unless they are insisted on.
     outdated: Vec<ServiceId>,
 }
 
 impl State {
-    /// The current model with the changes from `base`, a model that was current, to `changed`.
-    fn merged(&self, base: &Arc<Model>, changed: Model) -> Merged {
+    /// The current model with the changes from `base`, a model that was current, to `changed`. If `insists`, with the
+    /// changes of outdated services, too.
+    fn merged(&self, base: &Arc<Model>, changed: Model, insists: bool) -> Merged {
         if Arc::ptr_eq(base, &self.model) {
             return Merged { model: changed, outdated: Vec::new() };
         }
@@ -278,8 +290,8 @@ impl State {
         };
         let (mine, outdated): (Vec<ServiceId>, Vec<ServiceId>) =
             base.differences(&changed).partition(|id| same(base.services.get(id), self.model.services.get(id)));
-        for id in mine {
-            model.take_service(&id, &changed);
+        for id in mine.iter().chain(outdated.iter().filter(|_| insists)) {
+            model.take_service(id, &changed);
         }
         Merged { model, outdated }
     }
@@ -573,6 +585,34 @@ mod tests {
         assert_eq!(of_one, expected);
         assert!(snapshot.services.iter().all(|service| service.outage.is_none()));
         assert_eq!(snapshot.targets.len(), 200);
+    }
+
+    /// A backend that goes up and down faster than a change can be made.
+    #[test]
+    fn an_operators_change_is_made_whatever_the_network_does_meanwhile() {
+        let director = director();
+        let id: ServiceId = "192.168.0.101:80".parse().unwrap();
+        let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
+        director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
+        hear(&director, &[3, 4], &[], &[]);
+        let tries = std::cell::Cell::new(0usize);
+        let edit = BackendEdit { service: id, address: address(4), weight: Some(7), mac: None };
+        let changed = director.change(|model, _| {
+            tries.set(tries.get() + 1);
+            assert!(tries.get() < 100, "the change is made again and again");
+            hear(&director, &[], &[], if tries.get().is_multiple_of(2) { &[] } else { &[3] });
+            director.catch_up();
+            model.edit_backend(&edit)
+        });
+        assert!(changed.is_ok() && tries.get() == TRIES);
+        let weights = |snapshot: &Compiled| -> Vec<u32> {
+            snapshot.model.services[&id].backends.iter().map(|backend| backend.weight).collect()
+        };
+        assert_eq!(weights(&director.current()), [1, 7]);
+        // What the network has said last counts, too.
+        hear(&director, &[], &[], &[3]);
+        director.catch_up();
+        assert_eq!((weights(&director.current()), slots(&director, "192.168.0.101:80")), (vec![1, 7], vec![0, 1_021]));
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Recent {
             return;
         }
         past.push_back((now, self.read()));
+        // Bound: each round removes an entry, and each call adds one.
         while past.get(1).is_some_and(|second| age(second) >= WINDOW) {
             past.pop_front();
         }

@@ -94,6 +94,7 @@ fn step(flows: u64) -> u64 {
 
 fn coprime(a: u64, b: u64) -> bool {
     let (mut a, mut b) = (a, b);
+    // Bound: Euclid's algorithm.
     while b != 0 {
         (a, b) = (b, a % b);
     }

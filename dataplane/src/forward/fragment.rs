@@ -101,13 +101,15 @@ pub struct Fragments<P> {
     rings: FragmentRings<P>,
     /// Whether a first fragment has arrived since the held frames were last checked.
     news: bool,
+    /// The ring that is emptied first, the next time.
+    first_ring: usize,
 }
 
 impl<P> Fragments<P> {
     /// For this worker. All memory is allocated and touched here: the worker's own thread calls this when it is pinned.
     pub fn new(worker: WorkerNo, rings: FragmentRings<P>) -> Self {
         let buckets = touched(BUCKETS, || [None; WAYS]);
-        Fragments { worker, buckets, held: ArrayVec::new(), rings, news: false }
+        Fragments { worker, buckets, held: ArrayVec::new(), rings, news: false, first_ring: 0 }
     }
 
     /// For the only worker.
@@ -171,6 +173,7 @@ impl<P> Fragments<P> {
         let mut port = None;
         if self.news {
             let mut index = 0;
+            // Bound: each round looks at one more held frame, or takes one out; there are at most MAX_HELD.
             while index < self.held.len() && !burst.is_full() {
                 let held = &self.held[index];
                 if port.is_none_or(|port| port == held.port) && self.is_known(&held.key, hasher, now_ms) {
@@ -183,7 +186,12 @@ impl<P> Fragments<P> {
             }
             self.news = !burst.is_empty();
         }
-        for ring in &mut self.rings.from {
+        // A worker that refills its ring at once must not keep the others' fragments waiting.
+        let (others, rings) = self.rings.from.split_at_mut(self.first_ring);
+        let first_ring = (self.first_ring + 1) % (rings.len() + others.len()).max(1);
+        self.first_ring = first_ring;
+        for ring in rings.iter_mut().chain(others) {
+            // Bound: each round adds a frame to the burst, which holds BURST.
             while !burst.is_full() && ring.peek().is_ok_and(|passed| port.is_none_or(|port| port == passed.port)) {
                 let Ok(passed) = ring.pop() else { break };
                 port = Some(passed.port);

@@ -79,20 +79,27 @@ fn send_each<'w, Io: PacketIo>(
     }
 }
 
+/// The most bursts of waiting fragments that are forwarded in a turn. Other workers may fill their rings as fast as this
+/// one empties them, and its own queues must not wait for that.
+const WAITING_BURSTS: usize = 8;
+/// The most fragments that have waited too long, and are dropped in a turn.
+const OVERDUE: usize = 2 * BURST;
+
 /// Forwards fragments that had to wait and fragments from other workers. Drops fragments that have waited too long.
-/// Returns whether there were any.
+/// Returns whether there were any. What is left comes next turn.
 #[cold]
 pub(super) fn waiting_fragments<'w, Io: PacketIo>(context: &mut Context<'w, Io>) -> bool {
     let now_ms = context.now_ms;
     let mut any = false;
-    loop {
+    for _ in 0..WAITING_BURSTS {
         let mut burst = Burst::new();
         let Some(port) = context.fragments.ready(&context.snapshot.hasher, now_ms, &mut burst) else { break };
         any = true;
         forward(context, port, &mut burst);
         context.flush();
     }
-    while let Some((port, packet)) = context.fragments.overdue(now_ms) {
+    for _ in 0..OVERDUE {
+        let Some((port, packet)) = context.fragments.overdue(now_ms) else { break };
         any = true;
         leave(context, DropReason::FragmentOrphan.into(), packet, port);
     }

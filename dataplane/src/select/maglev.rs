@@ -44,6 +44,7 @@ pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[Backen
         candidates.iter().map(|candidate| Permutation::new(key, size, candidate.address)).collect();
     let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
     let turns = wrr::period(&weights, size as usize);
+    // Bound: one turn is taken for each slot.
     let mut turns = turns.iter().cycle();
     let mut turn = || *turns.next().expect("turns never end while a candidate has a weight");
     let mut slots = vec![BackendNo::NONE; size as usize];
@@ -54,6 +55,7 @@ pub fn build(key: &[u8; 16], size: u32, candidates: &[Candidate]) -> Box<[Backen
     }
     let mut free = taken.free();
     let modulus = Modulus::new(size);
+    // Bound: each round takes a free slot, of which there are FEW.
     while !free.is_empty() {
         let turn = turn();
         slots[permutations[turn.index()].nearest(modulus, &mut free) as usize] = turn;
@@ -83,6 +85,7 @@ pub fn slot_counts(table: &[BackendNo], backends: usize) -> Vec<u32> {
 /// Whether a table may have this size.
 pub fn is_table_size(size: u32) -> bool {
     let divides = |divisor: &u32| size.is_multiple_of(*divisor);
+    // Bound: the square root of the size.
     (MIN_TABLE_SIZE..=MAX_TABLE_SIZE).contains(&size) && !(2..).take_while(|d| d * d <= size).any(|d| divides(&d))
 }
 
@@ -109,6 +112,7 @@ impl Permutation {
 
     /// Takes the next preferred slot that is free. There must be one.
     fn next_free(&mut self, size: u32, taken: &mut Taken) -> u32 {
+        // Bound: the order names each slot once in `size` steps, and one of them is free.
         loop {
             let slot = self.next;
             self.step(size);
@@ -191,6 +195,7 @@ impl Modulus {
     fn inverse(self, a: u32) -> u32 {
         let size = i64::try_from(self.size).expect("at most MAX_TABLE_SIZE");
         let (mut high, mut low) = ((size, 0), (i64::from(a), 1));
+        // Bound: the remainders fall at least as fast as Fibonacci's numbers.
         while low.0 > 0 {
             let quotient = high.0 / low.0;
             (high, low) = (low, (high.0 - quotient * low.0, high.1 - quotient * low.1));

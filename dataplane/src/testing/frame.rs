@@ -105,6 +105,11 @@ impl Ip {
         self
     }
 
+    /// Sets the IPv4 identification, which the fragments of a packet share.
+    pub fn identification(self, identification: u16) -> Self {
+        Ip { identification, ..self }
+    }
+
     /// Sets "don't fragment" and no identification, as in packets that are never fragmented (RFC 6864 §4.1).
     pub fn dont_fragment(mut self) -> Self {
         self.fragment = 0x4000;

@@ -74,6 +74,7 @@ static HEADER_LEN: [u32; 256] = {
 static V4_LEN: [u32; 256] = {
     let mut lens = HEADER_LEN;
     let mut protocol = 0;
+    // Bound: 256 rounds, by the compiler.
     while protocol < lens.len() {
         lens[protocol] += 20;
         protocol += 1;

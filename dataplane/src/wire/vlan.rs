@@ -126,6 +126,7 @@ impl Received {
     fn new(stripped: impl IntoIterator<Item = u16>, frame: &[u8]) -> Result<Received, DropReason> {
         let mut tags: ArrayVec<u16, { MOST + 2 }> = stripped.into_iter().collect();
         let mut offset = OFFSET;
+        // Bound: each round adds a tag, until there are too many.
         while tag_at(frame, offset) {
             let control = word_at(frame, offset + 2).ok_or(DropReason::Runt)?;
             tags.try_push(control).map_err(|_| DropReason::UnknownVlan)?;

@@ -13,7 +13,9 @@ impl Model {
     /// The services that differ from those of another model: changed, added or removed ones.
     pub fn differences<'a>(&'a self, other: &'a Model) -> impl Iterator<Item = ServiceId> + 'a {
         let (mut these, mut others) = (self.services.iter().peekable(), other.services.iter().peekable());
+        // Bound: each round takes a service of one model or of both.
         std::iter::from_fn(move || {
+            // Bound: the same.
             loop {
                 let order = match (these.peek(), others.peek()) {
                     (Some((this, _)), Some((other, _))) => this.cmp(other),

@@ -391,6 +391,7 @@ impl<B: Bucket> Table<B> {
         let bucket = &self.buckets[number];
         // A key has at most one entry for each protocol.
         let mut same = bucket.with_key(key);
+        // Bound: each round clears a bit, of which there is one for each entry of a bucket.
         while same != 0 {
             let meta = bucket.first_of(same);
             if meta.is_of(protocol) {
