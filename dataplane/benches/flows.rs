@@ -21,7 +21,6 @@ use ctl::{Mac, ServiceId, Tracking};
 use dataplane::base::ids::WorkerNo;
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
 use dataplane::base::packet::{Burst, Packet, PacketIo};
-use dataplane::base::token_bucket::TokenBucket;
 use dataplane::config::Hugepages;
 use dataplane::control::director::Director;
 use dataplane::control::model::{Model, ModelError};
@@ -39,8 +38,9 @@ use dataplane::testing::model::network;
 use dataplane::{
     base::clock::Clock,
     forward::{
+        limits::Limits,
         port::WorkerPort,
-        rings::Rings,
+        rings::{Rings, punt_rings},
         worker::{Memory, Worker},
     },
 };
@@ -335,12 +335,11 @@ fn worker(queue: QueuePair, port: &Port, director: &Director, number: usize) -> 
     let memory = Memory {
         fragments: Fragments::alone(),
         exceptions: Exceptions::new(EXCEPTIONS, WorkerNo::new(number)),
-        echo: TokenBucket::new(1_000, 1),
-        too_big: TokenBucket::new(100, 1),
+        limits: Limits::new(1_000, 1),
     };
     // The generator makes no frames for the slow path.
     let rings = Rings {
-        punts: rtrb::RingBuffer::new(64).0,
+        punts: punt_rings(|_| 64).0,
         outgoing: rtrb::RingBuffer::new(64).1,
         samples: rtrb::RingBuffer::new(64).0,
     };

@@ -9,7 +9,6 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dataplane::base::ids::WorkerNo;
 use dataplane::base::limits;
 use dataplane::base::packet::{BURST, Burst, Packet, PacketIo};
-use dataplane::base::token_bucket::TokenBucket;
 use dataplane::control::compile::compile;
 use dataplane::control::model::Model;
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
@@ -21,8 +20,9 @@ use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
 use dataplane::{
     base::clock::Clock,
     forward::{
+        limits::Limits,
         port::WorkerPort,
-        rings::Rings,
+        rings::{Rings, punt_rings},
         worker::{Memory, Worker},
     },
 };
@@ -108,17 +108,12 @@ fn worker(model: Model, frames: Vec<Vec<u8>>) -> (Worker<Circle>, Publisher) {
     let publisher = Publisher::new(compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1).snapshot);
     let io = Circle { waiting: frames.into_iter().map(|frame| Slot(frame.leak())).collect(), sent: Vec::new() };
     let rings = Rings {
-        punts: rtrb::RingBuffer::new(64).0,
+        punts: punt_rings(|_| 64).0,
         outgoing: rtrb::RingBuffer::new(64).1,
         samples: rtrb::RingBuffer::new(64).0,
     };
     let exceptions = Exceptions::new(Room { v4: 1 << 21, v6: 1 << 19 }, WorkerNo::new(0));
-    let memory = Memory {
-        fragments: Fragments::alone(),
-        exceptions,
-        echo: TokenBucket::new(1_000, 1),
-        too_big: TokenBucket::new(100, 1),
-    };
+    let memory = Memory { fragments: Fragments::alone(), exceptions, limits: Limits::new(1_000, 1) };
     let ports = vec![WorkerPort::new(io, PORT_MAC)];
     let worker = Worker::new(ports, publisher.reader(), counters, rings, memory, Clock::stopped_at(0));
     (worker, publisher)

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use ctl::{Mac, Protocol};
 use dataplane::base::exit::{DropReason, PuntReason};
 use dataplane::base::ids::WorkerNo;
-use dataplane::base::token_bucket::TokenBucket;
 use dataplane::control::compile::compile;
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::forward::exceptions::{Exceptions, Room};
 use dataplane::forward::fragment::Fragments;
-use dataplane::slow::arp;
+use dataplane::slow::{arp, ndp};
 use dataplane::state::publication::Publisher;
 use dataplane::testing::frame::{CLIENT_MAC, Ethernet, Ip, eth};
 use dataplane::testing::memory::{MemoryIo, MemoryPacket};
@@ -23,12 +22,13 @@ use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
 use dataplane::{
     base::clock::Clock,
     forward::{
+        class::Class,
+        limits::Limits,
         port::WorkerPort,
-        rings::{Punt, Rings},
+        rings::{Punted, Rings, punt_rings},
         worker::{Memory, Worker},
     },
 };
-use rtrb::Consumer;
 
 /// The fate of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ enum Fate {
 }
 
 use DropReason::*;
-use Fate::{Drop, Punt as Punted, To};
+use Fate::{Drop, Punt, To};
 
 /// An IP version, with the addresses that the rows use.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ struct Rig {
     worker: Worker<MemoryIo>,
     wire: MemoryIo,
     counters: Arc<WorkerCounters>,
-    punts: Consumer<Punt<MemoryPacket>>,
+    punts: Punted<MemoryPacket>,
     now_ms: u64,
     _publisher: Publisher,
 }
@@ -150,13 +150,12 @@ impl Rig {
         // The backends that end in 9 have not answered.
         let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
         let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT], 1).snapshot);
-        let (wire, (to_slow_path, punts)) = (MemoryIo::default(), rtrb::RingBuffer::new(4));
+        let (wire, (to_slow_path, punts)) = (MemoryIo::default(), punt_rings(|_| 4));
         let (outgoing, samples) = (rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(64).0);
         let memory = Memory {
             fragments: Fragments::alone(),
             exceptions: Exceptions::new(Room { v4: 64, v6: 64 }, WorkerNo::new(0)),
-            echo: TokenBucket::new(1_000, 1),
-            too_big: TokenBucket::new(100, 1),
+            limits: Limits::new(1_000, 1),
         };
         let worker = Worker::new(
             vec![WorkerPort::new(wire.clone(), PORT_MAC)],
@@ -172,7 +171,7 @@ impl Rig {
     fn counted(&self) -> Vec<(Fate, u64)> {
         let (port, fates) = (&self.counters.ports[0], DropReason::ALL.iter().map(|&reason| Drop(reason)));
         let drops = fates.zip(port.drops.iter().map(|counter| counter.read()));
-        let punts = PuntReason::ALL.iter().map(|&reason| Punted(reason));
+        let punts = PuntReason::ALL.iter().map(|&reason| Punt(reason));
         drops.chain(punts.zip(port.punts.iter().map(|counter| counter.read()))).collect()
     }
 
@@ -184,7 +183,7 @@ impl Rig {
         self.now_ms += 1_000;
         self.worker.set_clock(Clock::stopped_at(self.now_ms));
         self.worker.turn();
-        while self.punts.pop().is_ok() {}
+        Class::ALL.iter().for_each(|&class| while self.punts.pop(class).is_some() {});
         let after = self.counted();
         let changed: Vec<Fate> = after.iter().zip(&before).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
         let sent = self.wire.0.borrow_mut().tx.pop().map(|packet| packet.bytes);
@@ -295,14 +294,14 @@ fn addresses(net: Net) -> Vec<Row> {
     let from = |eth: Ethernet| net.packet(eth, net.client(), &net.host(VIP));
     let backend = backend_mac(net.host(3).parse().unwrap());
     vec![
-        row("TCP to the director", net.to(OWN).tcp(1, 22).syn(), Punted(PuntReason::OwnAddress)),
-        row("UDP to the director", net.to(OWN).udp(1, 161, b"?"), Punted(PuntReason::OwnAddress)),
-        row("a service's port on the director's address", net.to(OWN).tcp(1, 80).syn(), Punted(PuntReason::OwnAddress)),
-        row("another protocol to the director", net.to(OWN).protocol(47, &[0; 20]), Punted(PuntReason::OwnAddress)),
+        row("TCP to the director", net.to(OWN).tcp(1, 22).syn(), Punt(PuntReason::OwnAddress)),
+        row("UDP to the director", net.to(OWN).udp(1, 161, b"?"), Punt(PuntReason::OwnAddress)),
+        row("a service's port on the director's address", net.to(OWN).tcp(1, 80).syn(), Punt(PuntReason::OwnAddress)),
+        row("another protocol to the director", net.to(OWN).protocol(47, &[0; 20]), Punt(PuntReason::OwnAddress)),
         row(
             "a fragment to the director",
             net.fragment(net.to(OWN), 9, false).protocol(17, &[0; 64]),
-            Punted(PuntReason::OwnAddress),
+            Punt(PuntReason::OwnAddress),
         ),
         row("to another host", net.to(ANOTHER_HOST).tcp(1, 80).syn(), Drop(NotForUs)),
         row("a datagram to another host", net.to(ANOTHER_HOST).udp(1, 53, b"?"), Drop(NotForUs)),
@@ -345,9 +344,9 @@ fn icmp(net: Net) -> Vec<Row> {
     let quoted = |frame: &[u8]| message(unreachable, &about(frame));
     let eight_bytes = 4 + net.header_len() + 8;
     let mut rows = vec![
-        row("a ping".into(), net.vip().echo(b"ping"), Punted(PuntReason::Echo)),
-        row("a large ping".into(), net.vip().echo(&[0; 1_400]), Punted(PuntReason::Echo)),
-        row("a ping to the director".into(), net.to(OWN).echo(b"ping"), Punted(PuntReason::Echo)),
+        row("a ping".into(), net.vip().echo(b"ping"), Punt(PuntReason::Echo)),
+        row("a large ping".into(), net.vip().echo(&[0; 1_400]), Punt(PuntReason::Echo)),
+        row("a ping to the director".into(), net.to(OWN).echo(b"ping"), Punt(PuntReason::Echo)),
         row("a ping to another".into(), net.to(ANOTHER_HOST).echo(b"ping"), Drop(NotForUs)),
         row("no ICMP header at all".into(), net.vip().protocol(net.icmp(), &[]), Drop(Truncated)),
         row("none, with padding".into(), padded(net.vip().protocol(net.icmp(), &[]), 46), Drop(Truncated)),
@@ -408,7 +407,7 @@ fn icmp(net: Net) -> Vec<Row> {
         let what = |to: &str| format!("type {kind} of the other version's ICMP to {to}");
         let body = about(&tcp());
         rows.push(row(what("a VIP"), net.vip().icmp(other, kind, 0, &body), Drop(NoService)));
-        rows.push(row(what("us"), net.to(OWN).icmp(other, kind, 0, &body), Punted(PuntReason::OwnAddress)));
+        rows.push(row(what("us"), net.to(OWN).icmp(other, kind, 0, &body), Punt(PuntReason::OwnAddress)));
     }
     rows
 }
@@ -486,7 +485,7 @@ fn options() -> Vec<Row> {
         let ip = || Net::V4.vip().options(&vec![1; length]);
         rows.push((format!("{length} bytes of options, TCP"), ip().tcp(1, 80).syn(), To(3)));
         rows.push((format!("{length} bytes of options, UDP"), ip().udp(1, 53, b"?"), To(5)));
-        rows.push((format!("{length} bytes of options, ping"), ip().echo(b"?"), Punted(PuntReason::Echo)));
+        rows.push((format!("{length} bytes of options, ping"), ip().echo(b"?"), Punt(PuntReason::Echo)));
         rows.push((format!("{length} bytes of options, and then nothing"), ip().protocol(6, &[]), Drop(Truncated)));
     }
     rows
@@ -502,7 +501,7 @@ fn extensions() -> Vec<Row> {
         rows.push(row(format!("{name}, TCP"), ip().extension(number, &[0; 8]).tcp(1, 80).syn(), To(3)));
         rows.push(row(format!("{name}, UDP"), ip().extension(number, &[0; 8]).udp(1, 53, b"?"), To(5)));
         rows.push(row(format!("{name}, 24 bytes"), ip().extension(number, &long).tcp(1, 80).syn(), To(3)));
-        rows.push(row(format!("{name}, ping"), ip().extension(number, &[0; 8]).echo(b"?"), Punted(PuntReason::Echo)));
+        rows.push(row(format!("{name}, ping"), ip().extension(number, &[0; 8]).echo(b"?"), Punt(PuntReason::Echo)));
         rows.push(row(format!("{name}, GRE"), ip().extension(number, &[0; 8]).protocol(47, &[0; 9]), Drop(NoService)));
         let endless = ip().extension(number, &[0, 200, 0, 0, 0, 0, 0, 0]).tcp(1, 80).syn();
         rows.push(row(format!("{name}, longer than the packet"), endless, Drop(BadIpHeader)));
@@ -548,7 +547,7 @@ fn sctp(net: Net) -> Vec<Row> {
         row("SCTP without a chunk", vip().protocol(132, &packet(9, 2_905, 0)[..12]), To(5)),
         row("half an SCTP header", vip().protocol(132, &packet(9, 2_905, 0)[..11]), Drop(Truncated)),
         row("SCTP to a port of TCP's", vip().protocol(132, &packet(9, 80, 1)), Drop(NoService)),
-        row("SCTP to the director", net.to(OWN).protocol(132, &packet(9, 80, 1)), Punted(PuntReason::OwnAddress)),
+        row("SCTP to the director", net.to(OWN).protocol(132, &packet(9, 80, 1)), Punt(PuntReason::OwnAddress)),
         row("an SCTP reply", net.reply().protocol(132, &packet(2_905, 9, 0)), Drop(ReturnViaDirector)),
         row("a first fragment of SCTP", net.fragment(vip(), 0, true).protocol(132, &packet(9, 2_905, 0)), To(5)),
         row("a later one", net.fragment(vip(), 2, false).protocol(132, &[0; 64]), To(5)),
@@ -572,8 +571,8 @@ fn tags_and_sizes(net: Net) -> Vec<Row> {
         row("two tags of customers", tagged(eth().tag(0x8100, 7).tag(0x8100, 8)), Drop(UnknownVlan)),
         row("a tagged broadcast", tagged(eth().to(Mac([0xff; 6])).tag(0x8100, 7)), Drop(UnknownVlan)),
         row("a packet that just fits", packet_of(1_500), To(3)),
-        row("a byte too large", packet_of(1_501), Punted(PuntReason::TooBig)),
-        row("as large as a super-frame", packet_of(60_000), Punted(PuntReason::TooBig)),
+        row("a byte too large", packet_of(1_501), Punt(PuntReason::TooBig)),
+        row("as large as a super-frame", packet_of(60_000), Punt(PuntReason::TooBig)),
         row("a large one for no service", net.vip().tcp(1, 79).data(&[7; 3_000]), Drop(NoService)),
     ]
 }
@@ -583,9 +582,17 @@ fn ethernet() -> Vec<Row> {
     let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
     let asks = arp::request(CLIENT_MAC, [192, 168, 0, 10].into(), [192, 168, 0, 101].into(), None);
     let arp = |eth: Ethernet| eth.payload(0x0806, &asks[14..]);
+    let asks_router = |from: u8| arp::request(CLIENT_MAC, [192, 168, 0, from].into(), [192, 168, 0, 1].into(), None);
+    let (others, of_backend) = (asks_router(10), asks_router(3));
     let mut rows = vec![
-        row("a broadcast ARP request", arp(eth().to(Mac([0xff; 6]))), Punted(PuntReason::Arp)),
-        row("a unicast ARP packet", arp(eth()), Punted(PuntReason::Arp)),
+        row("a broadcast ARP request", arp(eth().to(Mac([0xff; 6]))), Punt(PuntReason::Arp)),
+        row("a unicast ARP packet", arp(eth()), Punt(PuntReason::Arp)),
+        row(
+            "a request between others",
+            eth().to(Mac([0xff; 6])).payload(0x0806, &others[14..]),
+            Drop(ResolutionOfOthers),
+        ),
+        row("a backend's request to another", eth().payload(0x0806, &of_backend[14..]), Punt(PuntReason::Arp)),
         row("ARP between others", arp(eth().to(Mac([2, 0, 0, 0, 0, 0x77]))), Drop(NotOurMac)),
         row("an ARP packet of no bytes", eth().payload(0x0806, &[]), Drop(ArpInvalid)),
         row("one of zeros, as a broadcast", eth().to(Mac([0xff; 6])).payload(0x0806, &[0; 28]), Drop(ArpInvalid)),
@@ -624,6 +631,17 @@ fn ethernet() -> Vec<Row> {
     rows
 }
 
+/// A query for the listeners of all groups.
+fn query(mac: Mac, address: &str, hop_limit: u8) -> Vec<u8> {
+    let ip = eth().to(mac).ipv6("fe80::1", address).hop_limit(hop_limit).extension(0, &[0, 0, 5, 2, 0, 0, 1, 0]);
+    ip.icmp(58, 130, 0, &[&[0x27, 0x10, 0, 0][..], &[0; 16], &[2, 125, 0, 0]].concat())
+}
+
+/// The same to all hosts.
+fn general_query(hop_limit: u8) -> Vec<u8> {
+    query(Mac([0x33, 0x33, 0, 0, 0, 1]), "ff02::1", hop_limit)
+}
+
 /// Messages of ICMPv6 that only neighbors may send: neighbor discovery, and queries for multicast listeners.
 fn of_neighbors() -> Vec<Row> {
     let row = |what: &str, frame, fate| (what.to_owned(), frame, fate);
@@ -634,30 +652,25 @@ fn of_neighbors() -> Vec<Row> {
     let solicitation = || to(group_mac, group).icmp(58, 135, 0, &body);
     let unicast = |last: u8| to(PORT_MAC, &Net::V6.host(last));
     let everyone = Mac([0x33, 0x33, 0, 0, 0, 1]);
-    let alert = [0, 0, 5, 2, 0, 0, 1, 0];
-    let query = |mac, address: &str, hop_limit| {
-        let ip = eth().to(mac).ipv6("fe80::1", address).hop_limit(hop_limit).extension(0, &alert);
-        ip.icmp(58, 130, 0, &[&[0x27, 0x10, 0, 0][..], &[0; 16], &[2, 125, 0, 0]].concat())
-    };
     let mut rows = vec![
-        row("a multicast solicitation", solicitation(), Punted(PuntReason::Ndp)),
+        row("a multicast solicitation", solicitation(), Punt(PuntReason::Ndp)),
         row("a solicitation that is cut off", cut(solicitation(), 50), Drop(Multicast)),
         row("one with a wrong checksum", with_byte(solicitation(), 56, 0x77), Drop(NdpInvalid)),
         row("one with a code", to(group_mac, group).icmp(58, 135, 1, &body), Drop(NdpInvalid)),
         row("one without a target", to(group_mac, group).icmp(58, 135, 0, &body[..4]), Drop(NdpInvalid)),
-        row("a unicast solicitation", unicast(VIP).icmp(58, 135, 0, &body), Punted(PuntReason::Ndp)),
-        row("one to the director", unicast(OWN).icmp(58, 135, 0, &body), Punted(PuntReason::Ndp)),
-        row("an advertisement", unicast(OWN).icmp(58, 136, 0, &body), Punted(PuntReason::Ndp)),
+        row("a unicast solicitation", unicast(VIP).icmp(58, 135, 0, &body), Punt(PuntReason::Ndp)),
+        row("one to the director", unicast(OWN).icmp(58, 135, 0, &body), Punt(PuntReason::Ndp)),
+        row("an advertisement", unicast(OWN).icmp(58, 136, 0, &body), Punt(PuntReason::Ndp)),
         row("one to another host", unicast(ANOTHER_HOST).icmp(58, 136, 0, &body), Drop(NotForUs)),
         row(
             "behind an extension header",
             unicast(VIP).extension(60, &[0; 8]).icmp(58, 135, 0, &body),
             Drop(NdpInvalid),
         ),
-        row("a general query", query(everyone, "ff02::1", 1), Punted(PuntReason::Mld)),
-        row("one to the director", query(PORT_MAC, "fd00::2", 1), Punted(PuntReason::Mld)),
+        row("a general query", general_query(1), Punt(PuntReason::Mld)),
+        row("one to the director", query(PORT_MAC, "fd00::2", 1), Punt(PuntReason::Mld)),
         row("one to a VIP", query(PORT_MAC, "fd00::101", 1), Drop(IcmpUnhandled)),
-        row("one from afar", query(everyone, "ff02::1", 64), Drop(MldInvalid)),
+        row("one from afar", general_query(64), Drop(MldInvalid)),
         row("a report", to(everyone, "ff02::16").icmp(58, 143, 0, &body), Drop(Multicast)),
     ];
     for kind in [135, 136] {
@@ -732,6 +745,15 @@ fn every_reason_has_a_frame() {
     caused(&mut rig, Drop(EchoLimited), (0..1_500).map(|_| Net::V4.vip().echo(b"?").into()).collect());
     let asks = arp::request(CLIENT_MAC, [192, 168, 0, 10].into(), [192, 168, 0, 101].into(), None);
     caused(&mut rig, Drop(PuntFull), (0..64).map(|_| asks.clone().into()).collect());
+    // The same station asks on and on, and many stations query for listeners.
+    rig.now_ms += 2_000;
+    rig.worker.set_clock(Clock::stopped_at(rig.now_ms));
+    caused(&mut rig, Drop(ArpLimited), (0..1_100).map(|_| asks.clone().into()).collect());
+    let solicits = ndp::request(CLIENT_MAC, "fd00::10".parse().unwrap(), "fd00::101".parse().unwrap(), None);
+    caused(&mut rig, Drop(NdpLimited), (0..1_100).map(|_| solicits.clone().into()).collect());
+    caused(&mut rig, Drop(MldLimited), (0..200).map(|_| general_query(1).into()).collect());
+    let to_us = || Net::V4.to(OWN).udp(1, 161, b"?").into();
+    caused(&mut rig, Drop(OwnAddressLimited), (0..10_100).map(|_| to_us()).collect());
     let large = || Net::V4.vip().tcp(1, 80).data(&[0; 2_000]).into();
     caused(&mut rig, Drop(TooBigUnanswered), (0..200).map(|_| large()).collect());
     rig.wire.0.borrow_mut().tx_room = 3;
@@ -739,7 +761,7 @@ fn every_reason_has_a_frame() {
     // These two need another worker and a VLAN. They have tests: `a_worker_that_does_not_keep_up_gets_no_more_frames`
     // in forward/fragment.rs, and `a_tag_needs_headroom` in forward/tests/tags.rs.
     seen.extend([Drop(FragmentPassFull), Drop(NoHeadroom)]);
-    let all = DropReason::ALL.iter().map(|&reason| Drop(reason)).chain(PuntReason::ALL.iter().map(|&r| Punted(r)));
+    let all = DropReason::ALL.iter().map(|&reason| Drop(reason)).chain(PuntReason::ALL.iter().map(|&r| Punt(r)));
     let without: Vec<Fate> = all.filter(|fate| !seen.contains(fate)).collect();
     assert_eq!(without, [], "reasons that no test causes");
 }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use ctl::request::{BackendEdit, ServiceAdd};
 use ctl::{OnAllDown, Protocol, Scheduler, Tracking};
 use dataplane::base::ids::WorkerNo;
-use dataplane::base::token_bucket::TokenBucket;
 use dataplane::control::compile::compile;
 use dataplane::control::model::{Model, Reachability};
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
@@ -28,8 +27,9 @@ use dataplane::testing::model::{PORT, PORT_MAC, backend, backend_mac, model};
 use dataplane::{
     base::clock::Clock,
     forward::{
+        limits::Limits,
         port::WorkerPort,
-        rings::Rings,
+        rings::{Rings, punt_rings},
         worker::{Memory, Worker},
     },
 };
@@ -146,16 +146,10 @@ struct OneWorker {
 impl OneWorker {
     fn new(number: usize, counters: Arc<WorkerCounters>, publisher: &Publisher) -> Self {
         let wire = MemoryIo::default();
-        let (punts, outgoing, samples) =
-            (rtrb::RingBuffer::new(4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
+        let (punts, outgoing, samples) = (punt_rings(|_| 4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
         let rings = Rings { punts, outgoing, samples };
         let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, WorkerNo::new(number));
-        let memory = Memory {
-            fragments: Fragments::alone(),
-            exceptions,
-            echo: TokenBucket::new(1, 1),
-            too_big: TokenBucket::new(1, 1),
-        };
+        let memory = Memory { fragments: Fragments::alone(), exceptions, limits: Limits::new(1, 1) };
         let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, Clock::stopped_at(0));
         OneWorker { worker, wire, counters }

@@ -23,7 +23,8 @@ use dataplane::testing::choices::Choices;
 use dataplane::testing::memory::{MemoryPacket, MemorySource};
 use dataplane::testing::model::{PORT, PORT_MAC, model, service};
 use dataplane::testing::traffic::Traffic;
-use dataplane::forward::rings::{Outgoing, Punt};
+use dataplane::forward::class::Class;
+use dataplane::forward::rings::{Outgoing, Punt, punt_rings};
 use libfuzzer_sys::fuzz_target;
 use rtrb::{Consumer, RingBuffer};
 
@@ -56,7 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let director = Arc::new(Director::new(model, leases, vec![], vec![PORT]));
     let reporter = Reporter::new(Arc::new(EventLog::default()), vec![]);
-    let (mut punts, punted) = RingBuffer::new(RING);
+    let (mut punts, punted) = punt_rings(|_| RING);
     let (outgoing, mut said) = RingBuffer::new(RING);
     let neighbors: Arc<Mutex<Neighbors>> = Arc::default();
     let mut slow =
@@ -73,7 +74,8 @@ fuzz_target!(|bytes: &[u8]| {
                 let frame = TRAFFIC.frame(&mut choices);
                 // The workers let nothing else through.
                 if let Some(reason) = reason(&frame) {
-                    let _ = punts.push(Punt { port: PortNo::new(0), reason, mtu: 1_280, packet: frame.into() });
+                    let class = *choices.of(&Class::ALL);
+                    punts.push(class, Punt { port: PortNo::new(0), reason, mtu: 1_280, packet: frame.into() });
                 }
             }
         }
@@ -87,6 +89,7 @@ fn reason(frame: &[u8]) -> Option<PuntReason> {
     match parse::headers(frame, frame.len(), PORT_MAC.into(), 0) {
         Ok(Headers { payload: Payload::Echo, .. }) => Some(PuntReason::Echo),
         Ok(Headers { payload: Payload::Ndp, .. }) => Some(PuntReason::Ndp),
+        Ok(Headers { payload: Payload::MldQuery, .. }) => Some(PuntReason::Mld),
         Ok(Headers { payload: Payload::Ports(_), .. }) => Some(PuntReason::TooBig),
         Ok(_) => Some(PuntReason::OwnAddress),
         Err(Exit::Punt(reason)) => Some(reason),

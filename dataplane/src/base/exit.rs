@@ -130,7 +130,7 @@ reasons! {
             "The link is saturated, or the device too slow: see `shuntctl port list`. On memif and AF_PACKET, the other end does not \
              empty its ring in time: it is the limit then, not Shunt; for memif, `rsize=14` at both ends makes the ring longer.";
         PuntFull = "punt_full": "The slow path was too busy to take the frame.",
-            "Look for an ARP or ping flood: see the punt reasons.";
+            "The slow path's core is too busy with other work: see which punt reason grows.";
         ArpInvalid = "arp_invalid": "An ARP packet that asks and answers nothing, or that no station can have sent.",
             "Look for a broken or hostile station on that segment.";
         NdpInvalid = "ndp_invalid": "A neighbor solicitation or advertisement that no neighbor has sent (hop limit not 255), \
@@ -138,6 +138,17 @@ reasons! {
             "One from afar is an attack: filter ICMPv6 types 133 to 137 at the router. Else look for a broken station.";
         MldInvalid = "mld_invalid": "A query for multicast listeners (MLD) that no neighbor has sent, or that is damaged.",
             "Look for a broken router or switch; a query needs hop limit 1, a link-local source and a router alert.";
+        ResolutionOfOthers = "resolution_of_others": "ARP or neighbor discovery between other stations: it asks for no address of \
+            ours, and tells of no backend.",
+            "Normal: the chatter of a LAN.";
+        ArpLimited = "arp_limited": "An ARP packet above the rate that is answered: of its sender, or of all.",
+            "Look for a station that floods, or for a loop in the network.";
+        NdpLimited = "ndp_limited": "The same for a neighbor solicitation or advertisement.",
+            "See `arp_limited`.";
+        MldLimited = "mld_limited": "A query for multicast listeners above the rate that is answered.",
+            "Look for a broken router or switch.";
+        OwnAddressLimited = "own_address_limited": "A packet to an address of the director itself, above the rate that is looked at.",
+            "Look for a scan or a flood; nothing listens there.";
         EchoLimited = "echo_limited": "A ping to a VIP or to an address of ours, above the rate that is answered.",
             "Look for the sender of a ping flood; director.echo_rate sets the limit.";
     }

@@ -116,6 +116,7 @@ fn compile_from(
         services: services.into(),
         targets: targets.into(),
         owners: owners.into(),
+        backends: model.backend_uses.clone(),
         networks,
         vlans,
         source: model.clone(),

@@ -40,7 +40,7 @@ pub struct WorkerCounters {
 
 /// One worker's counters of one port: the frames that arrive here and what happens to them, and the frames that leave
 /// here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct PortCounters {
     /// Frames received.
@@ -74,7 +74,7 @@ pub struct TargetCounters {
 }
 
 /// One worker's counters of a service: its dropped packets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct ServiceCounters {
     /// Frames, by reason. The port's drops include them.
@@ -114,6 +114,31 @@ impl WorkerCounters {
     /// The sum of one counter over the ports.
     pub fn over_ports(&self, which: impl Fn(&PortCounters) -> u64) -> u64 {
         self.ports.iter().map(which).sum()
+    }
+}
+
+/// An array of zeros. The standard library knows arrays of up to 32.
+fn zeros<const N: usize>() -> [Counter; N] {
+    std::array::from_fn(|_| Counter::default())
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        PortCounters {
+            rx_packets: Counter::default(),
+            rx_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            tx_packets: Counter::default(),
+            tx_bytes: Counter::default(),
+            drops: zeros(),
+            punts: zeros(),
+        }
+    }
+}
+
+impl Default for ServiceCounters {
+    fn default() -> Self {
+        ServiceCounters { drops: zeros() }
     }
 }
 

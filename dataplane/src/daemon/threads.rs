@@ -13,12 +13,13 @@ use crate::control::director::Director;
 use crate::daemon::ports::Ports;
 use crate::daemon::workers::{PinnedWorker, Work};
 use crate::dpdk::{Eal, Mbuf, Mempool, QueuePair};
+use crate::forward::class::Class;
 use crate::forward::port::WorkerPort;
-use crate::forward::rings::{Outgoing, Punt, Rings};
+use crate::forward::rings::{Outgoing, Punted, Rings, punt_rings};
 use crate::forward::sample::{SAMPLES, Sample};
 use crate::slow::SlowPath;
 
-/// Frames that a ring between a worker and the slow path holds.
+/// Frames that the ring from the slow path to a worker holds.
 const RING: usize = 4_096;
 /// How long the slow path rests when it has nothing to do.
 const SLOW_PATH_REST: Duration = Duration::from_micros(500);
@@ -32,7 +33,7 @@ pub(super) struct Threads {
 
 /// The slow path's ends of the rings to and from the workers.
 pub(super) struct SlowPathRings {
-    pub(super) punts: Vec<Consumer<Punt<Mbuf>>>,
+    pub(super) punts: Vec<Punted<Mbuf>>,
     pub(super) samples: Vec<Consumer<Sample>>,
     /// To one worker, whose queues are enough for what the slow path sends.
     pub(super) outgoing: Producer<Outgoing<Mbuf>>,
@@ -54,7 +55,7 @@ impl Threads {
     ) -> anyhow::Result<SlowPathRings> {
         let (mut punts, mut samples, mut to_workers) = (Vec::new(), Vec::new(), Vec::new());
         for (worker, queues) in workers.into_iter().zip(queues) {
-            let (to_slow_path, from_worker) = RingBuffer::new(RING);
+            let (to_slow_path, from_worker) = punt_rings(Class::ring);
             let (to_worker, from_slow_path) = RingBuffer::new(RING);
             let (to_events, of_worker) = RingBuffer::new(SAMPLES);
             punts.push(from_worker);

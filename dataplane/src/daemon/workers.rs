@@ -13,19 +13,16 @@ use anyhow::{Context, anyhow};
 
 use crate::base::clock::Clock;
 use crate::base::ids::WorkerNo;
-use crate::base::token_bucket::TokenBucket;
 use crate::config::Director;
 use crate::count::counters::WorkerCounters;
 use crate::dpdk::{Eal, Mbuf, QueuePair, RegisteredThread, tsc_hz};
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::{FragmentRings, Fragments, mesh};
+use crate::forward::limits::Limits;
 use crate::forward::port::WorkerPort;
 use crate::forward::rings::Rings;
 use crate::forward::worker::{Memory, Worker};
 use crate::state::publication::SnapshotReader;
-
-/// Senders that are told, in a second, that their packets are too big.
-const TOO_BIG_RATE: u32 = 100;
 
 /// A worker whose thread is pinned and whose memory is there. The thread ends where this is dropped.
 pub(super) struct PinnedWorker {
@@ -87,8 +84,7 @@ struct Starting {
 impl Starting {
     fn new(director: &Director, ports: usize, number: usize, rings: FragmentRings<Mbuf>) -> anyhow::Result<Self> {
         let (lcore, room, workers) = (director.workers[number], director.room, director.workers.len());
-        let echo = TokenBucket::new(director.echo_rate, workers);
-        let too_big = TokenBucket::new(TOO_BIG_RATE, workers);
+        let echo_rate = director.echo_rate;
         let ((tell_pinned, pinned), (tell_started, started), (begin, work)) = (channel(), channel(), channel());
         let body = move || {
             if !core_affinity::set_for_current(core_affinity::CoreId { id: lcore }) {
@@ -98,7 +94,7 @@ impl Starting {
             let worker = WorkerNo::new(number);
             let (fragments, exceptions) = (Fragments::new(worker, rings), Exceptions::new(room, worker));
             let _ = tell_pinned.send(Ok((counters.clone(), exceptions.room())));
-            let memory = Memory { fragments, exceptions, echo, too_big };
+            let memory = Memory { fragments, exceptions, limits: Limits::new(echo_rate, workers) };
             // Without work, the daemon does not start, for another reason.
             if let Ok(work) = work.recv() {
                 run(work, counters, memory, &tell_started);

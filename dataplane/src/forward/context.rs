@@ -4,13 +4,13 @@ use rtrb::Producer;
 
 use crate::base::ids::PortNo;
 use crate::base::packet::PacketIo;
-use crate::base::token_bucket::TokenBucket;
 use crate::count::counters::WorkerCounters;
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::Fragments;
 use crate::forward::ingress::Ingress;
+use crate::forward::limits::Limits;
 use crate::forward::port::WorkerPort;
-use crate::forward::rings::Punt;
+use crate::forward::rings::Punts;
 use crate::forward::sample::Sample;
 use crate::state::snapshot::Snapshot;
 
@@ -19,12 +19,11 @@ pub(super) struct Context<'w, Io: PacketIo> {
     pub(super) snapshot: &'w Snapshot,
     pub(super) ports: &'w mut [WorkerPort<Io>],
     pub(super) counters: &'w WorkerCounters,
-    pub(super) punts: &'w mut Producer<Punt<Io::Packet>>,
+    pub(super) punts: &'w mut Punts<Io::Packet>,
     pub(super) samples: &'w mut Producer<Sample>,
     pub(super) fragments: &'w mut Fragments<Io::Packet>,
     pub(super) exceptions: &'w mut Exceptions,
-    pub(super) echo: &'w mut TokenBucket,
-    pub(super) too_big: &'w mut TokenBucket,
+    pub(super) limits: &'w mut Limits,
     /// The time at which the turn began.
     pub(super) now_ms: u64,
 }

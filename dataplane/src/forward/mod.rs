@@ -5,8 +5,10 @@
 //! - Out: frames to backends; frames and samples for the slow path; counters.
 //! - Uses: `base`, `wire`, `select`, `count`, `state`; of `dpdk` the clock and the prefetch.
 
+mod admission;
 mod answer;
 mod choose;
+pub mod class;
 mod context;
 mod decision;
 pub mod exceptions;
@@ -15,6 +17,7 @@ mod ingress;
 mod lane;
 pub mod latency;
 mod leave;
+pub mod limits;
 pub mod port;
 mod readdress;
 pub mod rings;

@@ -2,10 +2,11 @@
 //!
 //! All rings are bounded. If one is full, the frame is dropped and counted, and the worker goes on.
 
-use rtrb::{Consumer, Producer};
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::base::exit::PuntReason;
 use crate::base::ids::PortNo;
+use crate::forward::class::Class;
 use crate::forward::sample::Sample;
 
 /// A frame for the slow path.
@@ -33,14 +34,43 @@ pub struct Outgoing<P> {
 /// A worker's rings to and from the slow path.
 pub struct Rings<P> {
     /// Frames for the slow path.
-    pub punts: Producer<Punt<P>>,
+    pub punts: Punts<P>,
     /// Frames from the slow path.
     pub outgoing: Consumer<Outgoing<P>>,
     /// Samples of dropped frames, for events.
     pub samples: Producer<Sample>,
 }
 
-/// Whether at least half of a ring is in use.
-pub fn crowded<T>(ring: &Producer<T>) -> bool {
-    ring.slots() <= ring.buffer().capacity() / 2
+/// A worker's ends of the rings for punted frames, one for each class.
+#[derive(Debug)]
+pub struct Punts<P>([Producer<Punt<P>>; Class::COUNT]);
+
+/// The slow path's ends of a worker's rings for punted frames.
+#[derive(Debug)]
+pub struct Punted<P>([Consumer<Punt<P>>; Class::COUNT]);
+
+/// Makes a worker's rings for punted frames, which hold so many of each class.
+pub fn punt_rings<P>(room: impl Fn(Class) -> usize) -> (Punts<P>, Punted<P>) {
+    let (mut producers, mut consumers) = (Vec::new(), Vec::new());
+    for class in Class::ALL {
+        let (producer, consumer) = RingBuffer::new(room(class));
+        producers.push(producer);
+        consumers.push(consumer);
+    }
+    let one_each = "there is one for each class";
+    (Punts(producers.try_into().ok().expect(one_each)), Punted(consumers.try_into().ok().expect(one_each)))
+}
+
+impl<P> Punts<P> {
+    /// Gives the slow path a frame. Returns whether there was room.
+    pub fn push(&mut self, class: Class, punt: Punt<P>) -> bool {
+        self.0[class.index()].push(punt).is_ok()
+    }
+}
+
+impl<P> Punted<P> {
+    /// The next frame of this class.
+    pub fn pop(&mut self, class: Class) -> Option<Punt<P>> {
+        self.0[class.index()].pop().ok()
+    }
 }

@@ -11,7 +11,6 @@ use rtrb::{Consumer, Producer};
 use crate::base::clock::Clock;
 use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet, PacketIo};
-use crate::base::token_bucket::TokenBucket;
 use crate::count::counters::WorkerCounters;
 use crate::dpdk::tsc;
 use crate::forward::context::Context;
@@ -19,8 +18,9 @@ use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::Fragments;
 use crate::forward::lane;
 use crate::forward::latency::Sampler;
+use crate::forward::limits::Limits;
 use crate::forward::port::WorkerPort;
-use crate::forward::rings::{Outgoing, Punt, Rings};
+use crate::forward::rings::{Outgoing, Punts, Rings};
 use crate::forward::sample::Sample;
 use crate::state::publication::SnapshotReader;
 use crate::state::snapshot::Snapshot;
@@ -30,13 +30,12 @@ pub struct Worker<Io: PacketIo> {
     ports: Vec<WorkerPort<Io>>,
     snapshots: SnapshotReader,
     counters: Arc<WorkerCounters>,
-    pub(super) punts: Producer<Punt<Io::Packet>>,
+    pub(super) punts: Punts<Io::Packet>,
     outgoing: Consumer<Outgoing<Io::Packet>>,
     samples: Producer<Sample>,
     pub(super) fragments: Fragments<Io::Packet>,
     exceptions: Exceptions,
-    pub(super) echo: TokenBucket,
-    too_big: TokenBucket,
+    pub(super) limits: Limits,
     clock: Clock,
     latency: Sampler,
     /// TSC at the end of the last turn.
@@ -49,10 +48,8 @@ pub struct Memory<P> {
     pub fragments: Fragments<P>,
     /// Remembered flows.
     pub exceptions: Exceptions,
-    /// Limits the pings that it gives to the slow path.
-    pub echo: TokenBucket,
-    /// Limits the senders that are told that their packets are too big.
-    pub too_big: TokenBucket,
+    /// The limits of the frames that it gives to the slow path.
+    pub limits: Limits,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -62,7 +59,7 @@ impl<Io: PacketIo> Worker<Io> {
         snapshots: SnapshotReader,
         counters: Arc<WorkerCounters>,
         Rings { punts, outgoing, samples }: Rings<Io::Packet>,
-        Memory { fragments, exceptions, echo, too_big }: Memory<Io::Packet>,
+        Memory { fragments, exceptions, limits }: Memory<Io::Packet>,
         clock: Clock,
     ) -> Self {
         let last_turn = tsc();
@@ -75,8 +72,7 @@ impl<Io: PacketIo> Worker<Io> {
             samples,
             fragments,
             exceptions,
-            echo,
-            too_big,
+            limits,
             clock,
             latency: Sampler::new(last_turn),
             last_turn,
@@ -109,8 +105,7 @@ impl<Io: PacketIo> Worker<Io> {
             samples: &mut self.samples,
             fragments: &mut self.fragments,
             exceptions: &mut self.exceptions,
-            echo: &mut self.echo,
-            too_big: &mut self.too_big,
+            limits: &mut self.limits,
             now_ms,
         };
         let mut burst = Burst::new();

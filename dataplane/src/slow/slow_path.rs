@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ctl::Mac;
-use rtrb::{Consumer, Producer};
+use rtrb::Producer;
 
 use crate::base::exit::PuntReason;
 use crate::base::ids::{NetworkNo, PortNo};
 use crate::base::packet::{FrameSource, Packet};
 use crate::control::compile::Compiled;
 use crate::control::director::Director;
-use crate::forward::rings::{Outgoing, Punt};
+use crate::forward::class::Class;
+use crate::forward::rings::{Outgoing, Punt, Punted};
 use crate::slow::announce::{self, Announcer};
 use crate::slow::neighbor::Neighbors;
 use crate::slow::report::Reporter;
@@ -21,9 +22,6 @@ use crate::slow::{arp, echo, ndp, too_big};
 use crate::state::networks::LocalNetwork;
 use crate::state::publication::SnapshotReader;
 use crate::wire::vlan;
-
-/// Frames taken from one worker before those of the next worker.
-const FRAMES_PER_TURN: usize = 64;
 
 /// How often links, losses and samples are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -45,7 +43,7 @@ pub struct SlowPath<S: FrameSource> {
     announcer: Announcer,
     reporter: Reporter,
     source: S,
-    punts: Vec<Consumer<Punt<S::Packet>>>,
+    punts: Vec<Punted<S::Packet>>,
     outgoing: Producer<Outgoing<S::Packet>>,
     ports: Box<dyn PortControl>,
     /// The multicast addresses that each port receives.
@@ -61,7 +59,7 @@ impl<S: FrameSource> SlowPath<S> {
         director: Arc<Director>,
         neighbors: Arc<Mutex<Neighbors>>,
         source: S,
-        punts: Vec<Consumer<Punt<S::Packet>>>,
+        punts: Vec<Punted<S::Packet>>,
         outgoing: Producer<Outgoing<S::Packet>>,
         ports: Box<dyn PortControl>,
         reporter: Reporter,
@@ -122,32 +120,37 @@ impl<S: FrameSource> SlowPath<S> {
         }
     }
 
-    /// Processes the frames that the workers have punted.
+    /// Processes the frames that the workers have punted: so many of each class and worker, and no more in a turn.
     fn take_frames(&mut self, current: &Compiled, now: Instant) -> bool {
         let mut frames = Vec::new();
         let mut busy = false;
-        for worker in 0..self.punts.len() {
-            for _ in 0..FRAMES_PER_TURN {
-                let Ok(punt) = self.punts[worker].pop() else { break };
-                busy = true;
-                let Some((tags, frame)) = vlan::untagged(punt.packet.data()) else { continue };
-                // The worker may have had another snapshot.
-                let Some(network) = current.vlans[punt.port.index()].network(tags) else { continue };
-                let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { current, network });
-                // Any client can cause these answers. They get at most half of the ring, so that ARP, NDP and probes
-                // always have room.
-                if !matches!(punt.reason, PuntReason::Echo | PuntReason::TooBig)
-                    || self.outgoing.slots() > self.outgoing.buffer().capacity() / 2 + frames.len()
-                {
-                    frames.extend(reply);
-                }
-                if let Some(learned) = learned {
-                    self.neighbors().learn(learned, network, now);
+        for class in Class::ALL {
+            for worker in 0..self.punts.len() {
+                for _ in 0..class.in_a_turn() {
+                    let Some(punt) = self.punts[worker].pop(class) else { break };
+                    busy = true;
+                    let outcome = self.process(&punt, current, now);
+                    // Others cause these answers. They leave room in the ring for what the director must say itself.
+                    if self.outgoing.slots() > frames.len() + kept_from(class, self.outgoing.buffer().capacity()) {
+                        frames.extend(outcome);
+                    }
                 }
             }
         }
         self.send(current, frames);
         busy
+    }
+
+    /// Processes a punted frame. Returns the answer.
+    fn process(&self, punt: &Punt<S::Packet>, current: &Compiled, now: Instant) -> Option<Frame> {
+        let (tags, frame) = vlan::untagged(punt.packet.data())?;
+        // The worker may have had another snapshot.
+        let network = current.vlans[punt.port.index()].network(tags)?;
+        let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { current, network });
+        if let Some(learned) = learned {
+            self.neighbors().learn(learned, network, now);
+        }
+        reply
     }
 
     fn send(&mut self, current: &Compiled, frames: Vec<Frame>) {
@@ -192,6 +195,16 @@ impl<S: FrameSource> SlowPath<S> {
     }
 }
 
+/// The entries of the ring to the worker that the answers to frames of a class leave free. Any client can ping, and any
+/// neighbor can ask; probes, announcements, and answers to backends come before those.
+fn kept_from(class: Class, ring: usize) -> usize {
+    match class {
+        Class::Backends => 0,
+        Class::Arp | Class::Ndp | Class::Mld => ring / 4,
+        Class::OwnAddress | Class::Echo | Class::TooBig => ring / 2,
+    }
+}
+
 /// What a frame without VLAN tags leads to. For a frame that is too big, `mtu` is that of the port towards the backend.
 pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Outcome {
     let Some(&[a, b, c, d, e, f]) = frame.get(6..).and_then(<[u8]>::first_chunk) else { return Outcome::default() };
@@ -209,8 +222,11 @@ pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Ou
 
 #[cfg(test)]
 mod tests {
+    use rtrb::Consumer;
+
     use super::*;
     use crate::control::model::Model;
+    use crate::forward::rings::{Punts, punt_rings};
     use crate::slow::mld;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::memory::{MemoryPacket, MemorySource};
@@ -230,7 +246,7 @@ mod tests {
     /// A slow path with an untagged network and VLAN 100 on one port, and the ends of its rings.
     struct Rig {
         slow_path: SlowPath<MemorySource>,
-        punts: Producer<Punt<MemoryPacket>>,
+        punts: Punts<MemoryPacket>,
         outgoing: Consumer<Outgoing<MemoryPacket>>,
         now: Instant,
     }
@@ -248,7 +264,7 @@ mod tests {
                 model.add_service(&service(vip, &[(backend, 1)]), &leases()).unwrap();
             }
             let director = Arc::new(Director::new(model, leases(), vec![], vec![PORT]));
-            let (punts, punted) = rtrb::RingBuffer::new(64);
+            let (punts, punted) = punt_rings(|_| 64);
             let (to_worker, outgoing) = rtrb::RingBuffer::new(64);
             let reporter = Reporter::new(Arc::default(), Vec::new());
             let slow_path =
@@ -263,7 +279,8 @@ mod tests {
         }
 
         fn answers(&mut self, reason: PuntReason, frame: Vec<u8>) -> Vec<Vec<u8>> {
-            self.punts.push(Punt { port: PortNo::new(0), reason, mtu: 1_400, packet: frame.into() }).unwrap();
+            let punt = Punt { port: PortNo::new(0), reason, mtu: 1_400, packet: frame.into() };
+            assert!(self.punts.push(Class::Arp, punt));
             self.turn()
         }
     }

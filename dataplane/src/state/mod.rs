@@ -4,6 +4,7 @@
 //! - Out: one state for each burst.
 //! - Uses: `base`, `wire`, `select`, `count`.
 
+pub mod backends;
 pub mod networks;
 pub mod outage;
 pub mod publication;

@@ -8,6 +8,7 @@ use ctl::Mac;
 use crate::base::ids::{BackendNo, CounterNo, NetworkNo, PortNo, ServiceCounterNo};
 use crate::select::maglev;
 use crate::select::schedule::{Cursor, Schedule};
+use crate::state::backends::BackendUses;
 use crate::state::networks::{LocalNetwork, PortVlans};
 use crate::state::outage::Outage;
 use crate::state::vips::{LastService, VipMap};
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub targets: Box<[Target]>,
     /// By [`CounterNo`]: the backend that has these counters. Remembered flows name their backend by them.
     pub owners: Box<[Owner]>,
+    /// The addresses of all backends.
+    pub backends: BackendUses,
     /// The networks, for the slow path. Their order is that of the model.
     pub networks: Box<[LocalNetwork]>,
     /// By port: its VLANs.

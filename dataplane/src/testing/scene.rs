@@ -17,15 +17,16 @@ use super::traffic::Traffic;
 use crate::base::exit::{DropReason, PuntReason};
 use crate::base::ids::{NetworkNo, PortNo, WorkerNo};
 use crate::base::packet::{FrameSource, Packet};
-use crate::base::token_bucket::TokenBucket;
 use crate::control::compile::{Compiled, compile};
 use crate::control::model::{Model, Reachability};
 use crate::count::{
     counters::{PortCounters, WorkerCounters},
     lease::Leases,
 };
+use crate::forward::class::Class;
 use crate::forward::exceptions::{Exceptions, Room};
 use crate::forward::fragment::{self, Fragments};
+use crate::forward::limits::Limits;
 use crate::forward::sample::Sample;
 use crate::slow::{View, process};
 use crate::state::{networks::PortLink, publication::Publisher};
@@ -34,7 +35,7 @@ use crate::{
     base::clock::Clock,
     forward::{
         port::WorkerPort,
-        rings::{Outgoing, Punt, Rings},
+        rings::{Outgoing, Punt, Punted, Rings, punt_rings},
         worker::{Memory, Worker},
     },
 };
@@ -56,7 +57,7 @@ struct Seat<P: Packet> {
     worker: Worker<ListIo<P>>,
     wires: [ListIo<P>; PORTS.len()],
     counters: Arc<WorkerCounters>,
-    punted: Consumer<Punt<P>>,
+    punted: Punted<P>,
     samples: Consumer<Sample>,
     to_worker: Producer<Outgoing<P>>,
 }
@@ -160,7 +161,7 @@ impl<S: FrameSource> Scene<S> {
         let seats = seats.map(|(number, (fragment_rings, counters))| {
             let wires: [ListIo<S::Packet>; PORTS.len()] = Default::default();
             let ports = wires.iter().zip(PORTS).map(|(wire, port)| WorkerPort::new(wire.clone(), port.mac)).collect();
-            let (punts, punted) = RingBuffer::new(RING);
+            let (punts, punted) = punt_rings(|_| RING);
             let (to_worker, outgoing) = RingBuffer::new(RING);
             let (to_events, samples) = RingBuffer::new(RING);
             let rings = Rings { punts, outgoing, samples: to_events };
@@ -168,8 +169,7 @@ impl<S: FrameSource> Scene<S> {
             let memory = Memory {
                 fragments: Fragments::new(WorkerNo::new(number), fragment_rings),
                 exceptions,
-                echo: TokenBucket::new(ECHO_RATE, WORKERS),
-                too_big: TokenBucket::new(ECHO_RATE, WORKERS),
+                limits: Limits::new(ECHO_RATE, WORKERS),
             };
             let clock = Clock::stopped_at(0);
             let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
@@ -353,7 +353,7 @@ impl<S: FrameSource> Scene<S> {
                 sent.iter().for_each(|packet| self.sent(port, mac, packet));
                 self.seats[number].wires[port].0.borrow_mut().tx_room = usize::MAX;
             }
-            while let Ok(punt) = self.seats[number].punted.pop() {
+            while let Some(punt) = Class::ALL.iter().find_map(|&class| self.seats[number].punted.pop(class)) {
                 self.punted(&punt);
             }
             while self.seats[number].samples.pop().is_ok() {}

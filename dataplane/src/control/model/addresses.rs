@@ -30,7 +30,7 @@ impl Model {
         if self.is_own(id.vip) {
             return Err(ModelError::VipIsOwn(id.vip));
         }
-        if self.backend_uses[part_of_uses(id.vip)].contains_key(&id.vip) {
+        if self.backend_uses.contains(id.vip) {
             return Err(ModelError::VipIsBackend(id.vip));
         }
         Ok(())
@@ -104,22 +104,4 @@ impl Model {
         }
         addresses
     }
-
-    /// Counts that one more service has this backend, or one less.
-    pub(super) fn count_backend(&mut self, address: IpAddr, more: bool) {
-        let uses = Arc::make_mut(&mut self.backend_uses[part_of_uses(address)]);
-        let count = uses.entry(address).or_default();
-        *count = if more { *count + 1 } else { *count - 1 };
-        if *count == 0 {
-            uses.remove(&address);
-        }
-    }
-}
-
-fn part_of_uses(address: IpAddr) -> usize {
-    let last = match address {
-        IpAddr::V4(address) => address.octets()[3],
-        IpAddr::V6(address) => address.octets()[15],
-    };
-    usize::from(last)
 }

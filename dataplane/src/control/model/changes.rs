@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use ctl::ServiceId;
 use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
-use hashbrown::HashMap;
 
 use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_SERVICES};
@@ -19,6 +18,7 @@ use crate::control::model::tables::Tables;
 use crate::count::lease::Leases;
 use crate::select::maglev::{self, Candidate};
 use crate::select::schedule::{Cursor, Schedule};
+use crate::state::backends::BackendUses;
 
 /// Everything that forwarding depends on, except the MAC addresses, which the network tells.
 #[derive(Debug, Clone)]
@@ -35,8 +35,8 @@ pub struct Model {
     pub now_ms: u64,
     /// The table of a service in which no backend takes new flows.
     pub(super) no_backends: Arc<[BackendNo]>,
-    /// How many services have each backend. The map is in parts, so that a change copies only one small part.
-    pub(super) backend_uses: Box<[Arc<HashMap<IpAddr, usize>>]>,
+    /// How many services have each backend.
+    pub(crate) backend_uses: BackendUses,
     /// The Maglev tables in use. Services with the same backends and weights share a table.
     pub(super) tables: Arc<Tables>,
 }
@@ -52,7 +52,7 @@ impl Model {
             services: BTreeMap::new(),
             now_ms: 0,
             no_backends,
-            backend_uses: (0..=u8::MAX).map(|_| Arc::default()).collect(),
+            backend_uses: BackendUses::default(),
             tables: Arc::default(),
         }
     }
@@ -102,7 +102,7 @@ impl Model {
     }
 
     fn count_backends(&mut self, service: &Service) {
-        service.backends.iter().for_each(|backend| self.count_backend(backend.address, true));
+        service.backends.iter().for_each(|backend| self.backend_uses.count(backend.address, true));
     }
 
     /// The service that a request asks for, checked, and still without its table.
@@ -148,7 +148,7 @@ impl Model {
     /// Removes a service with its backends.
     pub fn remove_service(&mut self, id: &ServiceId) -> Result<(), ModelError> {
         let service = self.services.remove(id).ok_or(ModelError::NoSuchService(*id))?;
-        service.backends.iter().for_each(|backend| self.count_backend(backend.address, false));
+        service.backends.iter().for_each(|backend| self.backend_uses.count(backend.address, false));
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl Model {
         let backend_no = self.insert_backend(&mut service, wanted, leases)?;
         // A service without other backends has no flows to lose.
         service.backends[backend_no.index()].joined = wanted.mac.is_some() || service.backends.len() == 1;
-        self.count_backend(wanted.address, true);
+        self.backend_uses.count(wanted.address, true);
         self.put(service);
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Model {
         let mut service = Service::clone(self.service(id)?);
         let backend_no = service.number_of(address)?;
         service.backends.remove(backend_no.index());
-        self.count_backend(address, false);
+        self.backend_uses.count(address, false);
         self.put(service);
         Ok(())
     }

@@ -48,8 +48,8 @@ impl Model {
         };
         let (new, old) = (addresses(&new), addresses(&old));
         if new != old {
-            new.into_iter().for_each(|address| self.count_backend(address, true));
-            old.into_iter().for_each(|address| self.count_backend(address, false));
+            new.into_iter().for_each(|address| self.backend_uses.count(address, true));
+            old.into_iter().for_each(|address| self.backend_uses.count(address, false));
         }
     }
 }

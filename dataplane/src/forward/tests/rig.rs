@@ -8,15 +8,17 @@ use rtrb::{Consumer, Producer};
 use crate::base::clock::Clock;
 use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::base::ids::WorkerNo;
-use crate::base::token_bucket::TokenBucket;
+use crate::base::packet::PacketIo;
 use crate::control::compile::{Compiled, compile};
 use crate::control::model::Model;
 use crate::count::counters::WorkerCounters;
 use crate::count::lease::Leases;
+use crate::forward::class::Class;
 use crate::forward::exceptions::{Exceptions, Room};
 use crate::forward::fragment::Fragments;
+use crate::forward::limits::Limits;
 use crate::forward::port::WorkerPort;
-use crate::forward::rings::{Outgoing, Punt, Rings};
+use crate::forward::rings::{Outgoing, Punt, Punted, Rings, punt_rings};
 use crate::forward::sample::Sample;
 use crate::forward::worker::{Memory, Worker};
 use crate::state::publication::Publisher;
@@ -33,7 +35,7 @@ pub(super) struct Rig {
     /// The snapshot that the worker started with, and its model.
     pub(super) current: Compiled,
     pub(super) publisher: Publisher,
-    pub(super) punted: Consumer<Punt<MemoryPacket>>,
+    pub(super) punted: Punted<MemoryPacket>,
     pub(super) samples: Consumer<Sample>,
     pub(super) from_slow_path: Producer<Outgoing<MemoryPacket>>,
 }
@@ -45,18 +47,13 @@ impl Rig {
         let current = compile(Arc::new(model), resolve, &[PORT], 1);
         let publisher = Publisher::new(current.snapshot.clone());
         let (wire, counters) = (MemoryIo::default(), Arc::new(WorkerCounters::new(1)));
-        let (punts, punted) = rtrb::RingBuffer::new(4);
+        let (punts, punted) = punt_rings(|_| 4);
         let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
         let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
         let (to_events, samples) = rtrb::RingBuffer::new(4);
         let rings = Rings { punts, outgoing, samples: to_events };
         let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(0));
-        let memory = Memory {
-            fragments: Fragments::alone(),
-            exceptions,
-            echo: TokenBucket::new(ECHO_RATE, 1),
-            too_big: TokenBucket::new(100, 1),
-        };
+        let memory = Memory { fragments: Fragments::alone(), exceptions, limits: Limits::new(ECHO_RATE, 1) };
         // The clock stands still, so that a held frame stays held.
         let clock = Clock::stopped_at(0);
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
@@ -87,6 +84,21 @@ impl Rig {
             model.add_service(&service, &leases).unwrap();
         }
         Rig::new(model)
+    }
+
+    /// Another worker of the same snapshot, on a port of another kind.
+    pub(super) fn with_io<Io: PacketIo>(&self, io: Io, fragments: Fragments<Io::Packet>) -> Worker<Io> {
+        let (outgoing, samples) = (rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
+        let rings = Rings { punts: punt_rings(|_| 4).0, outgoing, samples };
+        let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(0));
+        let memory = Memory { fragments, exceptions, limits: Limits::new(ECHO_RATE, 1) };
+        let (ports, counters) = (vec![WorkerPort::new(io, PORT_MAC)], Arc::new(WorkerCounters::new(1)));
+        Worker::new(ports, self.publisher.reader(), counters, rings, memory, Clock::stopped_at(0))
+    }
+
+    /// The next frame that the slow path was given.
+    pub(super) fn punt(&mut self) -> Option<Punt<MemoryPacket>> {
+        Class::ALL.iter().find_map(|&class| self.punted.pop(class))
     }
 
     pub(super) fn receive(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) {

@@ -105,7 +105,7 @@ fn the_slow_path_gets_frames_with_all_their_tags() {
     for (frame, stripped) in [(tagged.clone(), [None; 2]), (arp(eth()), [None, Some(100)])] {
         let fate = rig.fate_of(MemoryPacket { stripped, ..frame.into() });
         assert_eq!(fate, Err(Exit::Punt(PuntReason::Arp)));
-        assert_eq!(rig.punted.pop().unwrap().packet.bytes, tagged);
+        assert_eq!(rig.punt().unwrap().packet.bytes, tagged);
     }
 }
 
