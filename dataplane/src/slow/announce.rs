@@ -2,8 +2,8 @@
 //!
 //! A new address is announced at once. Announcements get lost, so it is announced some more times, at growing
 //! intervals. The same happens in the networks of a port when its link comes up: there may be another switch behind it.
-//! With the announcements, [reports](super::mld) are sent of the groups that receive solicitations for IPv6 addresses.
-//! The reports are repeated for ever.
+//! Before the announcement of an IPv6 address, the group that receives solicitations for it is
+//! [reported](super::mld).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,13 +12,10 @@ use std::time::{Duration, Instant};
 use crate::base::ids::{NetworkNo, PortNo};
 use crate::control::compile::Compiled;
 use crate::slow::view::{Frame, vip_network};
-use crate::slow::{arp, mld, ndp};
+use crate::slow::{arp, ndp};
 
 /// When an address is announced, in seconds after it appeared.
 const SCHEDULE: [u64; 6] = [0, 1, 2, 5, 10, 30];
-
-/// How often all groups are reported again: a few times within the 260 s after which a switch forgets them.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Which addresses are announced, in which networks, and when.
 #[derive(Debug, Default)]
@@ -27,8 +24,8 @@ pub struct Announcer {
     links: Vec<bool>,
     /// When the first announcement is due; `None`: no announcement is left.
     next_due: Option<Instant>,
-    /// When the next report is due.
-    next_report: Option<Instant>,
+    /// The address that comes first in the next turn, if there was no room for it in this one.
+    next: Option<(NetworkNo, IpAddr)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +50,6 @@ impl Announcer {
             campaigns.insert(key, campaign);
         }
         self.campaigns = campaigns;
-        self.next_report.get_or_insert(now + REPORT_INTERVAL);
         self.schedule();
     }
 
@@ -70,48 +66,43 @@ impl Announcer {
         self.schedule();
     }
 
-    /// The announcements that are due.
-    pub fn poll(&mut self, current: &Compiled, now: Instant) -> Vec<Frame> {
-        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
-        if !due(self.next_due) && !due(self.next_report) {
+    /// The addresses that are to be announced now, but at most `room`. The others wait for the next call.
+    pub fn poll(&mut self, now: Instant, room: usize) -> Vec<(NetworkNo, IpAddr)> {
+        if self.next_due.is_none_or(|due| due > now) || room == 0 {
             return Vec::new();
         }
-        // Reports first: a station that hears of an address may solicit it at once.
-        let mut frames = self.reports(current);
-        self.next_report = Some(now + REPORT_INTERVAL);
-        for (&(network, address), campaign) in &mut self.campaigns {
-            if !due(campaign.due()) {
+        let mut due = Vec::new();
+        // From where the last call has ended, so that each address gets its turn, however many there are.
+        let from = self.next.take();
+        let (before, behind): (Vec<_>, Vec<_>) = self.campaigns.iter_mut().partition(|(key, _)| Some(**key) < from);
+        for (&key, campaign) in behind.into_iter().chain(before) {
+            if campaign.due().is_none_or(|due| due > now) {
                 continue;
             }
+            if due.len() == room {
+                self.next = Some(key);
+                break;
+            }
             campaign.made += 1;
-            let mac = current.network(network).link.mac;
-            let bytes = match address {
-                IpAddr::V4(address) => arp::announcement(mac, address),
-                IpAddr::V6(address) => ndp::announcement(mac, address),
-            };
-            frames.push(Frame { network, bytes });
+            due.push(key);
         }
         self.schedule();
-        frames
-    }
-
-    fn reports(&self, current: &Compiled) -> Vec<Frame> {
-        let in_network = |wanted| {
-            let mine = self.campaigns.keys().filter(move |(network, _)| *network == wanted);
-            mine.filter_map(|(_, address)| match address {
-                IpAddr::V6(address) => Some(*address),
-                IpAddr::V4(_) => None,
-            })
-        };
-        let reports = current.numbered_networks().flat_map(|(network, local)| {
-            mld::reports(local.link.mac, in_network(network)).into_iter().map(move |bytes| Frame { network, bytes })
-        });
-        reports.collect()
+        due
     }
 
     fn schedule(&mut self) {
         self.next_due = self.campaigns.values().filter_map(Campaign::due).min();
     }
+}
+
+/// The announcement of an address to its network.
+pub(super) fn announcement(current: &Compiled, network: NetworkNo, address: IpAddr) -> Frame {
+    let mac = current.network(network).link.mac;
+    let bytes = match address {
+        IpAddr::V4(address) => arp::announcement(mac, address),
+        IpAddr::V6(address) => ndp::announcement(mac, address),
+    };
+    Frame { network, bytes }
 }
 
 /// Own addresses and VIPs, each with its network. VIPs that are routed to us are left out: they are in no network, so
@@ -134,9 +125,9 @@ mod tests {
         snapshot(model)
     }
 
-    fn announcements_of_vip(announcer: &mut Announcer, current: &Compiled, now: Instant) -> usize {
-        let frame = arp::announcement(PORT_MAC, "192.168.0.101".parse().unwrap());
-        announcer.poll(current, now).iter().filter(|announced| announced.bytes == frame).count()
+    fn announcements_of_vip(announcer: &mut Announcer, now: Instant) -> usize {
+        let vip: IpAddr = "192.168.0.101".parse().unwrap();
+        announcer.poll(now, usize::MAX).into_iter().filter(|(_, address)| *address == vip).count()
     }
 
     #[test]
@@ -148,7 +139,7 @@ mod tests {
         for second in 0..100 {
             let now = begin + Duration::from_secs(second);
             announcer.sync(&current, now); // another change does not start the announcements again
-            if announcements_of_vip(&mut announcer, &current, now) > 0 {
+            if announcements_of_vip(&mut announcer, now) > 0 {
                 times.push(second);
             }
         }
@@ -162,31 +153,43 @@ mod tests {
         announcer.sync(&current, begin);
         let later = begin + Duration::from_secs(100);
         for _ in SCHEDULE {
-            announcer.poll(&current, later);
+            announcer.poll(later, usize::MAX);
         }
         for (up, announced) in [(true, 0), (true, 0), (false, 0), (true, 1)] {
             announcer.links(&current, vec![up], later);
-            assert_eq!(announcements_of_vip(&mut announcer, &current, later), announced);
+            assert_eq!(announcements_of_vip(&mut announcer, later), announced);
         }
     }
 
     #[test]
-    fn groups_are_reported_with_each_announcement_and_for_ever_after() {
-        let (begin, current) = (Instant::now(), with_vip("[fd00::101]:80"));
-        let own = current.networks[0].addresses.iter().map(|net| net.addr());
-        let addresses = own.chain(["fd00::101".parse().unwrap()]).filter_map(|address| match address {
-            IpAddr::V6(address) => Some(address),
-            IpAddr::V4(_) => None,
-        });
-        let report = mld::reports(PORT_MAC, addresses).pop().unwrap();
+    fn many_addresses_take_turns() {
+        let mut model = model();
+        for number in 0..100 {
+            model.add_service(&service(&format!("192.168.0.{}:80", 101 + number), &[]), &leases()).unwrap();
+        }
+        let (begin, current) = (Instant::now(), snapshot(model));
         let mut announcer = Announcer::default();
         announcer.sync(&current, begin);
-        let reported = |second: &u64| {
-            let frames = announcer.poll(&current, begin + Duration::from_secs(*second));
-            frames.iter().any(|frame| frame.bytes == report)
-        };
-        let times: Vec<u64> = (0..200).filter(reported).collect();
-        assert_eq!(times, [0, 1, 2, 5, 10, 30, 90, 150]);
+        let mut announced = Vec::new();
+        for turn in 0..11 {
+            // The first ones are due again before the last ones have been announced.
+            let now = begin + Duration::from_secs(turn);
+            let some = announcer.poll(now, 10);
+            assert!(some.len() == 10 || turn == 10, "{} in turn {turn}", some.len());
+            announced.extend(some);
+        }
+        announced.sort_unstable();
+        announced.dedup();
+        assert_eq!(announced.len(), 100 + 3, "each VIP and own address");
+        assert_eq!(announcer.poll(begin, 0), []);
+    }
+
+    #[test]
+    fn an_announcement_names_the_address() {
+        let current = with_vip("[fd00::101]:80");
+        let frame = |address: &str| announcement(&current, NetworkNo::new(0), address.parse().unwrap()).bytes;
+        assert_eq!(frame("192.168.0.2"), arp::announcement(PORT_MAC, "192.168.0.2".parse().unwrap()));
+        assert_eq!(frame("fd00::101"), ndp::announcement(PORT_MAC, "fd00::101".parse().unwrap()));
     }
 
     #[test]
@@ -194,7 +197,7 @@ mod tests {
         let (now, current) = (Instant::now(), with_vip("203.0.113.1:80"));
         let mut announcer = Announcer::default();
         announcer.sync(&current, now);
-        let frame = arp::announcement(PORT_MAC, "203.0.113.1".parse().unwrap());
-        assert!(announcer.poll(&current, now).iter().all(|announced| announced.bytes != frame));
+        let vip: IpAddr = "203.0.113.1".parse().unwrap();
+        assert!(announcer.poll(now, usize::MAX).iter().all(|(_, announced)| *announced != vip));
     }
 }

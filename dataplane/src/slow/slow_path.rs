@@ -15,13 +15,18 @@ use crate::control::director::Director;
 use crate::forward::class::Class;
 use crate::forward::rings::{Outgoing, Punt, Punted};
 use crate::slow::announce::{self, Announcer};
+use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
 use crate::slow::report::Reporter;
 use crate::slow::view::{Frame, Outcome, View};
 use crate::slow::{arp, echo, ndp, too_big};
 use crate::state::networks::LocalNetwork;
 use crate::state::publication::SnapshotReader;
-use crate::wire::vlan;
+use crate::wire::ethernet::ETHERNET_HEADER;
+use crate::wire::{mld, vlan};
+
+/// The probes, the reports and the announcements that are sent in a turn, each.
+const SAID_IN_A_TURN: usize = 64;
 
 /// How often links, losses and samples are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -41,6 +46,7 @@ pub struct SlowPath<S: FrameSource> {
     snapshots: SnapshotReader,
     neighbors: Arc<Mutex<Neighbors>>,
     announcer: Announcer,
+    listener: Listener,
     reporter: Reporter,
     source: S,
     punts: Vec<Punted<S::Packet>>,
@@ -70,6 +76,7 @@ impl<S: FrameSource> SlowPath<S> {
             snapshots,
             neighbors,
             announcer: Announcer::default(),
+            listener: Listener::default(),
             reporter,
             source,
             punts,
@@ -92,12 +99,10 @@ impl<S: FrameSource> SlowPath<S> {
             self.neighbors().sync(&current, now);
             self.listen(&current);
             self.announcer.sync(&current, now);
+            self.listener.sync(announce::addresses(&current), now);
         }
         let mut busy = self.take_frames(&current, now);
-        let mut frames = self.neighbors().poll(&current, now);
-        frames.extend(self.announcer.poll(&current, now));
-        busy |= !frames.is_empty();
-        self.send(&current, frames);
+        busy |= self.say(&current, now);
         self.publish_macs(&current, now);
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
@@ -141,11 +146,30 @@ impl<S: FrameSource> SlowPath<S> {
         busy
     }
 
+    /// Sends probes, reports and announcements that are due: so many of each in a turn, and no more than the ring takes.
+    fn say(&mut self, current: &Compiled, now: Instant) -> bool {
+        let room = (self.outgoing.slots() / 4).min(SAID_IN_A_TURN);
+        let mut frames = self.neighbors().poll(current, now, room);
+        let announced = self.announcer.poll(now, room);
+        // Reports first: a station that hears of an address may solicit it at once.
+        announced.iter().for_each(|&(network, address)| self.listener.report(network, address, now));
+        frames.extend(self.listener.poll(current, now, room));
+        frames.extend(announced.iter().map(|&(network, address)| announce::announcement(current, network, address)));
+        let busy = !frames.is_empty();
+        self.send(current, frames);
+        busy
+    }
+
     /// Processes a punted frame. Returns the answer.
-    fn process(&self, punt: &Punt<S::Packet>, current: &Compiled, now: Instant) -> Option<Frame> {
+    fn process(&mut self, punt: &Punt<S::Packet>, current: &Compiled, now: Instant) -> Option<Frame> {
         let (tags, frame) = vlan::untagged(punt.packet.data())?;
         // The worker may have had another snapshot.
         let network = current.vlans[punt.port.index()].network(tags)?;
+        if punt.reason == PuntReason::Mld {
+            let query = frame.get(ETHERNET_HEADER..).and_then(mld::query)?;
+            self.listener.hear(&query, network, now);
+            return None;
+        }
         let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { current, network });
         if let Some(learned) = learned {
             self.neighbors().learn(learned, network, now);
@@ -216,6 +240,7 @@ pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Ou
         PuntReason::Ndp => ndp::process(frame, view),
         PuntReason::Echo => Outcome { reply: echo::process(frame, view), learned: None },
         PuntReason::TooBig => Outcome { reply: too_big::process(frame, mtu, view), learned: None },
+        // A query is answered later, by a report.
         PuntReason::Mld | PuntReason::OwnAddress => Outcome::default(),
     }
 }
@@ -227,7 +252,7 @@ mod tests {
     use super::*;
     use crate::control::model::Model;
     use crate::forward::rings::{Punts, punt_rings};
-    use crate::slow::mld;
+    use crate::slow::mld::message::{Record, report};
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::memory::{MemoryPacket, MemorySource};
     use crate::testing::model::{PORT, PORT_MAC, leases, network, service};
@@ -326,8 +351,9 @@ mod tests {
         assert!(sent.contains(&in_vlan(&asks("10.1.0.2", "10.1.0.3"))));
         let solicits = ndp::request(PORT_MAC, "fd01::2".parse().unwrap(), "fd01::3".parse().unwrap(), None);
         assert!(sent.contains(&in_vlan(&solicits)));
-        let groups = ["fe80::ff:fe00:2", "fd01::2", "fd01::101"].map(|address| address.parse().unwrap());
-        assert!(sent.contains(&in_vlan(&mld::reports(PORT_MAC, groups)[0])));
+        // The link-local address ends like another one.
+        let groups = ["ff02::1:ff00:2", "ff02::1:ff00:101"].map(|group| group.parse().unwrap());
+        assert!(sent.contains(&in_vlan(&report(PORT_MAC, Record::Joined, &groups))));
     }
 
     #[test]
@@ -350,6 +376,31 @@ mod tests {
         assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back().tag(0x8100, 100))]);
         let ping = eth().tag(0x8100, 0xa000).ipv4("10.1.0.9", "192.168.0.101").echo(&[7]);
         assert_eq!(rig.answers(PuntReason::Echo, ping), [reply(back())]);
+    }
+
+    #[test]
+    fn a_query_is_answered_in_its_network_within_its_time() {
+        let mut rig = Rig::new();
+        rig.turn();
+        let query = |eth: Ethernet| {
+            let ip = eth.to(Mac([0x33, 0x33, 0, 0, 0, 1])).ipv6("fe80::1", "ff02::1").hop_limit(1);
+            let ip = ip.extension(0, &[0, 0, 5, 2, 0, 0, 1, 0]);
+            ip.icmp(58, 130, 0, &[&[1, 244, 0, 0][..], &[0; 16], &[2, 125, 0, 0]].concat())
+        };
+        let own = report(PORT_MAC, Record::Listens, &["ff02::1:ff00:2".parse().unwrap()]);
+        let groups = ["ff02::1:ff00:2", "ff02::1:ff00:101"].map(|group| group.parse().unwrap());
+        let of_vlan = in_vlan(&report(PORT_MAC, Record::Listens, &groups));
+        for (eth, expected, other) in [(eth(), &own, &of_vlan), (eth().tag(0x8100, 0xa064), &of_vlan, &own)] {
+            let mut sent = rig.answers(PuntReason::Mld, query(eth));
+            for _ in 0..10 {
+                rig.now += Duration::from_millis(50);
+                sent.extend(rig.turn());
+            }
+            let count = |wanted: &Vec<u8>| sent.iter().filter(|frame| *frame == wanted).count();
+            assert_eq!((count(expected), count(other)), (1, 0), "within 500 ms");
+            rig.now += Duration::from_secs(1);
+            rig.turn();
+        }
     }
 
     #[test]

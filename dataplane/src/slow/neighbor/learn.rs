@@ -21,30 +21,35 @@ impl Neighbors {
         if neighbor.network != network || neighbor.state == NeighborState::Permanent {
             return;
         }
-        let given_up = self.failed_without_witness();
+        self.next_due = None;
+        // Another MAC address than the known one is not always believed. Then the backend is asked.
+        let ask_at = match neighbor.mac {
+            Some(known) if known != mac && evidence == Evidence::Hint => Some(now),
+            Some(known) if known != mac => neighbor.changed.map(|changed| changed + HOLD_DOWN).filter(|&at| at > now),
+            _ => None,
+        };
+        if let Some(at) = ask_at {
+            return neighbor.broadcast_probe_at(at);
+        }
+        // Looked for once at a time, however many frames arrive.
+        let looks = (network, address.is_ipv4(), now);
+        let given_up =
+            if self.revived.replace(looks) == Some(looks) { Vec::new() } else { self.failed_without_witness() };
         let Some(neighbor) = self.table.get_mut(&address) else { return };
-        match neighbor.mac {
-            Some(known) if known == mac => neighbor.confirm(now),
-            Some(_) if evidence == Evidence::Hint => neighbor.broadcast_probe_at(now),
-            Some(known) => match neighbor.changed.map(|changed| changed + HOLD_DOWN).filter(|&until| until > now) {
-                Some(until) => neighbor.broadcast_probe_at(until),
-                None => {
-                    self.news.push(News { address, network, before: Some(known), now: Some(mac) });
-                    neighbor.changes += 1;
-                    neighbor.changed = Some(now);
-                    neighbor.set_mac(mac, now);
-                    self.changed.insert(address);
-                }
-            },
-            None => {
-                self.news.push(News { address, network, before: None, now: Some(mac) });
-                neighbor.set_mac(mac, now);
-                self.changed.insert(address);
+        if neighbor.mac == Some(mac) {
+            neighbor.confirm(now);
+        } else {
+            self.news.push(News { address, network, before: neighbor.mac, now: Some(mac) });
+            if neighbor.mac.is_some() {
+                neighbor.changes += 1;
+                neighbor.changed = Some(now);
             }
+            neighbor.set_mac(mac, now);
+            self.changed.insert(address);
         }
         // This backend answers again. The others of its group that were given up could not answer until now, so each
         // gets the time that a new backend has.
-        let group = Group::of(address, neighbor).filter(|_| neighbor.confirmed == Some(now));
+        let group = Group::of(address, neighbor);
         for address in given_up {
             if let Some(neighbor) = self.table.get_mut(&address)
                 && neighbor.state == NeighborState::Failed
@@ -53,6 +58,5 @@ impl Neighbors {
                 (neighbor.state, neighbor.probes, neighbor.due) = (NeighborState::Incomplete, 0, now);
             }
         }
-        self.next_due = None;
     }
 }

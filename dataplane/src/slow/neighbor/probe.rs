@@ -21,15 +21,22 @@ impl Neighbors {
         }
     }
 
-    /// The probes that are due.
-    pub fn poll(&mut self, current: &Compiled, now: Instant) -> Vec<Frame> {
-        if self.next_due.is_some_and(|due| due > now) {
+    /// The probes that are due, but at most `room`. The others wait for the next call.
+    pub fn poll(&mut self, current: &Compiled, now: Instant, room: usize) -> Vec<Frame> {
+        if self.next_due.is_some_and(|due| due > now) || room == 0 {
             return Vec::new();
         }
         let (mut frames, mut silent) = (Vec::new(), Vec::new());
-        for (&address, neighbor) in &mut self.table {
+        // From where the last call has ended, so that each backend gets its turn, however many there are.
+        let from = self.next_probed.take();
+        let (before, behind): (Vec<_>, Vec<_>) = self.table.iter_mut().partition(|(key, _)| Some(**key) < from);
+        for (&address, neighbor) in behind.into_iter().chain(before) {
             if neighbor.state == NeighborState::Permanent || neighbor.due > now {
                 continue;
+            }
+            if frames.len() == room {
+                self.next_probed = Some(address);
+                break;
             }
             let port = current.network(neighbor.network).port;
             if !self.links.get(port.index()).copied().unwrap_or(true) {

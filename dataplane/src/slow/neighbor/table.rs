@@ -30,6 +30,10 @@ pub struct Neighbors {
     pub(super) table: BTreeMap<IpAddr, Neighbor>,
     /// When the first probe is due. `None`: unknown, so the whole table must be looked through.
     pub(super) next_due: Option<Instant>,
+    /// The backend that comes first at the next probes, if there was no room for its probe at the last ones.
+    pub(super) next_probed: Option<IpAddr>,
+    /// Where backends that were given up without a witness were looked for last (network, and whether IPv4), and when.
+    pub(super) revived: Option<(NetworkNo, bool, Instant)>,
     /// The backends whose MAC address has changed, or that were given up, since the last
     /// [`take_changed_macs`](Self::take_changed_macs).
     pub(super) changed: BTreeSet<IpAddr>,

@@ -53,7 +53,7 @@ impl Rig {
 
     /// The destination MAC addresses of the probes that are due now.
     fn probes(&mut self) -> Vec<Mac> {
-        let frames = self.neighbors.poll(&self.current, self.now);
+        let frames = self.neighbors.poll(&self.current, self.now, usize::MAX);
         frames.iter().map(|frame| Mac(frame.bytes[..6].try_into().unwrap())).collect()
     }
 
@@ -66,7 +66,7 @@ impl Rig {
 #[test]
 fn a_backend_is_probed_at_once_from_our_own_address() {
     let mut rig = Rig::new();
-    let frames = rig.neighbors.poll(&rig.current, rig.now);
+    let frames = rig.neighbors.poll(&rig.current, rig.now, usize::MAX);
     let own = "192.168.0.2".parse().unwrap();
     let expected = arp::request(PORT_MAC, own, "192.168.0.3".parse().unwrap(), None);
     assert_eq!(frames, [Frame { network: HERE, bytes: expected }]);
@@ -99,9 +99,9 @@ impl Lan {
     /// Half a second, the one of number `tick`. The backends in `alive` answer their probes.
     fn tick(&mut self, tick: u32, alive: &[u8]) {
         let now = self.begin + tick * Duration::from_millis(500);
-        let mut probes = self.neighbors.poll(&self.current, now);
+        let mut probes = self.neighbors.poll(&self.current, now, usize::MAX);
         // Witnesses are probed at once.
-        probes.extend(self.neighbors.poll(&self.current, now));
+        probes.extend(self.neighbors.poll(&self.current, now, usize::MAX));
         for &number in alive {
             let address = Lan::address(number);
             let IpAddr::V4(target) = address else { unreachable!() };
@@ -179,10 +179,10 @@ fn behind_a_link_that_is_down_no_backend_is_probed_or_given_up() {
     (0..10).for_each(|tick| lan.tick(tick, &[0, 1]));
     lan.neighbors.set_links(&[false]);
     let at = |second| lan.begin + Duration::from_secs(second);
-    assert!((5..200).all(|second| lan.neighbors.poll(&lan.current, at(second)).is_empty()));
+    assert!((5..200).all(|second| lan.neighbors.poll(&lan.current, at(second), usize::MAX).is_empty()));
     assert!(lan.neighbors.table.values().all(|neighbor| neighbor.state != NeighborState::Failed));
     lan.neighbors.set_links(&[true]);
-    assert!(!lan.neighbors.poll(&lan.current, at(201)).is_empty());
+    assert!(!lan.neighbors.poll(&lan.current, at(201), usize::MAX).is_empty());
 }
 
 #[test]
@@ -273,6 +273,33 @@ fn a_backend_is_found_by_its_mac() {
     assert_eq!(rig.neighbors.with_mac(OLD, v6), Some(v6));
     assert_eq!(rig.neighbors.with_mac(OLD, address()), Some(address()));
     assert_eq!(rig.neighbors.with_mac(NEW, v6), None);
+}
+
+/// The backends that are probed at a time, of which there is room for so many probes.
+fn probed(lan: &mut Lan, second: u64, room: usize) -> Vec<u8> {
+    let now = lan.begin + Duration::from_secs(second);
+    let frames = lan.neighbors.poll(&lan.current, now, room);
+    frames.iter().map(|frame| frame.bytes[41] - 3).collect()
+}
+
+#[test]
+fn many_backends_take_turns() {
+    let mut lan = Lan::new(90);
+    let mut all = Vec::new();
+    for second in 0..9 {
+        // The first ones are due again before the last ones have been probed.
+        let some = probed(&mut lan, second, 10);
+        assert_eq!(some.len(), 10, "second {second}");
+        all.extend(some);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (0..90).collect::<Vec<u8>>(), "each once");
+    assert_eq!(probed(&mut lan, 10, 0), [] as [u8; 0]);
+    assert_eq!(probed(&mut lan, 10, 3), [0, 1, 2], "and again");
+    assert!(
+        lan.neighbors.table.values().all(|neighbor| neighbor.state == NeighborState::Incomplete),
+        "none is given up"
+    );
 }
 
 #[test]
