@@ -1,7 +1,9 @@
 """Long connections: so many at a time, each asks, waits, and asks again, for minutes.
 
 Change the backends' weights meanwhile (shuntctl backend edit): no connection may break. TRex counts those that do: tcps_drops,
-and retransmissions that stay.
+and retransmissions that stay. That proves that no packet is lost, and no more: TRex's server port is every backend, so a
+connection whose packets go to another backend in the middle goes on as if nothing had happened. Whether a flow has moved shows
+in a capture at that port, where each backend has a MAC address of its own: perf/trex/moved-flows.
 """
 
 from trex.astf.api import ASTFProgram

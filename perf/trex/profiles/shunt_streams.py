@@ -63,9 +63,9 @@ def flows(clients, ports, layer="IP"):
 def write_source_port(vm, variable, layer, checksums, ip_layer="IP"):
     """Has the program write the variable as source port, and then, as its last step, the checksums.
 
-    By the NIC, those of IP and of TCP or UDP. Devices that cannot (memif, AF_PACKET) would leave even the IP header's unfinished,
-    and a Linux bridge drops such packets. TRex itself computes the IP header's alone: UDP has none then, TCP's is wrong, which
-    Shunt does not look at.
+    By the NIC, those of IP and of TCP or UDP. For devices that cannot (memif, AF_PACKET), TRex v3.08 computes the same. A
+    release that does not would leave even the IP header's unfinished, and a Linux bridge drops such packets: "header" has TRex
+    compute the IP header's alone. UDP has none then, and TCP's is wrong, which Shunt does not look at.
     """
     vm.write(fv_name=variable, pkt_offset=f"{layer}.sport")
     if checksums == "header":

@@ -1,6 +1,8 @@
 """Fragmented UDP: datagrams of three fragments, of which only the first has ports. All must reach the same backend.
 
 The UDP checksum is 0, none, as RFC 768 allows: TRex has no instruction that computes one over several packets.
+
+Not over memif, whose driver in TRex breaks the ring with frames above 128 bytes: take veth (cfg/veth.yaml) or a NIC.
 """
 
 from trex.stl.api import IP, STLVM, UDP

@@ -1,4 +1,7 @@
-"""UDP packets of 1,500 bytes, the largest without jumbo frames: where the link is the limit, not the director."""
+"""UDP packets of 1,500 bytes, the largest without jumbo frames: where the link is the limit, not the director.
+
+Not over memif, whose driver in TRex breaks the ring with frames above 128 bytes: take veth (cfg/veth.yaml) or a NIC.
+"""
 
 from shunt_lab import tunables as parser_of
 from shunt_streams import flows, stream, udp, write_source_port

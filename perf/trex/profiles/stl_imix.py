@@ -1,4 +1,7 @@
-"""The simple Internet mix: UDP frames of 64, 594 and 1518 bytes as 7 : 4 : 1."""
+"""The simple Internet mix: UDP frames of 64, 594 and 1518 bytes as 7 : 4 : 1.
+
+Not over memif, whose driver in TRex breaks the ring with frames above 128 bytes: take veth (cfg/veth.yaml) or a NIC.
+"""
 
 from shunt_lab import tunables as parser_of
 from shunt_streams import flows, stream, udp, write_source_port

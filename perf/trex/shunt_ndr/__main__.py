@@ -9,10 +9,15 @@ import sys
 from pathlib import Path
 
 from . import generator, losses, report
-from .search import Limit, Outcome, Settings, find_ndr
+from .search import Limit, Outcome, Settings, Trial, find_ndr
 from .shuntctl import Shuntctl, ShuntctlError
 
 PROFILES = Path(__file__).resolve().parent.parent / "profiles"
+
+# Frames above this many bytes, TRex's memif driver (DPDK 25.07 in v3.08) puts into several slots of the ring.
+MEMIF, MEMIF_FRAME = "net_memif", 128
+# Looks at the counters until Shunt has sent nothing of its own meanwhile.
+LOOKS = 10
 
 DESCRIPTION = """\
 Searches for the highest rate that Shunt forwards without loss (NDR): a binary search in packets per second, each trial counted
@@ -24,7 +29,8 @@ EPILOG = """\
 Example: perf/trex/ndr --server trex1 --ssh root@director --profile stl_udp64 --highest 15M --out /tmp/udp64 -- --clients 4096
 
 Behind -- stand the profile's tunables. Exit status: 0 a rate was found, 1 none was found, 2 wrong usage, or no TRex, or no
-Shunt, 130 interrupted. Where TRex or Shunt leaves in the middle, there is a report of the trials until then.
+Shunt, or more packets came back than were sent, 130 interrupted. Where TRex or Shunt leaves in the middle, there is a report of
+the trials until then.
 """
 
 
@@ -94,14 +100,30 @@ def profile_path(name):
     return str(PROFILES / f"{name}.py") if "/" not in name and not name.endswith(".py") else name
 
 
-def trial_runner(shuntctl, trex):
-    """Runs trials between two looks at Shunt's counters."""
+def trial_runner(shuntctl, trex, drivers):
+    """Runs trials, each between two looks at the counters of both sides."""
+
+    def look():
+        """The counters of both sides, of a moment in which Shunt sends nothing of its own."""
+        for _ in range(LOOKS):
+            before, counted, after = shuntctl.counters(), trex.counted(), shuntctl.counters()
+            if before.own == after.own:
+                break
+        return *counted, after
 
     def run(pps):
-        before = shuntctl.counters()
-        trial = trex.trial(pps)
-        reasons = losses.explain(trial.sent, trial.received, before, shuntctl.counters())
-        return dataclasses.replace(trial, losses=reasons)
+        sent_before, received_before, before = look()
+        trex.send(pps)
+        sent, received, after = look()
+        sent, received = sent - sent_before, received - received_before
+        return Trial(
+            asked_pps=pps,
+            seconds=trex.seconds,
+            sent=sent,
+            received=received,
+            own=after.since(before).own_among_forwarded,
+            losses=losses.explain(sent, received, before, after, drivers),
+        )
 
     return run
 
@@ -137,6 +159,23 @@ def make_folder(stem):
         raise PermissionError(f"{folder} cannot be written to")
 
 
+def check_frames(streams, drivers):
+    """Refuses frames that a device of Shunt's cannot stand."""
+    largest = generator.largest_frame(streams)
+    if MEMIF in drivers and largest > MEMIF_FRAME:
+        raise generator.GeneratorError(
+            f"this profile has frames of {largest} bytes, and memif takes at most {MEMIF_FRAME} from TRex: for larger ones, "
+            "TRex's driver leaves flags in the ring that have Shunt's driver receive what nobody has sent, until Shunt has no "
+            "packet buffers left: use veth (cfg/veth.yaml) or a NIC"
+        )
+
+
+def interrupted():
+    """Ctrl-C."""
+    print("ndr: interrupted: no report", file=sys.stderr)
+    return 130
+
+
 def main():
     """Searches and reports."""
     command_line = parser()
@@ -155,26 +194,32 @@ def main():
 
     try:
         description = about(args, shuntctl)
+        drivers = [port["driver"] for port in description["shunt"]["ports"]]
         streams = generator.load(profile_path(args.profile), args.tunables)
+        check_frames(streams, drivers)
         client = generator.connect(args.server)
         try:
+            description["trex"] = generator.description(client)
             trex = generator.Generator(client, streams, args.tx_port, args.rx_port, args.seconds, args.drain)
             trex.warm_up(settings.lowest_pps, args.warm_up)
-            outcome = find_ndr(trial_runner(shuntctl, trex), settings, done)
+            outcome = find_ndr(trial_runner(shuntctl, trex, drivers), settings, done)
         finally:
             client.disconnect()
     except (ShuntctlError, generator.GeneratorError, generator.trex_error()) as error:
+        if generator.was_interrupted(error):
+            return interrupted()
         print(f"ndr: {error}", file=sys.stderr)
         if not steps:
             return 2
         outcome = outcome or Outcome(None, Limit.ERROR, tuple(steps))
     except KeyboardInterrupt:
-        print("ndr: interrupted: no report", file=sys.stderr)
-        return 130
+        return interrupted()
+    if outcome.limit in (Limit.DEVICE, Limit.NOTHING) and losses.limit_of_receiver(outcome, drivers):
+        outcome = dataclasses.replace(outcome, limit=Limit.RECEIVER)
     print(report.headline(outcome))
     for path in report.write(args.out, outcome, settings, description):
         print(f"written: {path}")
-    if outcome.limit is Limit.ERROR:
+    if outcome.limit in (Limit.ERROR, Limit.EXCESS):
         return 2
     return 1 if outcome.ndr_pps is None else 0
 

@@ -2,8 +2,6 @@
 
 import time
 
-from .search import Trial
-
 
 class GeneratorError(Exception):
     """TRex does not do what is asked of it."""
@@ -20,6 +18,34 @@ def connect(server, sync_port=4501, async_port=4500):
     except TRexError as error:
         raise GeneratorError(f"No TRex server in stateless mode (t-rex-64 -i) at {server}:{sync_port}: {error}") from error
     return client
+
+
+def was_interrupted(error):
+    """Whether somebody has pressed Ctrl-C.
+
+    TRex's client makes an error of its own of that. It also makes one of a lost connection, for which its other thread presses
+    Ctrl-C, so to say; that one says so.
+    """
+    while error is not None and "had been lost" not in str(error):
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def description(client):
+    """What sends: TRex's version, its CPU, and on how many cores it sends."""
+    version, system = client.get_server_version(), client.get_server_system_info()
+    return {
+        "version": version.get("version", "unknown"),
+        "cpu": system.get("core_type", "unknown"),
+        "cores": system.get("dp_core_count", "unknown"),
+    }
+
+
+def largest_frame(streams):
+    """The length of the longest frame, without the Ethernet checksum, which no virtual device has."""
+    return max(len(bytes(stream.pkt)) for stream in streams)
 
 
 def trex_error():
@@ -61,8 +87,9 @@ class Generator:
         client.set_port_attr(ports=ports, promiscuous=True)
         client.add_streams(streams, ports=[tx_port])
 
-    def send(self, pps, seconds):
-        """Sends at that rate and waits until all is sent, and until what is on its way has arrived."""
+    def send(self, pps, seconds=None):
+        """Sends at that rate, as long as a trial, and waits until all is sent, and until what is on its way has arrived."""
+        seconds = seconds or self.seconds
         self.client.start(ports=[self.tx_port], mult=f"{pps}pps", duration=seconds, force=True)
         self.client.wait_on_traffic(ports=[self.tx_port], timeout=seconds + 30)
         self.sleep(self.drain_s)
@@ -71,13 +98,6 @@ class Generator:
         """Packets sent by the one port and received by the other, since ever."""
         stats = self.client.get_stats(ports=sorted({self.tx_port, self.rx_port}))
         return stats[self.tx_port]["opackets"], stats[self.rx_port]["ipackets"]
-
-    def trial(self, pps):
-        """One trial; counted after the drain."""
-        sent_before, received_before = self.counted()
-        self.send(pps, self.seconds)
-        sent, received = self.counted()
-        return Trial(asked_pps=pps, seconds=self.seconds, sent=sent - sent_before, received=received - received_before)
 
     def warm_up(self, pps, seconds):
         """Sends for a while without counting: the switch learns, caches fill."""

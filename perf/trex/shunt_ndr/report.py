@@ -7,8 +7,10 @@ from .losses import Loss
 from .search import Limit, Verdict
 
 # Packets per second and losses; colors that differ in lightness, too.
-COLORS = {Verdict.PASSED: "#0072b2", Verdict.LOST: "#d55e00", Verdict.SHORT: "#999999"}
-MARKERS = {Verdict.PASSED: "o", Verdict.LOST: "x", Verdict.SHORT: "s"}
+COLORS = {Verdict.PASSED: "#0072b2", Verdict.LOST: "#d55e00", Verdict.SHORT: "#999999", Verdict.EXCESS: "#cc79a7"}
+MARKERS = {Verdict.PASSED: "o", Verdict.LOST: "x", Verdict.SHORT: "s", Verdict.EXCESS: "^"}
+# Rates that span so much are drawn on a logarithmic axis.
+DECADE = 10
 
 
 def as_json(outcome, settings, about):
@@ -31,6 +33,7 @@ def trial_as_json(step):
         "asked": trial.asked,
         "sent": trial.sent,
         "received": trial.received,
+        "own_frames_of_shunt": trial.own,
         "lost": trial.lost,
         "verdict": step.verdict.name.lower(),
         "confirming": step.confirming,
@@ -63,7 +66,7 @@ def trial_row(step):
     cells = (
         f"{trial.asked_pps:,}",
         f"{trial.sent:,}",
-        f"{trial.received:,}",
+        f"{trial.received - trial.own:,}",
         f"{trial.lost:,}",
         step.verdict.value + kind,
         reasons,
@@ -137,7 +140,11 @@ def draw_trials(axis, outcome):
     # Losses of one in a million and of a half, on one axis, with 0.
     axis.set_yscale("symlog", linthresh=1e-4)
     axis.set_ylim(0, 100)
-    axis.set_xlim(left=0)
+    rates = [step.trial.asked_pps for step in outcome.steps]
+    if rates and max(rates) >= DECADE * min(rates):
+        axis.set_xscale("log")
+    else:
+        axis.set_xlim(left=0)
     axis.set_xlabel("million packets per second asked for")
     axis.set_ylabel("lost, %")
     axis.legend()

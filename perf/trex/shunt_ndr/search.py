@@ -14,16 +14,20 @@ class Verdict(enum.Enum):
     LOST = "lost"
     # The generator sent too little: nothing is known of the device at that rate.
     SHORT = "generator too slow"
+    # More came back than was sent: nothing that was counted can be believed.
+    EXCESS = "more came back than was sent"
 
 
 class Limit(enum.Enum):
     """Why the search ended where it did."""
 
     DEVICE = "the device: it loses packets above"
+    RECEIVER = "the receiver: it does not empty the ring in time that the device sends into, so packets are lost above"
     GENERATOR = "the generator: it cannot send faster"
     RANGE = "the range of the search: nothing was lost at its upper end"
     NOTHING = "the device: it loses packets even at the lower end of the range"
     TRIALS = "the number of trials: no rate was confirmed within it"
+    EXCESS = "the measurement: more packets came back than were sent, so it counts what it should not"
     ERROR = "an error: the search ended early"
 
 
@@ -42,6 +46,8 @@ class Settings:
     # How often the rate that was found must pass again.
     confirmations: int = 3
     max_trials: int = 100
+    # So many packets of others may be among those that come back.
+    most_strangers: int = 10
 
     def __post_init__(self):
         if not 0 < self.lowest_pps <= self.highest_pps:
@@ -50,8 +56,8 @@ class Settings:
             raise ValueError("The resolution must be at least 1 packet per second")
         if not 0 <= self.loss_ratio < 1 or not 0 < self.sent_ratio <= 1:
             raise ValueError("Ratios are between 0 and 1")
-        if self.confirmations < 0 or self.max_trials < 1:
-            raise ValueError("There must be at least one trial, and no negative number of confirmations")
+        if self.confirmations < 0 or self.max_trials < 1 or self.most_strangers < 0:
+            raise ValueError("There must be at least one trial, and no negative number of confirmations or strangers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +68,8 @@ class Trial:
     seconds: float
     sent: int
     received: int
+    # The frames among the received that the device has sent of its own: ARP, announcements.
+    own: int = 0
     # Whatever else is known about it: the reasons of its losses.
     losses: tuple = ()
 
@@ -73,12 +81,14 @@ class Trial:
     @property
     def lost(self):
         """The packets that did not come back. Negative: there were strangers among those that did."""
-        return self.sent - self.received
+        return self.sent - (self.received - self.own)
 
     def verdict(self, settings):
         """What it says about its rate."""
         if self.sent == 0 or self.sent < settings.sent_ratio * self.asked:
             return Verdict.SHORT
+        if -self.lost > settings.most_strangers:
+            return Verdict.EXCESS
         return Verdict.PASSED if self.lost <= settings.loss_ratio * self.sent else Verdict.LOST
 
 
@@ -102,6 +112,10 @@ class Outcome:
 
 class OutOfTrials(Exception):
     """There have been as many trials as are allowed."""
+
+
+class TooManyReceived(Exception):
+    """More came back than was sent."""
 
 
 class Search:
@@ -128,6 +142,8 @@ class Search:
             return self.search()
         except OutOfTrials:
             return self.outcome(None, Limit.TRIALS)
+        except TooManyReceived:
+            return self.outcome(None, Limit.EXCESS)
 
     def search(self):
         """Goes through candidates until one is confirmed or none is left."""
@@ -165,6 +181,8 @@ class Search:
         verdict = trial.verdict(self.settings)
         self.steps.append(Step(trial, verdict, confirming))
         self.on_step(self.steps[-1])
+        if verdict is Verdict.EXCESS:
+            raise TooManyReceived
         if verdict is not Verdict.PASSED:
             self.refute(pps, verdict)
         elif not confirming:

@@ -66,6 +66,10 @@ def counters_of(ports, drops):
     def total(name):
         return sum(port[name] for port in ports)
 
+    def forwarded(port):
+        # A director that does not tell them apart is taken to send none of its own.
+        return port.get("forwarded_packets", port["tx_packets"])
+
     def of_fate(fate):
         return {reason["reason"]: reason["packets"] for reason in drops if reason["fate"] == fate}
 
@@ -75,4 +79,6 @@ def counters_of(ports, drops):
         hardware={name: total(name) for name in HARDWARE},
         drops=of_fate("drop"),
         punts=of_fate("punt"),
+        forwarded={port["name"]: forwarded(port) for port in ports},
+        own={port["name"]: port["tx_packets"] - forwarded(port) for port in ports},
     )

@@ -4,8 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+import dpkt  # noqa: F401  (before TRex puts its own on the path, as the next)
 import pytest
-import yaml  # noqa: F401  (before TRex puts its own on the path, which is too old for this Python)
+import yaml  # noqa: F401  (TRex's own is too old for this Python)
 
 TREX = Path(__file__).resolve().parent.parent
 REPOSITORY = TREX.parent.parent

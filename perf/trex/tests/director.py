@@ -35,10 +35,10 @@ class Director:
         self.folder = folder
         self.shuntctl = Shuntctl(str(programs / "shuntctl"), str(folder / "shuntd.sock"))
 
-    def forward(self, frames):
+    def forward(self, frames, **options):
         """Has it forward the frames. Returns its counters, and what it sent to backends and to clients."""
         write_pcap(self.folder / "in.pcap", frames)
-        (self.folder / "shuntd.toml").write_text(configuration(self.folder), encoding="utf-8")
+        (self.folder / "shuntd.toml").write_text(configuration(self.folder, **options), encoding="utf-8")
         counters = self.run(len(frames))
         return counters, self.sent("to-backends.pcap"), self.sent("to-clients.pcap")
 

@@ -41,6 +41,7 @@ def test_every_packet_reaches_a_backend_unchanged_and_once(forwarded):
     assert {frame[:6] for frame in to_backends} == BACKEND_MACS, "all backends, and nobody else"
     assert {frame[6:12] for frame in to_backends} == {BACKEND_SIDE_MAC}
     assert_nothing_lost(counters, len(sent))
+    assert counters.forwarded == {"clients": 0, "backends": len(sent)}, "the announcements of addresses are not among them"
     assert_flows_stay(to_backends)
 
 

@@ -5,18 +5,25 @@ import stat
 
 import pytest
 
-from shunt_ndr.losses import BEFORE_SHUNT, BEHIND_SHUNT, OUTSIDE_SHUNT, Counters, Loss, explain
+from shunt_ndr.losses import BEFORE_SHUNT, BEHIND_SHUNT, OUTSIDE_SHUNT, Counters, Loss, explain, limit_of_receiver
+from shunt_ndr.search import Limit, Outcome, Step, Trial, Verdict
 from shunt_ndr.shuntctl import Shuntctl, ShuntctlError, counters_of
 
 NOTHING = {"rx_missed": 0, "rx_errors": 0, "rx_no_mbuf": 0}
 # There has been traffic before the trial.
 BEFORE = Counters(
-    rx_packets=5000, tx_packets=4000, hardware=dict(NOTHING, rx_missed=7), drops={"no_service": 900}, punts={"arp": 3}
+    rx_packets=5000,
+    tx_packets=4000,
+    hardware=dict(NOTHING, rx_missed=7),
+    drops={"no_service": 900},
+    punts={"arp": 3},
+    forwarded={"clients": 0, "backends": 3900},
+    own={"clients": 80, "backends": 20},
 )
 
 
-def after(rx, tx, hardware=None, drops=None, punts=None):
-    """The counters at the end of a trial in which so much has come in addition."""
+def after(rx, tx, hardware=None, drops=None, punts=None, own=0):
+    """The counters at the end of a trial in which so much has come in addition, so much of its frames Shunt's own."""
 
     def grown(now, then):
         return {name: then.get(name, 0) + (now or {}).get(name, 0) for name in {**then, **(now or {})}}
@@ -27,6 +34,9 @@ def after(rx, tx, hardware=None, drops=None, punts=None):
         hardware=grown(hardware, BEFORE.hardware),
         drops=grown(drops, BEFORE.drops),
         punts=grown(punts, BEFORE.punts),
+        forwarded=grown({"backends": tx - own}, BEFORE.forwarded),
+        # Those at the clients' port, by which nothing is forwarded, do not come in at the generator's second port.
+        own=grown({"backends": own, "clients": 99}, BEFORE.own),
     )
 
 
@@ -82,6 +92,36 @@ def test_frames_of_others_at_the_generator_hide_some_of_a_loss():
     assert reasons(1000, 990, rx=950, tx=950) == [(BEFORE_SHUNT, 10)]
 
 
+def test_shunts_own_frames_hide_no_loss():
+    """Four announcements came in at the generator, and four packets did not. Those at the other port do not count."""
+    assert after(rx=1000, tx=1000, own=4).since(BEFORE).own_among_forwarded == 4
+    assert reasons(1000, 1000, rx=996, tx=1000, own=4) == [(BEFORE_SHUNT, 4)]
+    assert reasons(1000, 1000, rx=1000, tx=1000, own=4, drops={"tx_full": 4}) == [("tx_full", 4)]
+    assert reasons(1000, 1000, rx=1000, tx=1004, own=4) == [(BEHIND_SHUNT, 4)]
+    assert reasons(1000, 1004, rx=1000, tx=1004, own=4) == []
+
+
+def test_a_full_ring_is_the_receivers_doing_where_no_wire_empties_it():
+    full = after(rx=1000, tx=900, drops={"tx_full": 100})
+    for driver, says in [("net_memif", "did not empty"), ("net_af_packet", "did not empty"), ("net_ixgbe", None)]:
+        (loss,) = explain(1000, 900, BEFORE, full, drivers=[driver])
+        assert loss.packets == 100 and loss.reason.startswith("tx_full")
+        assert loss.reason == "tx_full" if says is None else says in loss.reason
+
+
+def outcome_that_lost(*reasons_of_trials):
+    """The outcome of trials that lost for these reasons, and of one that passed."""
+    lost = [Step(Trial(9, 1.0, 9, 1, losses=(Loss(reason, 8),)), Verdict.LOST, False) for reason in reasons_of_trials]
+    return Outcome(1, Limit.DEVICE, (*lost, Step(Trial(1, 1.0, 1, 1), Verdict.PASSED, False)))
+
+
+def test_the_limit_is_the_receiver_where_most_trials_lost_by_its_ring():
+    assert limit_of_receiver(outcome_that_lost("tx_full (…)", "tx_full (…)", "rx_missed"), ["net_memif"])
+    assert not limit_of_receiver(outcome_that_lost("tx_full", "tx_full"), ["net_ixgbe"])
+    assert not limit_of_receiver(outcome_that_lost("tx_full (…)", "rx_missed", "no_backend"), ["net_memif"])
+    assert not limit_of_receiver(outcome_that_lost(), ["net_memif"])
+
+
 def test_reasons_never_explain_more_than_was_lost():
     assert reasons(1000, 998, rx=1010, tx=998, drops={"not_our_mac": 12}) == [("not_our_mac", 2)]
 
@@ -92,8 +132,8 @@ def test_a_reason_that_is_new_counts_from_0():
 
 
 PORTS = [
-    {"rx_packets": 10, "tx_packets": 1, "rx_missed": 1, "rx_errors": 2, "rx_no_mbuf": 3, "name": "a"},
-    {"rx_packets": 20, "tx_packets": 2, "rx_missed": 4, "rx_errors": 5, "rx_no_mbuf": 6, "name": "b"},
+    {"rx_packets": 10, "tx_packets": 1, "forwarded_packets": 0, "rx_missed": 1, "rx_errors": 2, "rx_no_mbuf": 3, "name": "a"},
+    {"rx_packets": 20, "tx_packets": 7, "forwarded_packets": 4, "rx_missed": 4, "rx_errors": 5, "rx_no_mbuf": 6, "name": "b"},
 ]
 DROPS = [
     {"reason": "runt", "fate": "drop", "packets": 0},
@@ -104,7 +144,10 @@ DROPS = [
 
 def test_counters_are_sums_over_the_ports():
     counters = counters_of(PORTS, DROPS)
-    assert (counters.rx_packets, counters.tx_packets) == (30, 3)
+    assert (counters.rx_packets, counters.tx_packets) == (30, 8)
+    assert (counters.forwarded, counters.own, counters.own_among_forwarded) == ({"a": 0, "b": 4}, {"a": 1, "b": 3}, 3)
+    old = [{key: value for key, value in port.items() if key != "forwarded_packets"} for port in PORTS]
+    assert counters_of(old, DROPS).own == {"a": 0, "b": 0}, "an older daemon does not tell them apart"
     assert counters.hardware == {"rx_missed": 5, "rx_errors": 7, "rx_no_mbuf": 9}
     assert (counters.drops, counters.punts) == ({"runt": 0, "loop": 9}, {"arp": 8})
 

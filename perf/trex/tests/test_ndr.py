@@ -8,9 +8,11 @@ import xml.etree.ElementTree
 
 import pytest
 from scapy.layers.inet import IP
+from trex.common.trex_api_annotators import client_api
 from trex.stl.api import STLClient
 from trex.utils.parsing_opts import decode_multiplier
 
+from profiles_of_shunt import STATELESS
 from shunt_ndr import __main__ as ndr
 from shunt_ndr import generator, report
 from shunt_ndr.search import Limit, Outcome, Settings, Step, Trial, Verdict
@@ -29,6 +31,13 @@ STATUS = {
 class Setup:
     """A director with a limit, and a TRex client before it that knows the calls that `generator` makes."""
 
+    # Frames of its own that the director sends during each trial, and at each look at its counters.
+    own_in_trial = 0
+    own_at_looks = 0
+    driver = "net_x"
+    # What comes in beside.
+    strangers = 0
+
     def __init__(self, folder, limit_pps, most_pps=10**12):
         self.folder = folder
         self.limit_pps = limit_pps
@@ -36,14 +45,19 @@ class Setup:
         self.sent = 123
         self.received = 45
         self.missed = 6
+        self.full = 0
+        self.own = 0
+        self.looks = 0
         self.calls = []
         self.write_counters()
 
     def write_counters(self):
         """What the stand-in for shuntctl answers."""
-        port = dict(PORT, rx_packets=self.received, tx_packets=self.received, rx_missed=self.missed)
+        tx = {"tx_packets": self.received + self.own, "forwarded_packets": self.received}
+        port = dict(PORT, driver=self.driver, rx_packets=self.received + self.full, rx_missed=self.missed, **tx)
         (self.folder / "port").write_text(json.dumps([port]), encoding="utf-8")
-        (self.folder / "drops").write_text("[]", encoding="utf-8")
+        full = {"reason": "tx_full", "fate": "drop", "packets": self.full}
+        (self.folder / "drops").write_text(json.dumps([full]), encoding="utf-8")
         (self.folder / "status").write_text(json.dumps(STATUS), encoding="utf-8")
 
     def reset(self, ports):
@@ -61,7 +75,11 @@ class Setup:
         self.calls.append(("start", ports, mult, duration))
         self.sent += round(pps * duration)
         self.late = round(min(pps, self.limit_pps) * duration)
-        self.missed += round(pps * duration) - self.late
+        lost = round(pps * duration) - self.late
+        if self.driver == "net_memif":
+            self.full += lost
+        else:
+            self.missed += lost
 
     def wait_on_traffic(self, ports, timeout):
         self.calls.append(("wait", ports))
@@ -70,10 +88,23 @@ class Setup:
         """Only now do the packets arrive."""
         self.calls.append(("drain", seconds))
         self.received += self.late
+        self.own += self.own_in_trial
         self.write_counters()
 
     def get_stats(self, ports):
-        return {0: {"opackets": self.sent, "ipackets": 9}, 1: {"opackets": 8, "ipackets": self.received}}
+        received = self.received + self.own + self.strangers
+        self.looks += 1
+        if self.looks % 3 == 1 and self.own_at_looks:
+            # Between TRex's counters and Shunt's.
+            self.own += self.own_at_looks
+            self.write_counters()
+        return {0: {"opackets": self.sent, "ipackets": 9}, 1: {"opackets": 8, "ipackets": received}}
+
+    def get_server_version(self):
+        return {"version": "v3.08"}
+
+    def get_server_system_info(self):
+        return {"core_type": "Some CPU", "dp_core_count": 4}
 
     def disconnect(self):
         self.calls.append(("disconnect",))
@@ -86,8 +117,8 @@ def run(tmp_path, monkeypatch):
     shuntctl.write_text(f'#!/usr/bin/env bash\ncat "{tmp_path}/$2"\n', encoding="utf-8")
     shuntctl.chmod(0o755)
 
-    def run(setup, *arguments):
-        monkeypatch.setattr(generator, "connect", lambda server: setup)
+    def run(setup, *arguments, connect=None):
+        monkeypatch.setattr(generator, "connect", connect or (lambda server: setup))
         monkeypatch.setattr(generator.Generator.__init__, "__defaults__", (0, 1, 10.0, 1.0, setup.drain))
         command = ["ndr", "--shuntctl", str(shuntctl), "--out", str(tmp_path / "report" / "udp64"), "--profile", "stl_udp64"]
         monkeypatch.setattr(sys, "argv", [*command, *arguments])
@@ -108,6 +139,8 @@ def test_from_the_command_line_to_the_report(run, tmp_path, capsys):
     assert [loss["packets"] for loss in first["losses"]] == [15_000_000]
     assert first["losses"][0]["reason"].startswith("rx_missed")
     assert found["about"]["shunt"]["version"] == "9.9.9"
+    assert found["about"]["trex"] == {"version": "v3.08", "cpu": "Some CPU", "cores": 4}
+    assert "Some CPU" in (tmp_path / "report" / "udp64.md").read_text()
     assert found["about"]["tunables"] == "--clients 100"
     assert f"{found['ndr_pps']:,} packets per second" in capsys.readouterr().out
 
@@ -125,7 +158,8 @@ def test_trex_is_asked_in_the_right_order(run, tmp_path):
 
 def test_trexs_own_client_takes_these_calls():
     """The made-up client must not know more than the real one."""
-    for method in ("reset", "set_port_attr", "add_streams", "start", "wait_on_traffic", "get_stats", "disconnect"):
+    asked = ("reset", "set_port_attr", "add_streams", "start", "wait_on_traffic", "get_stats", "disconnect")
+    for method in (*asked, "get_server_version", "get_server_system_info"):
         wanted = set(inspect.signature(getattr(Setup, method)).parameters)
         assert wanted <= set(inspect.signature(getattr(STLClient, method)).parameters), method
     assert decode_multiplier("1234567pps", allow_update=False)["value"] == 1234567
@@ -143,6 +177,111 @@ def test_ctrl_c_leaves_no_traffic_behind(run, tmp_path, monkeypatch, capsys):
     assert setup.calls[-1] == ("disconnect",)
     assert inspect.signature(STLClient.disconnect).parameters["stop_traffic"].default is True
     assert "interrupted" in capsys.readouterr().err
+
+
+class Connection:
+    """As much of the client's connection as its calls look at."""
+
+    def __init__(self, lost):
+        self.is_marked_for_disconnect = lambda: lost
+        self.get_disconnection_cause = lambda: "the server is gone"
+        self.is_connected = lambda: True
+        self.sigint_on_conn_lost_enable = self.sigint_on_conn_lost_disable = lambda: None
+
+
+@pytest.mark.parametrize("lost, status, says", [(False, 130, "interrupted"), (True, 2, "the server is gone")])
+def test_ctrl_c_in_a_call_of_trexs_client_is_an_interruption_and_a_lost_connection_is_not(
+    run, tmp_path, monkeypatch, capsys, lost, status, says
+):
+    """TRex's client makes an error of its own of both."""
+    setup = Setup(tmp_path, 10**9)
+    setup.conn = Connection(lost)
+
+    def interrupted(client, ports, timeout):
+        raise KeyboardInterrupt
+
+    call = client_api("command", True)(interrupted)
+    monkeypatch.setattr(setup, "wait_on_traffic", lambda ports, timeout: call(setup, ports, timeout))
+    assert run(setup, "--highest", "10M") == status
+    assert says in capsys.readouterr().err
+    assert setup.calls[-1] == ("disconnect",)
+
+
+def test_ctrl_c_while_connecting_is_an_interruption(run, tmp_path, monkeypatch):
+    connect = generator.connect
+
+    def interrupted(client):
+        raise KeyboardInterrupt
+
+    call = client_api("command", False)(interrupted)
+    monkeypatch.setattr(STLClient, "connect", call)
+    monkeypatch.setattr(STLClient, "conn", Connection(False), raising=False)
+    assert run(Setup(tmp_path, 1), "--highest", "10M", connect=connect) == 130
+
+
+def test_frames_of_the_directors_own_do_not_hide_a_loss(run, tmp_path):
+    """Each trial loses two, and two announcements come in: nothing is lossless."""
+    setup = Setup(tmp_path, limit_pps=10**9)
+    setup.own_in_trial = 2
+    start = setup.start
+
+    def start_and_lose(ports, mult, duration, force):
+        start(ports, mult, duration, force)
+        setup.late -= 2
+
+    setup.start = start_and_lose
+    assert run(setup, "--highest", "10k", "--seconds", "1") == 1
+    found = json.loads((tmp_path / "report" / "udp64.json").read_text())
+    assert {(trial["lost"], trial["own_frames_of_shunt"]) for trial in found["trials"]} == {(2, 2)}
+
+
+def test_frames_of_the_directors_own_between_two_looks_are_no_loss(run, tmp_path):
+    setup = Setup(tmp_path, limit_pps=10**9)
+    setup.own_in_trial, setup.own_at_looks = 3, 1
+    assert run(setup, "--highest", "10k", "--seconds", "1") == 0
+    found = json.loads((tmp_path / "report" / "udp64.json").read_text())
+    assert {trial["lost"] for trial in found["trials"]} == {0}
+
+
+def test_more_than_was_sent_is_an_error(run, tmp_path, capsys):
+    setup = Setup(tmp_path, limit_pps=10**9)
+    drain = setup.drain
+
+    def drain_and_more(seconds):
+        drain(seconds)
+        setup.strangers += 1000
+
+    setup.drain = drain_and_more
+    assert run(setup, "--highest", "10k", "--seconds", "1") == 2
+    found = json.loads((tmp_path / "report" / "udp64.json").read_text())
+    assert (found["ndr_pps"], found["limit"], len(found["trials"])) == (None, "excess", 1)
+    assert "more packets came back than were sent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("profile, bytes_of", [("stl_imix", 1514), ("stl_full_size", 1514), ("stl_fragments", 1514)])
+def test_large_frames_are_not_sent_over_memif(run, tmp_path, capsys, profile, bytes_of):
+    setup = Setup(tmp_path, 10**9)
+    setup.driver = "net_memif"
+    setup.write_counters()
+    assert run(setup, "--highest", "10k", "--seconds", "1", "--profile", profile) == 2
+    said = capsys.readouterr().err
+    assert f"frames of {bytes_of} bytes" in said and "veth" in said
+    assert setup.calls == [], "nothing was sent"
+
+
+@pytest.mark.parametrize("profile", [name for name in STATELESS if name not in ("stl_imix", "stl_full_size", "stl_fragments")])
+def test_all_other_profiles_fit_memif(profile):
+    assert generator.largest_frame(generator.load(ndr.profile_path(profile), [])) <= ndr.MEMIF_FRAME
+
+
+def test_on_memif_a_full_ring_is_the_receivers(run, tmp_path, capsys):
+    setup = Setup(tmp_path, limit_pps=2_500_000)
+    setup.driver = "net_memif"
+    setup.write_counters()
+    assert run(setup, "--highest", "10M", "--seconds", "1") == 0
+    assert "the limit is the receiver" in capsys.readouterr().out
+    report = (tmp_path / "report" / "udp64.md").read_text()
+    assert "did not empty the device's ring in time" in report and "the limit is the device" not in report
 
 
 def test_a_search_that_ends_early_reports_the_trials_until_then(run, tmp_path, monkeypatch, capsys):
@@ -235,6 +374,20 @@ def test_the_chart_is_svg(tmp_path, outcome):
     _, markdown, chart = report.write(tmp_path / "x.y", outcome, SETTINGS, {"profile": "p"})
     assert xml.etree.ElementTree.parse(chart).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert f"]({chart.name})" in markdown.read_text()
+
+
+def test_rates_over_decades_are_drawn_on_a_logarithmic_axis(monkeypatch, tmp_path):
+    from matplotlib.axes import Axes
+
+    scales = []
+    set_xscale = Axes.set_xscale
+    monkeypatch.setattr(Axes, "set_xscale", lambda axis, scale: (scales.append(scale), set_xscale(axis, scale)))
+    low = (Trial(1_000, 1.0, 1_000, 1_000), Verdict.PASSED)
+    report.write(tmp_path / "wide", outcome_of(PASSED, low, (Trial(10_000, 1.0, 10_000, 10_000), Verdict.PASSED)), SETTINGS, {})
+    assert scales == ["log"]
+    scales.clear()
+    report.write(tmp_path / "narrow", outcome_of(PASSED, (Trial(10_000, 1.0, 10_000, 10_000), Verdict.PASSED)), SETTINGS, {})
+    assert scales == []
 
 
 def test_the_same_outcome_gives_the_same_files(tmp_path):

@@ -11,6 +11,7 @@ from scapy.layers.l2 import Ether
 from trex.astf.api import ASTFProfile
 from trex.common.trex_exceptions import TRexError
 from trex.stl.api import STLProfile
+from trex.utils.parsing_opts import convert_old_tunables_to_new_tunables
 
 import director
 import packets
@@ -184,6 +185,18 @@ def test_tunables_are_explained(name, tunable, said, capfd):
     # argparse ends the program then, which TRex catches.
     assert STLProfile.load_py(str(PROFILES / f"{name}.py"), tunables=[tunable]) is None
     assert said in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("line", ["--clients=5", "--clients 5", "clients=5", "--clients=5 --ports=3", "--clients=5,--ports=3"])
+def test_tunables_are_taken_as_trexs_console_takes_them(line):
+    """Its console makes "----clients 5" of "-t --clients=5"."""
+    words = line.split()
+    if "=" in line:
+        words = [*convert_old_tunables_to_new_tunables(words[0]), *words[1:]]
+    (stream,) = load_stateless("stl_udp64", words)
+    (variable,) = [fields for fields in stream["vm"]["instructions"] if fields["type"] == "tuple_flow_var"]
+    assert variable["ip_max"] - variable["ip_min"] + 1 == 5
+    assert load_stateful("astf_long", [word for word in words if "ports" not in word and word != "3"])
 
 
 def load_stateful(name, tunables=()):

@@ -142,10 +142,33 @@ def test_one_lost_packet_is_a_loss():
     assert Trial(100_000, SECONDS, 1_000_000, 999_999).verdict(SETTINGS) is Verdict.LOST
 
 
-def test_strangers_among_the_received_are_no_loss():
+def test_a_few_strangers_among_the_received_are_no_loss():
     trial = Trial(100_000, SECONDS, 1_000_000, 1_000_003)
     assert trial.verdict(SETTINGS) is Verdict.PASSED
     assert trial.lost == -3
+
+
+def test_the_devices_own_frames_hide_no_loss():
+    """Four announcements came in, and four packets did not: "lost 0"."""
+    trial = Trial(100_000, SECONDS, 1_000_000, 1_000_000, own=4)
+    assert (trial.lost, trial.verdict(SETTINGS)) == (4, Verdict.LOST)
+    assert Trial(100_000, SECONDS, 1_000_000, 1_000_004, own=4).verdict(SETTINGS) is Verdict.PASSED
+
+
+def test_much_more_than_was_sent_ends_the_search():
+    """A ring that is broken: 4,002 frames sent, 5,695,777 received."""
+    broken = Trial(400.2, SECONDS, 4_002, 5_695_777)
+    assert broken.verdict(SETTINGS) is Verdict.EXCESS
+    assert Trial(100_000, SECONDS, 1_000_000, 1_000_011).verdict(SETTINGS) is Verdict.EXCESS
+    trials = []
+
+    def run(pps):
+        trials.append(pps)
+        sent = round(pps * SECONDS)
+        return Trial(pps, SECONDS, sent, sent * 2 if len(trials) == 3 else sent // 2)
+
+    outcome = find_ndr(run, SETTINGS)
+    assert (outcome.ndr_pps, outcome.limit, len(outcome.steps)) == (None, Limit.EXCESS, 3)
 
 
 def test_a_device_that_is_never_confirmed_ends_with_the_trials():
@@ -202,6 +225,7 @@ def test_every_step_is_told():
         {"sent_ratio": 0.0},
         {"confirmations": -1},
         {"max_trials": 0},
+        {"most_strangers": -1},
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong):
