@@ -1,8 +1,12 @@
 //! Random changes and packets go through the model, the snapshots and a worker. An oracle, which is slow and simple and
 //! remembers every flow, checks that no flow moves that may stay.
 //!
-//! A flow may stay as long as two conditions hold. Its backend serves without a break: it exists, is not down, and its
-//! drain's deadline has not passed. And the flow is never silent for longer than the service's idle timeout.
+//! A flow may stay as long as three conditions hold. Its backend serves without a break: it exists, is not down, and its
+//! drain's deadline has not passed. The flow is never silent for longer than the service's idle timeout. And after a
+//! change, it is heard of within the service's hand-over time, unless all flows are remembered.
+//!
+//! New flows go to backends that take new flows. A datagram does not tell whether its flow is new. So for UDP, that
+//! holds when the last hand-over is over, and where all flows are known or none is.
 //!
 //! There are one or two workers. As with RSS, all packets of a flow come to the same one.
 
@@ -14,13 +18,13 @@ use std::sync::Arc;
 
 use ctl::request::{BackendEdit, ServiceAdd};
 use ctl::{OnAllDown, Protocol, Scheduler, Tracking};
-use dataplane::base::ids::WorkerNo;
+use dataplane::base::ids::{BackendNo, WorkerNo};
 use dataplane::control::compile::compile;
 use dataplane::control::model::{Model, Reachability};
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::forward::exceptions::{Exceptions, Room};
 use dataplane::forward::fragment::Fragments;
-use dataplane::state::publication::Publisher;
+use dataplane::state::{outage::Outage, publication::Publisher};
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryIo;
 use dataplane::testing::model::{PORT, PORT_MAC, backend, backend_mac, model};
@@ -35,8 +39,13 @@ use dataplane::{
 };
 use proptest::prelude::*;
 
+#[path = "handover/udp.rs"]
+mod udp;
+
 const IDLE_S: u32 = 300;
 const IDLE_MS: u64 = IDLE_S as u64 * 1_000;
+/// A hand-over may last this much longer than it has to, until its end is noticed.
+const SLACK_MS: u64 = 1_500;
 /// After a FIN, flows are remembered for two minutes.
 const FIN_MS: u64 = 120_000;
 /// Flows of which only the SYN was seen are remembered for one minute.
@@ -101,6 +110,8 @@ struct Flow {
     /// The number of the backend where it may stay, its home; `None`: it has no home.
     home: Option<u8>,
     heard_ms: u64,
+    /// How often slots had moved until then.
+    moves: usize,
     /// The time that it may be silent.
     patience_ms: u64,
     /// If only SYNs were sent so far: the snapshot of the first one. After a change, another SYN may go to another
@@ -109,7 +120,7 @@ struct Flow {
     /// The snapshot of its last packet other than a SYN. As long as there is no other, its worker knows where it lives:
     /// from its slot, or from the table.
     spoke: Option<u64>,
-    /// The FIN or RST by which the client has ended it, and the snapshot of that time.
+    /// The FIN or RST by which the client has ended it, and the snapshot of that time; `u64::MAX`: of an unknown time.
     ended: Option<(Kind, u64)>,
 }
 
@@ -122,12 +133,19 @@ struct Known {
     down: bool,
 }
 
+/// The table, and what stands in.
+type Owners = (Arc<[BackendNo]>, Option<Arc<Outage>>);
+
 struct World {
     wanted: ServiceAdd,
     model: Model,
     leases: Arc<Leases>,
     publisher: Publisher,
     workers: Vec<OneWorker>,
+    /// When slots moved.
+    moves_ms: Vec<u64>,
+    /// What the slots belong to since the last move.
+    owners: Option<Owners>,
     now_ms: u64,
     generation: u64,
     known: BTreeMap<u8, Known>,
@@ -148,7 +166,7 @@ impl OneWorker {
         let wire = MemoryIo::default();
         let (punts, outgoing, samples) = (punt_rings(|_| 4).0, rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(4).0);
         let rings = Rings { punts, outgoing, samples };
-        let exceptions = Exceptions::new(Room { v4: 4_096, v6: 4_096 }, WorkerNo::new(number));
+        let exceptions = Exceptions::new(Room { v4: 16_384, v6: 4_096 }, WorkerNo::new(number));
         let memory = Memory { fragments: Fragments::alone(), exceptions, limits: Limits::new(1, 1) };
         let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, Clock::stopped_at(0));
@@ -171,6 +189,8 @@ impl World {
             leases,
             publisher,
             workers,
+            moves_ms: Vec::new(),
+            owners: None,
             now_ms: 0,
             generation: 1,
             known: BTreeMap::new(),
@@ -206,8 +226,44 @@ impl World {
         self.serves(number) && self.known.get(&number).is_some_and(|known| known.weight > 0 && !known.draining)
     }
 
+    fn handover_ms(&self) -> u64 {
+        self.model.services[&self.wanted.service].handover_ms
+    }
+
+    fn tracks(&self, tracking: Tracking) -> bool {
+        self.model.services[&self.wanted.service].tracking == tracking
+    }
+
+    /// Whether its worker knows where a flow lives, from the table or from its slot.
+    fn is_known(&self, flow: &Flow) -> bool {
+        let moved_ms = self.moves_ms.get(flow.moves);
+        let handed_over = || moved_ms.is_none_or(|moved_ms| self.now_ms - moved_ms <= self.handover_ms());
+        self.tracks(Tracking::All) || if self.tracks(Tracking::None) { moved_ms.is_none() } else { handed_over() }
+    }
+
+    /// The backend that a flow may claim.
+    fn claim(&self, flow: &Flow) -> Option<u8> {
+        flow.home.filter(|_| self.now_ms - flow.heard_ms <= flow.patience_ms && self.is_known(flow))
+    }
+
+    /// Whether new flows are told from old ones.
+    fn tells_new_flows(&self) -> bool {
+        let handed_over = |since_ms: &u64| self.now_ms - since_ms > self.handover_ms() + SLACK_MS;
+        !self.is_udp()
+            || self.wanted.scheduler.decides_by_flow()
+            || self.tracks(Tracking::None)
+            || self.tracks(Tracking::All) && handed_over(&0)
+            || self.moves_ms.last().is_none_or(handed_over)
+    }
+
     fn publish(&mut self) {
         self.generation += 1;
+        let service = &self.model.services[&self.wanted.service];
+        let owners = Some((service.table.clone(), service.outage.clone()));
+        if self.owners != owners {
+            self.owners = owners;
+            self.moves_ms.push(self.now_ms);
+        }
         let model = Arc::new(self.model.clone());
         self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT], self.generation).snapshot);
         let homeless: HashSet<u8> = (0..6).filter(|&number| !self.serves(number)).collect();
@@ -261,15 +317,14 @@ impl World {
         let port = self.flows[index].port;
         let backend = self.send(port, Kind::Open);
         match backend {
-            // A datagram does not show whether its flow is new.
-            Some(number) if self.is_udp() => assert!(self.serves(number), "{number} does not serve"),
+            Some(number) if !self.tells_new_flows() => assert!(self.serves(number), "{number} does not serve"),
             Some(number) => assert!(self.takes_new_flows(number), "{number} takes no new flows"),
             None => assert!(!(0..6).any(|number| self.takes_new_flows(number)), "a backend takes new flows"),
         }
         let (heard_ms, patience_ms) = (self.now_ms, if self.is_udp() { IDLE_MS } else { SYN_MS });
         let opening = Some(self.generation).filter(|_| !self.is_udp());
-        let spoke = Some(self.generation).filter(|_| self.is_udp());
-        self.flows[index] = Flow { port, home: backend, heard_ms, patience_ms, opening, spoke, ended: None };
+        let (spoke, moves) = (Some(self.generation).filter(|_| self.is_udp()), self.moves_ms.len());
+        self.flows[index] = Flow { port, home: backend, heard_ms, moves, patience_ms, opening, spoke, ended: None };
     }
 
     /// Sends a SYN with the ports of a flow that has begun before.
@@ -284,10 +339,9 @@ impl World {
         }
         let backend = self.send(flow.port, Kind::Open);
         assert!(backend.is_none_or(|number| self.serves(number)), "{backend:?} does not serve");
-        if let Some(home) = flow.home
+        if let Some(home) = self.claim(&flow)
             && flow.spoke == Some(self.generation)
             && flow.ended.is_none()
-            && self.now_ms - flow.heard_ms <= flow.patience_ms
         {
             // The SYN proves nothing: from now on, the flow may be silent for no longer than before.
             assert_eq!(backend, Some(home), "a SYN moved flow {} at {} ms: {flow:?}", flow.port, self.now_ms);
@@ -301,23 +355,28 @@ impl World {
     fn speak(&mut self, index: usize, kind: Kind) {
         let flow = self.flows[index].clone();
         let backend = self.send(flow.port, kind);
-        let claims = flow.home.filter(|_| self.now_ms - flow.heard_ms <= flow.patience_ms);
+        let claims = self.claim(&flow);
         if let Some(home) = claims {
             assert_eq!(backend, Some(home), "flow {} moved from home at {} ms: {flow:?}", flow.port, self.now_ms);
         }
         if let Some(number) = backend {
             assert!(self.serves(number), "{number} does not serve");
+            assert!(!self.tracks(Tracking::None) || self.takes_new_flows(number), "{number} takes no new flows");
         }
+        let moves = self.moves_ms.len();
         let flow = &mut self.flows[index];
         flow.opening = flow.opening.filter(|_| kind == Kind::Open);
         flow.spoke = if kind == Kind::Open { flow.spoke } else { Some(self.generation) };
         flow.ended = match kind {
             Kind::Fin | Kind::Rst => Some((kind, self.generation)),
             // After a RST, the client goes on: the RST was forged.
-            Kind::Data => flow.ended.filter(|&(end, _)| end == Kind::Fin),
+            // After too long a silence, its worker may have forgotten that it has ended.
+            Kind::Data => flow.ended.filter(|&(end, _)| end == Kind::Fin).map(|(end, snapshot)| {
+                (end, if self.now_ms - flow.heard_ms > flow.patience_ms { u64::MAX } else { snapshot })
+            }),
             Kind::Open => flow.ended,
         };
-        flow.heard_ms = self.now_ms;
+        (flow.heard_ms, flow.moves) = (self.now_ms, moves);
         flow.patience_ms = match kind {
             Kind::Open => SYN_MS,
             Kind::Fin => FIN_MS,
@@ -410,7 +469,8 @@ impl World {
             Event::Open { packets } => {
                 let port = 1_024 + u16::try_from(self.flows.len()).unwrap();
                 let (home, opening, spoke) = (None, None, None);
-                self.flows.push(Flow { port, home, heard_ms: 0, patience_ms: 0, opening, spoke, ended: None });
+                let (heard_ms, moves, patience_ms) = (0, 0, 0);
+                self.flows.push(Flow { port, home, heard_ms, moves, patience_ms, opening, spoke, ended: None });
                 let index = self.flows.len() - 1;
                 self.open(index);
                 (1..packets).for_each(|_| self.speak(index, Kind::Data));
@@ -433,7 +493,7 @@ impl World {
             }
             // The client uses a port again after it has reset the old connection.
             Event::Reopen { flow } => {
-                if let Some(index) = self.flow(flow) {
+                if let Some(index) = self.flow(flow).filter(|_| !self.is_udp()) {
                     self.speak(index, Kind::Rst);
                     self.open(index);
                 }
@@ -447,7 +507,9 @@ impl World {
                         let port = self.flows[index].port;
                         let home = self.send(port, Kind::Open);
                         assert!(home.is_none_or(|number| self.serves(number)));
+                        let moves = self.moves_ms.len();
                         let flow = &mut self.flows[index];
+                        flow.moves = moves;
                         (flow.home, flow.heard_ms, flow.patience_ms, flow.opening) = (home, self.now_ms, SYN_MS, now);
                     }
                     _ => {}
@@ -467,7 +529,7 @@ impl World {
     }
 }
 
-/// A service of each kind.
+/// A service of each kind: protocols, families, schedulers, what is remembered and for how long.
 fn service() -> impl Strategy<Value = ServiceAdd> {
     use Scheduler::*;
     let by_flow: Vec<Scheduler> = Scheduler::ALL.iter().copied().filter(|each| each.decides_by_flow()).collect();
@@ -480,12 +542,21 @@ fn service() -> impl Strategy<Value = ServiceAdd> {
         1 => prop::sample::select(by_flow).prop_map(|scheduler| (scheduler, Tracking::All)),
     ];
     let on_all_down = prop_oneof![Just(OnAllDown::Drop), Just(OnAllDown::All)];
-    (vip, scheduler, on_all_down).prop_map(|(vip, (scheduler, tracking), on_all_down)| ServiceAdd {
-        scheduler,
-        tracking: Some(tracking),
-        idle_timeout_s: Some(IDLE_S),
-        on_all_down,
-        ..ServiceAdd::new(vip.parse().unwrap(), vec![])
+    let handover_time_s = prop::sample::select(vec![None, None, Some(5), Some(60), Some(IDLE_S)]);
+    let service = (vip, scheduler, on_all_down, handover_time_s, 0u8..4);
+    service.prop_map(|(vip, (scheduler, tracking), on_all_down, handover_time_s, one_packet)| {
+        let wanted = ServiceAdd {
+            scheduler,
+            tracking: Some(tracking),
+            idle_timeout_s: Some(IDLE_S),
+            handover_time_s,
+            on_all_down,
+            ..ServiceAdd::new(vip.parse().unwrap(), vec![])
+        };
+        if one_packet > 0 || wanted.service.protocol != Protocol::Udp || scheduler.decides_by_flow() {
+            return wanted;
+        }
+        ServiceAdd { tracking: Some(Tracking::None), handover_time_s: None, ..wanted }
     })
 }
 
@@ -527,4 +598,27 @@ fn a_flow_may_be_silent_for_its_whole_idle_timeout() {
     world.happen(&Event::Add { backend: 1, weight: 1 });
     world.pass(IDLE_MS);
     world.happen(&Event::SpeakAll);
+}
+
+/// The same after a change that hands over for less than that, where all flows are remembered.
+#[test]
+fn where_all_flows_are_known_a_short_hand_over_moves_none() {
+    for vip in ["192.168.0.101:53/udp", "[fd00::101]:53/udp", "192.168.0.101:80", "[fd00::101]:80"] {
+        let wanted = ServiceAdd {
+            tracking: Some(Tracking::All),
+            idle_timeout_s: Some(IDLE_S),
+            handover_time_s: Some(1),
+            ..ServiceAdd::new(vip.parse().unwrap(), vec![])
+        };
+        let mut world = World::new(wanted, 2);
+        world.happen(&Event::Add { backend: 0, weight: 1 });
+        (0..50).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+        world.happen(&Event::Add { backend: 1, weight: 1 });
+        world.happen(&Event::Drain { backend: 0, deadline_s: None });
+        // New flows go to the new backend from the first one on: `open` asserts it.
+        world.pass(2_500);
+        (0..50).for_each(|_| world.happen(&Event::Open { packets: 1 }));
+        world.pass(IDLE_MS - 2_500);
+        world.happen(&Event::SpeakAll);
+    }
 }

@@ -15,6 +15,8 @@ pub enum Tracking {
     Exceptions,
     /// All of them: for exact numbers of connections.
     All,
+    /// None: each packet goes by the table as it is (LVS's one-packet scheduling). For UDP alone.
+    None,
 }
 
 /// What becomes of packets to a service whose backends are all down.
@@ -27,7 +29,7 @@ pub enum OnAllDown {
     All,
 }
 
-words!(Tracking, Tracking, Exceptions = "exceptions", All = "all");
+words!(Tracking, Tracking, Exceptions = "exceptions", All = "all", None = "none");
 words!(OnAllDown, OnAllDown, Drop = "drop", All = "all");
 
 /// What decides the backend of a flow.

@@ -112,7 +112,9 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its weight.
     pub weight: u32,
-    /// Its share of the service's new flows, 0 to 1: slots of the Maglev table.
+    /// Its share of the service's new flows, 0 to 1, as they are given out now. During a hand-over, a new flow of UDP may
+    /// still go to the backend that its slot had before. Schedulers that look at numbers of connections have no fixed
+    /// shares: theirs are those of connections that last equally long.
     pub share: f64,
     /// Whether packets can be sent to it.
     pub state: BackendState,

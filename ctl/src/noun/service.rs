@@ -20,10 +20,13 @@ pub struct ServiceAdd {
     /// Which flows are remembered; without it, the scheduler says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking: Option<Tracking>,
-    /// For how many seconds a flow is remembered that nothing is heard of, and how long a change hands over. Without it,
-    /// 900 (TCP, SCTP) or 300 (UDP).
+    /// For how many seconds a flow is remembered that nothing is heard of. Without it, 900 (TCP, SCTP) or 300 (UDP).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_s: Option<u32>,
+    /// For how many seconds after a change old flows stay with their backends until they are heard of. Without it, the
+    /// idle timeout; for UDP, at most 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover_time_s: Option<u32>,
     /// What becomes of packets when all backends are down.
     #[serde(default)]
     pub on_all_down: OnAllDown,
@@ -36,7 +39,16 @@ impl ServiceAdd {
     /// With these backends, and for the rest, what is usual.
     pub fn new(service: ServiceId, backends: Vec<BackendSpec>) -> Self {
         let (scheduler, on_all_down) = (Scheduler::default(), OnAllDown::default());
-        ServiceAdd { service, scheduler, hash: None, tracking: None, idle_timeout_s: None, on_all_down, backends }
+        ServiceAdd {
+            service,
+            scheduler,
+            hash: None,
+            tracking: None,
+            idle_timeout_s: None,
+            handover_time_s: None,
+            on_all_down,
+            backends,
+        }
     }
 }
 
@@ -52,8 +64,12 @@ pub struct Service {
     pub hash: FlowHash,
     /// Which flows are remembered.
     pub tracking: Tracking,
-    /// For how many seconds a flow is remembered that nothing is heard of, and how long a change hands over.
+    /// For how many seconds a flow is remembered that nothing is heard of.
     pub idle_timeout_s: u64,
+    /// For how many seconds after a change old flows stay with their backends until they are heard of. 0: nothing is
+    /// handed over.
+    #[serde(default)]
+    pub handover_time_s: u64,
     /// What becomes of packets when all backends are down.
     pub on_all_down: OnAllDown,
     /// The slots of its Maglev table.

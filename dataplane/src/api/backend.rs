@@ -44,7 +44,13 @@ impl Answers<verb::BackendDrain> for Facts {
             Some(0) => "its old ones go elsewhere, too".into(),
             Some(seconds) => format!("its old ones may stay for {seconds} s"),
         };
-        let message = format!("Backend {address} of {service} gets no new flows; {fate}");
+        let delay_ms = self.director.current().model.services.get(&service).map_or(0, |service| service.delay_ms());
+        let when = match delay_ms.div_ceil(1_000) {
+            _ if deadline_s == Some(0) => String::new(),
+            0 => String::new(),
+            seconds => format!(" after {seconds} s, the service's handover_time"),
+        };
+        let message = format!("Backend {address} of {service} gets no new flows{when}; {fate}");
         Ok(self.done(Kind::BackendEdited, of_backend(&service, address), message, generation))
     }
 }
@@ -172,5 +178,22 @@ mod tests {
         assert!(refusal["error"]["message"].as_str().unwrap().contains("no backend"), "{refusal}");
         let of: Vec<_> = facts.events.list(Default::default()).iter().map(|event| event.subject.backend).collect();
         assert_eq!(of, [Some("192.168.0.5".parse().unwrap()); 7], "each change is an event about the backend");
+    }
+    #[test]
+    fn a_drain_over_udp_says_when_new_flows_follow_it() {
+        let facts = example();
+        for (port, tracking, said) in [
+            (53, "exceptions", "gets no new flows after 30 s, the service's handover_time; "),
+            (54, "none", "gets no new flows; "),
+        ] {
+            let service = json!({ "vip": "192.168.0.101", "port": port, "protocol": "udp" });
+            let backends = json!([{ "address": "192.168.0.5" }]);
+            ask(&facts, "service-add", json!({ "service": service, "tracking": tracking, "backends": backends }));
+            for (deadline_s, said) in [(json!(null), said), (json!(60), said), (json!(0), "gets no new flows; ")] {
+                let drain = json!({ "service": service, "address": "192.168.0.5", "deadline_s": deadline_s });
+                let message = ask(&facts, "backend-drain", drain)["ok"]["done"]["message"].to_string();
+                assert!(message.contains(said), "{message}");
+            }
+        }
     }
 }

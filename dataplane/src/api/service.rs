@@ -12,7 +12,7 @@ use crate::api::backend;
 use crate::api::facts::{Facts, of_service};
 use crate::base::exit::DropReason;
 use crate::control::events::Kind;
-use crate::control::model::{Backend, ModelError, Service};
+use crate::control::model::{ModelError, Service};
 use crate::slow::neighbor::Neighbor;
 
 impl Answers<verb::ServiceList> for Facts {
@@ -59,9 +59,8 @@ fn backends(count: usize) -> String {
 }
 
 fn service(service: &Service, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u64) -> answer::Service {
-    let slots = service.table.len().max(1) as f64;
-    let share = |listed: &Backend| f64::from(listed.slots) / slots;
-    let listed = service.backends.iter().map(|listed| backend::listed(listed, share(listed), neighbors, now_ms));
+    let listed = service.backends.iter().zip(service.shares());
+    let listed = listed.map(|(listed, share)| backend::listed(listed, share, neighbors, now_ms));
     let backends: Vec<answer::Backend> = listed.collect();
     answer::Service {
         id: service.id,
@@ -69,6 +68,7 @@ fn service(service: &Service, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u6
         hash: service.hash,
         tracking: service.tracking,
         idle_timeout_s: service.idle_ms / 1_000,
+        handover_time_s: service.handover_ms / 1_000,
         on_all_down: service.on_all_down,
         slots: slot_count(service.table.len()),
         slots_in_handover: slot_count(service.handover.as_ref().map_or(0, |handover| handover.slots())),
@@ -101,8 +101,9 @@ mod tests {
         let message = "Added service 192.168.0.102:80,443/udp with 1 backend";
         assert_eq!(ask(&facts, "service-add", add.clone())["ok"]["done"]["message"], message);
         let shown = &ask(&facts, "service-show", id.clone())["ok"]["service"];
-        let said = ["scheduler", "hash", "tracking", "idle_timeout_s", "slots"].map(|field| shown[field].clone());
-        assert_eq!(said, [json!("sh"), json!("source"), json!("exceptions"), json!(300), json!(1_021)]);
+        let fields = ["scheduler", "hash", "tracking", "idle_timeout_s", "handover_time_s", "slots"];
+        let said = fields.map(|field| shown[field].clone());
+        assert_eq!(said, [json!("sh"), json!("source"), json!("exceptions"), json!(300), json!(30), json!(1_021)]);
         assert_eq!(shown["backends"][0]["address"], "192.168.0.5");
         let listed = ask(&facts, "service-list", Value::Null)["ok"]["services"].as_array().unwrap().len();
         assert_eq!(listed, 2);

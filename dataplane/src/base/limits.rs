@@ -40,3 +40,7 @@ pub const EXCEPTIONS: RangeInclusive<u32> = 1_024..=1 << 25;
 pub const DEFAULT_IDLE_S: u32 = 900;
 /// The same for UDP, in s.
 pub const DEFAULT_IDLE_UDP_S: u32 = 300;
+/// The most time that a change of a UDP service hands over, if the service names none, in s. A flow that is silent for
+/// longer has mostly ended: QUIC's clients and servers commonly close an idle connection after 30 s, and what must go
+/// through NAT and firewalls sends at least every 30 s (RFC 9000 §10.1.2).
+pub const DEFAULT_HANDOVER_UDP_S: u32 = 30;

@@ -10,7 +10,7 @@ use ctl::{FlowHash, MAX_WEIGHT, Mac, OnAllDown, Ports, Protocol, Scheduler, Serv
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_BACKENDS, MAX_IDLE_MS};
+use crate::base::limits::{DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_BACKENDS, MAX_IDLE_MS};
 use crate::config::rows::{Section, section, typed};
 use crate::config::source::Source;
 use crate::control::model::ModelError;
@@ -29,11 +29,14 @@ section! {
     scheduler: String = Scheduler::default().to_string(), words(Scheduler::WORDS);
     /// What decides the backend: the whole flow, the client's address, or as many of its bits.
     hash: Option<String> = None, written("\"5tuple\", \"source\" or \"source/PREFIX\""), or("as the scheduler says", "5tuple");
-    /// Which flows are remembered: those that a change has made exceptions, or all, for exact numbers of connections.
+    /// Which flows are remembered: those that a change has made exceptions; all, for exact numbers of connections; or, for UDP,
+    /// none: each packet goes by the table as it is, and no change hands over. That is for protocols like DNS.
     tracking: Option<String> = None, words(Tracking::WORDS), or("as the scheduler needs", Tracking::default());
-    /// How long a flow is remembered that nothing is heard of, and how long a change hands over.
-    idle_timeout: Option<String> = None, written(format!("such as \"90s\", \"15m\", at most \"{}\"", time(MAX_IDLE_MS / 1_000))),
-        or(idle_timeouts(), time(DEFAULT_IDLE_S));
+    /// How long a flow is remembered that nothing is heard of.
+    idle_timeout: Option<String> = None, written(times()), or(idle_timeouts(), time(DEFAULT_IDLE_S));
+    /// How long after a change old flows stay with their backends until they are heard of; those that are heard of stay longer. Until
+    /// then, a new flow of UDP goes where an old one would.
+    handover_time: Option<String> = None, written(times()), or(handover_times(), time(DEFAULT_IDLE_S));
     /// What becomes of packets when all backends are down: they are dropped, or go to the backends as if all were up.
     on_all_down: String = OnAllDown::default().to_string(), words(OnAllDown::WORDS);
     /// How backends are checked.
@@ -73,6 +76,15 @@ fn time(seconds: impl Into<u64>) -> String {
     format_duration(Duration::from_secs(seconds.into())).to_string()
 }
 
+/// What a time may be.
+fn times() -> String {
+    format!("such as \"90s\", \"15m\", at most \"{}\"", time(MAX_IDLE_MS / 1_000))
+}
+
+fn handover_times() -> String {
+    format!("as `idle_timeout`; for UDP, at most \"{}\"", time(DEFAULT_HANDOVER_UDP_S))
+}
+
 fn idle_timeouts() -> String {
     format!("\"{}\"; for UDP, \"{}\"", time(DEFAULT_IDLE_S), time(DEFAULT_IDLE_UDP_S))
 }
@@ -99,11 +111,12 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
     let scheduler: Option<Scheduler> = source.parsed(key, "scheduler", &section.scheduler);
     let hash: Option<FlowHash> = section.hash.and_then(|text| source.parsed(key, "hash", &text));
     let tracking: Option<Tracking> = section.tracking.and_then(|text| source.parsed(key, "tracking", &text));
-    let idle_timeout = section.idle_timeout;
-    let idle_timeout_s = idle_timeout.and_then(|text| {
-        let seconds = ctl::parse_seconds(&text).map_err(|error| error.to_string());
-        source.good(&format!("{key}.idle_timeout"), seconds)
-    });
+    let mut time = |name, text: Option<String>| {
+        let seconds = ctl::parse_seconds(&text?).map_err(|error| error.to_string());
+        source.good(&format!("{key}.{name}"), seconds)
+    };
+    let idle_timeout_s = time("idle_timeout", section.idle_timeout);
+    let handover_time_s = time("handover_time", section.handover_time);
     let on_all_down: Option<OnAllDown> = source.parsed(key, "on_all_down", &section.on_all_down);
     let backends = section.backends.into_iter().enumerate();
     let backends =
@@ -120,6 +133,7 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
         hash,
         tracking,
         idle_timeout_s,
+        handover_time_s,
         on_all_down: on_all_down.unwrap_or_default(),
         backends,
     })
@@ -149,6 +163,9 @@ pub(super) fn key_of(service: &str, error: &ModelError) -> String {
         | ModelError::HashPrefix { .. }
         | ModelError::HashWithout(_)
         | ModelError::MustTrack(_)
+        | ModelError::MustHandOver(_)
+        | ModelError::NothingToHandOver
+        | ModelError::HandOverTime(_)
         | ModelError::IdleTimeout(_) => error.field(),
         _ => "vip".into(),
     };
@@ -169,7 +186,7 @@ mod tests {
         assert_eq!(request.service.protocol.to_string(), file.protocol);
         assert_eq!(request.scheduler.to_string(), file.scheduler);
         assert_eq!(request.on_all_down.to_string(), file.on_all_down);
-        assert_eq!((request.hash, request.tracking), (None, None));
+        assert_eq!((request.hash, request.tracking, request.handover_time_s), (None, None, None));
     }
 
     #[test]

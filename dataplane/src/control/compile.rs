@@ -224,6 +224,7 @@ impl<'a> Parts<'a> {
             schedule: service.schedule.clone(),
             cursors: service.cursors.clone(),
             outage: service.outage.clone(),
+            unknown_is_new: service.unknown_is_new(),
         });
         for number in 0..service.backends.len() {
             let target = known(number).unwrap_or_else(|| self.target(service, number, resolve));

@@ -114,7 +114,7 @@ pub(super) const CATALOG: &[Metric] = {
             "1: the backend takes no new flows because an operator said so; draining, or done with it."),
         metric("shunt_backend_weight", Gauge, Count, BACKEND, "The backend's weight."),
         metric("shunt_backend_share", Gauge, Count, BACKEND,
-            "The backend's share of the service's Maglev table, 0 to 1: of new flows, unless the scheduler decides flow by flow."),
+            "The backend's share of the service's new flows, 0 to 1, as they are given out now. Of `wlc` and `lc`: of connections that last equally long."),
         metric("shunt_backend_active_flows", Gauge, Count, BACKEND,
             "Remembered flows to the backend in use; all of them only where the service tracks all."),
         metric("shunt_backend_inactive_flows", Gauge, Count, BACKEND, "Remembered flows to the backend that begin or end."),

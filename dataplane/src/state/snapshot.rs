@@ -69,6 +69,8 @@ pub struct ServiceEntry {
     pub cursors: Arc<[Cursor]>,
     /// The number of backends.
     pub backends: usize,
+    /// Whether an unknown flow of UDP is a new one: the scheduler decides flow by flow, or all flows are known.
+    pub unknown_is_new: bool,
 }
 
 const _: () = assert!(std::mem::offset_of!(ServiceEntry, schedule) <= 64);
@@ -106,11 +108,6 @@ impl ServiceEntry {
     #[inline]
     pub fn is_watched(&self) -> bool {
         self.tracks || self.before.is_some()
-    }
-
-    /// Whether the scheduler, and not the slot, decides the backend of a new flow.
-    pub fn decides_by_flow(&self) -> bool {
-        !matches!(self.schedule, Schedule::Slot)
     }
 }
 

@@ -130,6 +130,8 @@ fn wanted() -> Vec<ServiceAdd> {
             ..with(service("192.168.0.101:53/udp", &v4), Scheduler::Wrr)
         }),
         with(service("192.168.0.101:any/udp", &far), Scheduler::Rr),
+        ServiceAdd { tracking: Some(Tracking::None), ..service("192.168.0.102:53/udp", &v4) },
+        ServiceAdd { handover_time_s: Some(7), ..service("[fd00::101]:443/udp", &v6) },
         short(with(service("192.168.0.102:80,443", &far), Scheduler::Wlc)),
         ServiceAdd { on_all_down: ctl::OnAllDown::All, ..service("192.168.0.102:any", &v4) },
         service("192.168.0.102:81", &[]),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ctl::answer::{Answer, Backend, BackendState, Service};
 use ctl::request::{BackendAdd, BackendDrain, BackendName, BackendSpec, Request, ServiceAdd};
-use ctl::{Scheduler, ServiceId};
+use ctl::{Scheduler, ServiceId, Tracking};
 use dataplane::dpdk::Driver;
 use dataplane::testing::frame::eth;
 use nix::sys::signal::Signal;
@@ -358,4 +358,66 @@ fn schedulers_that_decide_flow_by_flow_keep_their_promise() {
     let flows: Vec<u64> = service(&lab, service_id(VIP)).backends.iter().map(|backend| backend.active_flows).collect();
     assert_eq!(flows, [20, 20]);
     connections.finish();
+}
+
+/// Sends a datagram of each flow from the client to a service; returns how many of them each backend got.
+fn datagrams(lab: &Lab, id: ServiceId, flows: std::ops::Range<u16>) -> [u64; 2] {
+    let packets = || -> [u64; 2] {
+        let backends = service(lab, id).backends;
+        [backends[0].packets, backends[1].packets]
+    };
+    let before = packets();
+    let (eth, to) = (eth().from(lab.mac("client")).to(lab.mac("director")), id.port.single().unwrap());
+    let frame = |from| match id.vip {
+        std::net::IpAddr::V4(vip) => eth.ipv4("192.168.0.10", &vip.to_string()).udp(from, to, b"x"),
+        std::net::IpAddr::V6(vip) => eth.ipv6("fd00::10", &vip.to_string()).udp(from, to, b"x"),
+    };
+    send(lab, "client", flows.clone().map(frame).collect());
+    let sent = u64::try_from(flows.len()).unwrap();
+    wait_for("the datagrams are forwarded", || packets().iter().sum::<u64>() == before.iter().sum::<u64>() + sent);
+    let after = packets();
+    [after[0] - before[0], after[1] - before[1]]
+}
+
+#[test]
+fn a_udp_service_hands_over_for_its_own_time_and_one_without_tracking_not_at_all() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    let (mut handed_over, mut at_once) = (Vec::new(), Vec::new());
+    for (vip, network) in [(VIP.to_string(), "192.168.0."), (format!("[{VIP6}]"), "fd00::")] {
+        let backend = |last| BackendSpec {
+            address: format!("{network}{last}").parse().unwrap(),
+            port: None,
+            weight: 1,
+            mac: None,
+        };
+        let new = |port| ServiceAdd::new(format!("{vip}:{port}/udp").parse().unwrap(), vec![backend(3), backend(4)]);
+        let slow = ServiceAdd { handover_time_s: Some(5), ..new(443) };
+        let quick = ServiceAdd { tracking: Some(Tracking::None), ..new(53) };
+        for (wanted, list) in [(slow, &mut handed_over), (quick, &mut at_once)] {
+            list.push((wanted.service, wanted.backends[0].address));
+            lab.ask(Request::ServiceAdd(wanted));
+        }
+    }
+    let share = |id: ServiceId| service(&lab, id).backends[0].share;
+    let old = 20_000..20_060;
+    let mut at_first = BTreeMap::new();
+    for &(id, drained) in handed_over.iter().chain(&at_once) {
+        at_first.insert(id, datagrams(&lab, id, old.clone())[0]);
+        assert!((1..60).contains(&at_first[&id]), "{id}: both backends have flows");
+        lab.ask(Request::BackendDrain(BackendDrain { service: id, address: drained, deadline_s: None }));
+        // From the change on, while the hand-over lasts.
+        let (share, new) = (share(id), datagrams(&lab, id, 21_000..21_060)[0]);
+        if at_once.contains(&(id, drained)) {
+            assert_eq!((share, new, datagrams(&lab, id, old.clone())[0]), (0.0, 0, 0), "{id}");
+        } else {
+            assert!(share > 0.4 && (1..60).contains(&new), "{id}: {share} {new}");
+            assert_eq!(datagrams(&lab, id, old.clone())[0], at_first[&id], "{id}: old flows stay");
+        }
+    }
+    for (id, _) in handed_over {
+        wait_for("the hand-over ends", || service(&lab, id).slots_in_handover == 0);
+        assert_eq!((share(id), datagrams(&lab, id, 22_000..22_060)[0]), (0.0, 0), "{id}: new flows go elsewhere");
+        assert_eq!(datagrams(&lab, id, old.clone())[0], at_first[&id], "{id}: old flows stay");
+    }
 }

@@ -10,7 +10,7 @@ use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
-use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, idle_timeout, tracking};
+use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, handover_time, idle_timeout, tracking};
 use crate::control::model::error::ModelError;
 use crate::control::model::network::Network;
 use crate::control::model::service::{Service, hand_over, schedule};
@@ -119,6 +119,8 @@ impl Model {
         let counter = leases.take_service().ok_or_else(|| vec![ModelError::TooManyServices])?.into();
         let tracking = tracking(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let idle_ms = idle_timeout(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let handover = handover_time(wanted, idle_ms);
+        let handover_ms = handover.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let decides_by_flow = wanted.scheduler.decides_by_flow();
         let mut service = Service {
             id,
@@ -126,6 +128,9 @@ impl Model {
             hash,
             tracking,
             idle_ms,
+            handover_ms,
+            since_ms: self.now_ms,
+            knows_all: false,
             on_all_down: wanted.on_all_down,
             backends: Vec::new(),
             table: self.no_backends.clone(),
@@ -247,6 +252,7 @@ impl Model {
     fn finished(&self, mut service: Service, old: Option<&Arc<Service>>) -> Service {
         service.forced = service.is_forced();
         service.outage = None;
+        service.knows_all = service.knows_all_flows(self.now_ms);
         let candidates = service.candidates();
         let same = |old: &&Arc<Service>| old.outage.is_none() && old.candidates() == candidates;
         (service.table, service.schedule) = match old.filter(same) {

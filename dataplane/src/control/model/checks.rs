@@ -5,14 +5,18 @@ use std::net::IpAddr;
 use ctl::request::ServiceAdd;
 use ctl::{FlowHash, MAX_WEIGHT, Mac, Protocol, Scheduler, Tracking};
 
-use crate::base::limits::{DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_IDLE_MS};
+use crate::base::limits::{DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_IDLE_MS};
 use crate::control::model::error::ModelError;
 
-/// Which flows are remembered. A scheduler that decides flow by flow needs all of them.
+/// Which flows are remembered. A scheduler that decides flow by flow needs all of them. TCP and SCTP need those that a
+/// change would break.
 pub(super) fn tracking(wanted: &ServiceAdd) -> Result<Tracking, ModelError> {
     match wanted.tracking {
-        Some(Tracking::Exceptions) if wanted.scheduler.decides_by_flow() => {
+        Some(Tracking::Exceptions | Tracking::None) if wanted.scheduler.decides_by_flow() => {
             Err(ModelError::MustTrack(wanted.scheduler))
+        }
+        Some(Tracking::None) if wanted.service.protocol != Protocol::Udp => {
+            Err(ModelError::MustHandOver(wanted.service.protocol))
         }
         Some(tracking) => Ok(tracking),
         None if wanted.scheduler.decides_by_flow() => Ok(Tracking::All),
@@ -26,6 +30,23 @@ pub(super) fn idle_timeout(wanted: &ServiceAdd) -> Result<u64, ModelError> {
     let seconds = wanted.idle_timeout_s.unwrap_or(default);
     let milliseconds = u64::from(seconds) * 1_000;
     if (1..=MAX_IDLE_MS).contains(&milliseconds) { Ok(milliseconds) } else { Err(ModelError::IdleTimeout(seconds)) }
+}
+
+/// The time for which a change hands over, in ms; `idle_ms` is the idle timeout. A TCP or SCTP packet tells whether its
+/// connection is new, so the time can be as long as a connection may be idle. A datagram does not tell.
+pub(super) fn handover_time(wanted: &ServiceAdd, idle_ms: u64) -> Result<u64, ModelError> {
+    let udp_ms = u64::from(DEFAULT_HANDOVER_UDP_S) * 1_000;
+    match wanted.handover_time_s {
+        Some(_) if wanted.tracking == Some(Tracking::None) => Err(ModelError::NothingToHandOver),
+        Some(seconds) => {
+            let milliseconds = u64::from(seconds) * 1_000;
+            let allowed = (1..=MAX_IDLE_MS).contains(&milliseconds);
+            if allowed { Ok(milliseconds) } else { Err(ModelError::HandOverTime(seconds)) }
+        }
+        None if wanted.tracking == Some(Tracking::None) => Ok(0),
+        None if wanted.service.protocol == Protocol::Udp => Ok(idle_ms.min(udp_ms)),
+        None => Ok(idle_ms),
+    }
 }
 
 /// The hash that a request asks for, if it fits the scheduler and the VIP. Without one, the scheduler's own hash.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ctl::answer::Refusal;
-use ctl::{MAX_WEIGHT, Mac, Ports, Scheduler, ServiceId};
+use ctl::{MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
 
 use crate::base::limits::{MAX_BACKENDS, MAX_IDLE_MS, MAX_SERVICES, MAX_TARGETS};
 
@@ -51,6 +51,17 @@ pub enum ModelError {
     /// This scheduler's decisions would be forgotten.
     #[error("Scheduler {0} decides flow by flow, so all flows must be remembered: leave tracking out, or use all")]
     MustTrack(Scheduler),
+    /// Each change would break connections.
+    #[error(
+        "Tracking none is for UDP alone: over {0}, each change would break connections; use exceptions (the default) or all"
+    )]
+    MustHandOver(Protocol),
+    /// A time for a hand-over, and no hand-over.
+    #[error("With tracking none, a change hands nothing over: leave handover_time out, or use tracking exceptions")]
+    NothingToHandOver,
+    /// The time for a hand-over is zero, or too long.
+    #[error("A hand-over time of {0} s is out of range: use 1 to {max} s", max = MAX_IDLE_MS / 1_000)]
+    HandOverTime(u32),
     /// The idle timeout is zero, or too long.
     #[error("An idle timeout of {0} s is out of range: use 1 to {max} s", max = MAX_IDLE_MS / 1_000)]
     IdleTimeout(u32),
@@ -161,8 +172,9 @@ impl ModelError {
             ModelError::PortsOverlap { .. } | ModelError::BackendPort { .. } => "port",
             ModelError::Weight(_) => "weight",
             ModelError::HashOfSh | ModelError::HashPrefix { .. } | ModelError::HashWithout(_) => "hash",
-            ModelError::MustTrack(_) => "tracking",
+            ModelError::MustTrack(_) | ModelError::MustHandOver(_) => "tracking",
             ModelError::IdleTimeout(_) => "idle_timeout",
+            ModelError::NothingToHandOver | ModelError::HandOverTime(_) => "handover_time",
             ModelError::MacNotUnicast(_) => "mac",
             ModelError::NothingToChange => "",
             ModelError::InList { index, error } => return format!("backends[{index}].{}", error.field()),

@@ -2,7 +2,7 @@
 //!
 //! A change of a service's backends makes a new Maglev table. In it, some slots have moved from one backend to another.
 //! The old flows of such a slot stay with the backend that had it before, as long as that backend serves. The slot
-//! keeps this backend as `before` for the service's idle timeout. By then, workers have seen a packet of every flow
+//! keeps this backend as `before` for the service's hand-over time. By then, workers have seen a packet of every flow
 //! that is still active, and remember these flows ([`crate::forward::exceptions`]).
 //!
 //! A slot that moves again in the meantime keeps its first `before`, with its deadline. Flows that began after the

@@ -15,6 +15,7 @@ mod merge;
 mod network;
 mod renewal;
 mod service;
+mod shares;
 mod tables;
 #[cfg(test)]
 mod tests;

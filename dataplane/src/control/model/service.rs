@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::{FlowHash, OnAllDown, Scheduler, ServiceId, Tracking};
+use ctl::{FlowHash, OnAllDown, Protocol, Scheduler, ServiceId, Tracking};
 
 use crate::base::ids::BackendNo;
 use crate::control::model::backend::{Backend, Duty, Reachability};
@@ -15,7 +15,7 @@ use crate::select::maglev::Candidate;
 use crate::select::schedule::{Cursor, Schedule};
 use crate::state::outage::Outage;
 
-/// How much longer than the idle timeout a hand-over lasts.
+/// How much longer than the hand-over time a hand-over lasts.
 const HAND_OVER_SLACK_MS: u64 = 1_000;
 
 /// With fewer addresses than this, each one is looked up in the service's backends. With more, each backend is looked
@@ -33,8 +33,14 @@ pub struct Service {
     pub hash: FlowHash,
     /// Which flows are remembered.
     pub tracking: Tracking,
-    /// How long an idle flow is remembered, and how long a hand-over lasts, in ms.
+    /// How long an idle flow is remembered, in ms.
     pub idle_ms: u64,
+    /// How long a hand-over lasts, in ms; 0 without tracking.
+    pub handover_ms: u64,
+    /// When the service was added, in ms.
+    pub(super) since_ms: u64,
+    /// Whether an unknown flow is new, because all flows have been remembered for as long as a hand-over lasts.
+    pub knows_all: bool,
     /// What becomes of packets when all backends are down.
     pub on_all_down: OnAllDown,
     /// In ascending order of their addresses.
@@ -111,6 +117,22 @@ impl Service {
             || self.backends.iter().any(is_behind)
     }
 
+    /// Whether all flows have been remembered for the time of a hand-over.
+    pub(super) fn knows_all_flows(&self, now_ms: u64) -> bool {
+        self.tracking == Tracking::All && now_ms.saturating_sub(self.since_ms) >= self.handover_ms
+    }
+
+    /// Whether the worker takes an unknown flow of UDP for a new one. If not, the flow may be an old one, and goes where
+    /// its slot was before.
+    pub fn unknown_is_new(&self) -> bool {
+        self.knows_all || self.scheduler.decides_by_flow()
+    }
+
+    /// How long it takes until new flows follow a change, in ms. Of UDP, unknown flows may be old ones until then.
+    pub fn delay_ms(&self) -> u64 {
+        if self.id.protocol == Protocol::Udp && !self.unknown_is_new() { self.handover_ms } else { 0 }
+    }
+
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let drains = self.backends.iter().filter_map(|backend| match backend.duty {
             Duty::Drain { until_ms } => until_ms,
@@ -130,7 +152,8 @@ impl Service {
 
 /// The hand-over of a changed service: the slots that have moved away from backends that serve.
 pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
-    if old.handover.is_none() && old.outage.is_none() && Arc::ptr_eq(&old.table, &new.table) {
+    let nothing_moves = old.handover.is_none() && old.outage.is_none() && Arc::ptr_eq(&old.table, &new.table);
+    if nothing_moves || new.tracking == Tracking::None {
         return None;
     }
     // Backends are the same if their leases are: a backend that was removed and added again is a new one. So is a
@@ -151,10 +174,16 @@ pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<Han
         old.table.iter().enumerate().map(owner).collect()
     });
     let slots = Slots { now: stood_in.as_deref().unwrap_or(&old.table), handover: old.handover.as_deref() };
-    // A little longer than a flow may be idle: a flow that sent a packet just before the change has its whole idle
-    // timeout.
-    let until_ms = now_ms + new.idle_ms + HAND_OVER_SLACK_MS;
+    // A little longer, so that a flow that sent a packet just before the change may be silent for the whole time.
+    let until_ms = hand_over_end(new, now_ms) + HAND_OVER_SLACK_MS;
     HandOver::begin(slots, &new.table, |backend| numbers[backend.index()], now_ms, until_ms)
+}
+
+/// When a hand-over that begins now is over. As soon as all flows of UDP are known, an unknown one is new.
+fn hand_over_end(service: &Service, now_ms: u64) -> u64 {
+    let learning = service.id.protocol == Protocol::Udp && service.tracking == Tracking::All && !service.knows_all;
+    let begin_ms = if learning { service.since_ms } else { now_ms };
+    begin_ms + service.handover_ms
 }
 
 pub(super) fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ctl::request::{BackendEdit, MacChange};
+use ctl::request::{BackendEdit, MacChange, ServiceAdd};
+use ctl::{Scheduler, Tracking};
 
 use super::*;
 use crate::base::ids::NetworkNo;
@@ -107,5 +108,91 @@ fn the_most_specific_network_wins() {
     for (address, network) in [("10.1.0.9", Some(1)), ("10.1.7.9", Some(2)), ("10.2.0.9", Some(0)), ("11.0.0.1", None)]
     {
         assert_eq!(model.network_towards(address.parse().unwrap()), network.map(NetworkNo::new), "{address}");
+    }
+}
+
+#[test]
+fn a_change_hands_over_for_as_long_as_the_protocol_needs() {
+    let times = |vip: &str, change: fn(&mut ServiceAdd)| {
+        let (mut model, mut wanted) = (model(), service(vip, &[("192.168.0.3", 1)]));
+        change(&mut wanted);
+        model.add_service(&wanted, &leases()).unwrap();
+        let service = &model.services[&wanted.service];
+        (service.idle_ms / 1_000, service.handover_ms / 1_000)
+    };
+    let [tcp, udp, sctp] = ["tcp", "udp", "sctp"].map(|protocol| format!("192.168.0.101:80/{protocol}"));
+    assert_eq!([&tcp, &sctp, &udp].map(|vip| times(vip, |_| {})), [(900, 900), (900, 900), (300, 30)]);
+    let idle: fn(&mut ServiceAdd) = |wanted| wanted.idle_timeout_s = Some(20);
+    assert_eq!([&tcp, &sctp, &udp].map(|vip| times(vip, idle)), [(20, 20), (20, 20), (20, 20)]);
+    let handover: fn(&mut ServiceAdd) = |wanted| wanted.handover_time_s = Some(60);
+    assert_eq!([&tcp, &sctp, &udp].map(|vip| times(vip, handover)), [(900, 60), (900, 60), (300, 60)]);
+    assert_eq!(times(&udp, |wanted| wanted.tracking = Some(Tracking::None)), (300, 0));
+}
+
+#[test]
+fn tracking_none_is_refused_where_flows_would_break() {
+    let refused = |vip: &str, change: fn(&mut ServiceAdd)| {
+        let mut wanted = ServiceAdd { tracking: Some(Tracking::None), ..service(vip, &[]) };
+        change(&mut wanted);
+        let errors = model().add_service(&wanted, &leases()).err().unwrap_or_default();
+        errors.into_iter().map(|error| (error.field(), error.to_string())).collect::<Vec<_>>()
+    };
+    for (vip, change, field, says) in [
+        ("192.168.0.101:80", (|_| {}) as fn(&mut ServiceAdd), "tracking", "over tcp"),
+        ("[fd00::101]:80/sctp", |_| {}, "tracking", "over sctp"),
+        ("192.168.0.101:80/udp", |wanted| wanted.scheduler = Scheduler::Wlc, "tracking", "decides flow by flow"),
+        ("192.168.0.101:80/udp", |wanted| wanted.handover_time_s = Some(9), "handover_time", "leave handover_time out"),
+    ] {
+        let refused = refused(vip, change);
+        assert!(refused.len() == 1 && refused[0].0 == field && refused[0].1.contains(says), "{vip}: {refused:?}");
+    }
+    assert_eq!(refused("192.168.0.101:53/udp", |wanted| wanted.scheduler = Scheduler::Sh), []);
+}
+
+/// Three backends with weights 1, 2 and 1; the first is then drained.
+fn shares(vip: &str, change: fn(&mut ServiceAdd)) -> [Vec<f64>; 2] {
+    let (mut model, mut wanted) =
+        (model(), service(vip, &[("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)]));
+    change(&mut wanted);
+    model.add_service(&wanted, &leases()).unwrap();
+    let shares = |model: &Model| -> Vec<f64> {
+        // In hundredths. The table has 1,021 slots.
+        model.services[&wanted.service].shares().into_iter().map(|share| (share * 100.0).round()).collect()
+    };
+    model.now_ms = 30_000;
+    let before = shares(&model);
+    model.drain_backend(&wanted.service, "192.168.0.3".parse().unwrap(), None).unwrap();
+    [before, shares(&model)]
+}
+
+#[test]
+fn a_share_is_what_new_flows_really_get() {
+    let (tcp, udp) = ("192.168.0.101:80", "192.168.0.101:80/udp");
+    for (vip, change, before, after) in [
+        (tcp, (|_| {}) as fn(&mut ServiceAdd), [25.0, 50.0, 25.0], [0.0, 67.0, 33.0]),
+        // Of UDP, new flows are not known from old ones.
+        (udp, |_| {}, [25.0, 50.0, 25.0], [25.0, 50.0, 25.0]),
+        (udp, |wanted| wanted.tracking = Some(Tracking::All), [25.0, 50.0, 25.0], [0.0, 67.0, 33.0]),
+        (udp, |wanted| wanted.tracking = Some(Tracking::None), [25.0, 50.0, 25.0], [0.0, 67.0, 33.0]),
+        (udp, |wanted| wanted.scheduler = Scheduler::Wrr, [25.0, 50.0, 25.0], [0.0, 67.0, 33.0]),
+        (tcp, |wanted| wanted.scheduler = Scheduler::Rr, [33.0, 33.0, 33.0], [0.0, 50.0, 50.0]),
+        (tcp, |wanted| wanted.scheduler = Scheduler::Lc, [33.0, 33.0, 33.0], [0.0, 50.0, 50.0]),
+        (udp, |wanted| wanted.scheduler = Scheduler::Wlc, [25.0, 50.0, 25.0], [0.0, 67.0, 33.0]),
+    ] {
+        assert_eq!(shares(vip, change), [before.to_vec(), after.to_vec()], "{vip}");
+    }
+}
+
+#[test]
+fn in_an_outage_the_share_is_that_of_the_stand_ins() {
+    for scheduler in Scheduler::ALL.iter().copied() {
+        let mut model = model();
+        let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)]);
+        wanted.scheduler = scheduler;
+        model.add_service(&wanted, &leases()).unwrap();
+        model.mark_down(&wanted.service, &["192.168.0.4".parse().unwrap()].into());
+        let shares = model.services[&wanted.service].shares();
+        assert!(shares[1] == 0.0 && (0.4..0.6).contains(&shares[0]), "{scheduler}: {shares:?}");
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{scheduler}: {shares:?}");
     }
 }

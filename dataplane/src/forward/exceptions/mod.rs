@@ -16,7 +16,8 @@
 //! challenges the client otherwise (RFC 5961 §4). If the connection is no more, the client's RST ends the entry, and the
 //! repeated SYN begins anew. A SYN does not keep a confirmed entry alive. The client's next packet does.
 //!
-//! UDP has no SYN, so every packet is "another". But if the scheduler decides flow by flow, an unknown flow is new.
+//! UDP has no SYN, so every packet is "another". But an unknown flow is new if the scheduler decides flow by flow, or if
+//! all flows of the service have been remembered for as long as a hand-over lasts.
 //! When the hand-over ends, all flows of the slot that were active are in the table. From then on, only flows whose
 //! backend differs from `now` are kept.
 //!

@@ -73,7 +73,7 @@ impl Case<'_> {
                 ledger.hear(remembered, next(remembered.meta.phase(), segment));
                 remembered.backend
             }
-            (_, None) if protocol == Wire::Udp && self.asked.service.decides_by_flow() => {
+            (_, None) if protocol == Wire::Udp && self.asked.service.unknown_is_new => {
                 self.new_flow(&mut ledger, Phase::Heard)
             }
             (segment, None) => self.old_flow(&mut ledger, segment),

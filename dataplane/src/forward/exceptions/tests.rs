@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ctl::request::ServiceAdd;
-use ctl::{Scheduler, ServiceId};
+use ctl::{Scheduler, ServiceId, Tracking};
 
 use super::remembered::*;
 use super::rules::*;
@@ -70,7 +70,7 @@ impl Scene {
 
     /// The backend that gets a packet of the flow from this client.
     fn ask(&mut self, source: u32, segment: Segment) -> BackendNo {
-        let transport = Transport::new(1_024, 80, 6).number();
+        let transport = Transport::new(1_024, 80, self.id.protocol.number()).number();
         match self.id.vip {
             IpAddr::V4(vip) => {
                 let addresses = u64::from(source) << 32 | u64::from(vip.to_bits());
@@ -326,6 +326,65 @@ fn a_scheduler_that_decides_by_flow_is_asked_once_for_each() {
     let data: Vec<BackendNo> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
     assert_eq!((&again, &data), (&first, &first));
     assert_eq!(scene.counters.targets[0].active.read(), 50);
+}
+
+/// A datagram does not tell whether its flow is new. So for the hand-over time, all unknown flows are old ones.
+#[test]
+fn in_a_hand_over_an_unknown_flow_of_udp_goes_where_its_slot_was() {
+    for (vip, backend) in [("192.168.0.101:80/udp", "192.168.0.3"), ("[fd00::101]:80/udp", "fd00::3")] {
+        let mut scene = Scene::with(service(vip, &[(backend, 1)]), 64);
+        assert_eq!(scene.at(29).ask(1, Segment::Data), OLD);
+        scene.change(|model| {
+            model.now_ms = 31_000;
+            model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+        });
+        assert_eq!((scene.at(31).ask(1, Segment::Data), scene.ask(2, Segment::Data)), (OLD, NEW), "30 s by default");
+        assert_eq!(scene.at(330).ask(1, Segment::Data), OLD, "it is remembered for the idle timeout");
+    }
+}
+
+/// The service has remembered all flows since it was added, for longer than a hand-over lasts.
+#[test]
+fn where_all_flows_of_udp_are_known_an_unknown_one_is_new() {
+    let known_for = |known_ms: u64, room| {
+        let wanted = service("192.168.0.101:80/udp", &[("192.168.0.3", 1)]);
+        let mut scene = Scene::with(ServiceAdd { tracking: Some(Tracking::All), ..wanted }, room);
+        let (id, drained) = (scene.id, "192.168.0.3".parse().unwrap());
+        scene.change(|model| model.enable_backend(&id, drained).unwrap());
+        scene.change(|model| {
+            model.now_ms = known_ms;
+            model.drain_backend(&id, drained, None).unwrap();
+        });
+        scene
+    };
+    let mut scene = known_for(29_000, 64);
+    assert_eq!(scene.ask(1, Segment::Data), OLD, "the flow may be older than the service");
+    scene.change(|model| {
+        model.now_ms = 31_000;
+        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+    });
+    assert_eq!((scene.ask(1, Segment::Data), scene.ask(2, Segment::Data)), (OLD, NEW), "from here on, all are known");
+
+    let mut scene = known_for(30_000, 8);
+    for source in 0..8 {
+        assert_eq!((scene.ask(source, Segment::Data), scene.ask(source, Segment::Data)), (NEW, NEW));
+    }
+    assert_eq!(scene.ask(100, Segment::Data), OLD, "without room it is not known, so it may be old");
+}
+
+#[test]
+fn without_tracking_each_packet_goes_by_the_table_as_it_is() {
+    let wanted = service("192.168.0.101:80/udp", &[("192.168.0.3", 1)]);
+    let mut scene = Scene::with(ServiceAdd { tracking: Some(Tracking::None), ..wanted }, 64);
+    assert_eq!(scene.ask(1, Segment::Data), NEW);
+    let (id, drained) = (scene.id, "192.168.0.3".parse().unwrap());
+    scene.change(|model| model.enable_backend(&id, drained).unwrap());
+    let both: HashSet<BackendNo> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
+    assert_eq!(both.len(), 2);
+    scene.change(|model| model.mark_down(&id, &[drained].into()));
+    assert!((0..100).all(|source| scene.ask(source, Segment::Data) == NEW));
+    assert!(scene.snapshot.services[0].outage.is_some(), "without a new table yet");
+    assert_eq!(scene.exceptions.books.used, 0, "nothing is remembered");
 }
 
 /// The worker pauses in the middle of a sweep, and still remembers all flows.

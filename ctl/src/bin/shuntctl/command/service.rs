@@ -46,14 +46,18 @@ pub(crate) struct AddArgs {
     /// What decides the backend of a flow: 5tuple, source (the client's address), or source/PREFIX.
     #[arg(long)]
     hash: Option<FlowHash>,
-    /// Which flows are remembered: exceptions (those whose backend a change has made differ from what their hash says)
-    /// or all (for exact numbers of connections; what schedulers that decide flow by flow need).
+    /// Which flows are remembered: exceptions (those whose backend a change has made differ from what their hash says),
+    /// all (for exact numbers of connections; what schedulers that decide flow by flow need) or none (for UDP: each
+    /// packet goes by the table as it is, and no change hands over).
     #[arg(long)]
     tracking: Option<Tracking>,
-    /// For how long a flow is remembered that nothing is heard of, and how long a change hands over: 90s, 15m, 2h. By
-    /// default 15m, and 5m for UDP.
+    /// For how long a flow is remembered that nothing is heard of: 90s, 15m, 2h. By default 15m, and 5m for UDP.
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     idle_timeout: Option<u32>,
+    /// For how long after a change old flows stay with their backends until they are heard of. By default as long as the
+    /// idle timeout; for UDP, at most 30s, since until then a new flow goes where an old one would.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    handover_time: Option<u32>,
     /// When all backends are down: drop, or all (send to them as if they were up).
     #[arg(long, default_value_t)]
     on_all_down: OnAllDown,
@@ -109,6 +113,7 @@ impl Command {
                 hash: add.hash,
                 tracking: add.tracking,
                 idle_timeout_s: add.idle_timeout,
+                handover_time_s: add.handover_time,
                 on_all_down: add.on_all_down,
                 backends: add.backends.into_iter().map(|BackendWord(backend)| backend).collect(),
             }),
@@ -237,8 +242,8 @@ mod tests {
                 r#""service-add","arguments":{"service":{"vip":"fd00::1","port":53,"protocol":"udp"},"scheduler":"maglev","on_all_down":"drop","backends":[{"address":"fd00::3","weight":1},{"address":"fd00::4","weight":3,"mac":"02:00:00:00:00:04"},{"address":"fd00::5:53","weight":1}]}"#,
             ),
             (
-                "service add 192.0.2.1:80 -s wlc --tracking all --idle-timeout 2h --on-all-down all --hash source/24 --backend 192.0.2.9:80",
-                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"wlc","hash":"source/24","tracking":"all","idle_timeout_s":7200,"on_all_down":"all","backends":[{"address":"192.0.2.9","port":80,"weight":1}]}"#,
+                "service add 192.0.2.1:80 -s wlc --tracking all --idle-timeout 2h --handover-time 90s --on-all-down all --hash source/24 --backend 192.0.2.9:80",
+                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"wlc","hash":"source/24","tracking":"all","idle_timeout_s":7200,"handover_time_s":90,"on_all_down":"all","backends":[{"address":"192.0.2.9","port":80,"weight":1}]}"#,
             ),
         ]);
     }
