@@ -33,8 +33,15 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_tx_queue_setup",
     "rte_get_tsc_hz",
     "rte_mempool_avail_count",
+    "rte_mempool_calc_obj_size",
+    "rte_mempool_create_empty",
     "rte_mempool_free",
+    "rte_mempool_obj_iter",
+    "rte_mempool_populate_default",
+    "rte_mempool_set_ops_byname",
+    "rte_pktmbuf_init",
     "rte_pktmbuf_pool_create_by_ops",
+    "rte_pktmbuf_pool_init",
     "rte_strerror",
     "rte_thread_register",
     "rte_thread_unregister",
@@ -79,9 +86,10 @@ fn main() {
         .header("wrapper.h")
         .clang_args(&flags)
         .allowlist_var("SHUNT_.*")
+        .allowlist_var("RTE_MEMPOOL_F_NO_SPREAD")
         .allowlist_var("RTE_PKTMBUF_HEADROOM")
         .allowlist_var("RTE_MAX_ETHPORTS")
-        .allowlist_type("rte_mbuf|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|rte_eth_link")
+        .allowlist_type("rte_mbuf|rte_pktmbuf_pool_private|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|rte_eth_link")
         .derive_default(true)
         .generate_comments(false)
         .layout_tests(false)

@@ -368,7 +368,7 @@ fn remember(forward: &mut Forward, flows: u64) -> anyhow::Result<()> {
 /// Starts EAL on the first core. Returns it, a pool for this many ports, and whether the pool is in hugepages.
 fn start_dpdk(arguments: &Arguments, ports: usize) -> anyhow::Result<(Arc<Eal>, Arc<Mempool>, bool)> {
     let mbufs = memory::mbufs(ports, 1);
-    let (memory, _) = memory::choose(arguments.hugepages.into(), mbufs, ROOM, &[])?;
+    let (memory, _) = memory::choose(arguments.hugepages.into(), mbufs, ROOM.into(), &[])?;
     let eal = Eal::init(&EalOptions {
         main_lcore: arguments.core[0],
         memory,

@@ -357,7 +357,7 @@ fn open(arguments: &Arguments) -> anyhow::Result<(Generator, Port, Arc<Eal>)> {
     ensure!(arguments.rates.iter().all(|&rate| rate >= 1_000), "--rates are at least 1000");
     let eal = Eal::init(&EalOptions {
         main_lcore: arguments.core,
-        memory: memory::choose(Hugepages::Off, MBUFS, ROOM, &[])?.0,
+        memory: memory::choose(Hugepages::Off, MBUFS, ROOM.into(), &[])?.0,
         file_prefix: format!("shunt-latency-{}", std::process::id()),
         pci: Vec::new(),
         extra: Vec::new(),

@@ -7,8 +7,8 @@ use std::thread;
 
 use dataplane::base::packet::{Burst, Packet, PacketIo};
 use dataplane::dpdk::{
-    Device, Driver, Eal, EalError, EalOptions, Mbuf, Memory, Mempool, MempoolError, Port, PortError, PortSettings,
-    QueuePair, ROOM, RegisteredThread,
+    Device, Driver, Eal, EalError, EalOptions, Layout, Mbuf, Memory, Mempool, MempoolError, Port, PortError,
+    PortSettings, QueuePair, ROOM, RegisteredThread,
 };
 
 const MBUFS: u32 = 4_095;
@@ -51,11 +51,13 @@ fn nothing_has_two_owners_and_nothing_is_freed_under_its_owner() {
     assert!(matches!(Eal::init(&options), Err(EalError::Twice)));
 
     pools_need_some_buffers(&eal);
+    a_pool_of_pages_has_what_it_says_and_goes(&eal);
     let pool = Mempool::create(&eal, "shared", MBUFS, ROOM, None).expect("there is memory");
     a_device_has_one_owner(&eal, &pool);
     a_failed_port_is_given_back(&eal, &pool);
     many_threads_open_a_device_and_one_has_it(&eal, &pool);
     a_linux_interface_has_one_owner(&eal, &pool);
+    af_xdp_takes_no_buffers_that_it_cannot_use(&eal, &pool);
     null_frames_fit(&eal, &pool);
     frames_wait_in_a_ring(&eal, &pool);
     a_thread_is_registered_once(&eal, &pool);
@@ -72,6 +74,29 @@ fn pools_need_some_buffers(eal: &Arc<Eal>) {
     assert!(matches!(Mempool::create(eal, "few", 383, ROOM, None), Err(MempoolError::TooFew { mbufs: 383 })));
     drop(Mempool::create(eal, "few", 384, ROOM, None).expect("as many as a cache may hold"));
     drop(Mempool::create(eal, "few", 384, ROOM, None).expect("the name is free again"));
+}
+
+fn a_pool_of_pages_has_what_it_says_and_goes(eal: &Arc<Eal>) {
+    let holders = Arc::strong_count(eal);
+    let pool = Mempool::create(eal, "pages", MBUFS, Layout::Pages, None).expect("there is memory");
+    assert!((MBUFS - 1..=MBUFS).contains(&pool.size()), "one may lie where sockets cannot reach it: {}", pool.size());
+    assert_eq!((pool.in_use(), pool.available()), (0, pool.size()));
+    let frame = vec![5; usize::from(pool.room())];
+    let all: Vec<Mbuf> = std::iter::from_fn(|| Mbuf::with_data(&pool, &frame)).collect();
+    assert_eq!((all.len(), pool.in_use()), (pool.size() as usize, pool.size()), "each takes so large a frame");
+    drop(all);
+    drop(pool);
+    assert_eq!(Arc::strong_count(eal), holders, "with its memory");
+    drop(Mempool::create(eal, "pages", MBUFS, Layout::Pages, None).expect("the name is free again"));
+}
+
+/// Only asked for: on lo, AF_XDP would take the machine's frames.
+fn af_xdp_takes_no_buffers_that_it_cannot_use(eal: &Arc<Eal>, pool: &Arc<Mempool>) {
+    for settings in [interface(0, Driver::AfXdp), vdev(0, "net_af_xdp7,iface=lo")] {
+        let error = Port::open(eal, pool, &settings).expect_err("between the buffers of this pool are gaps");
+        let PortError::Umem { outside, buffers: MBUFS, .. } = error else { panic!("{error}") };
+        assert!((MBUFS / 5 * 2..MBUFS / 2).contains(&outside), "{error}");
+    }
 }
 
 fn a_device_has_one_owner(eal: &Arc<Eal>, pool: &Arc<Mempool>) {

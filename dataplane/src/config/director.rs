@@ -43,7 +43,7 @@ section! {
     metrics: Option<String> = None, written("an address with a port"), or("nowhere", "127.0.0.1:9747");
     /// Whether packet buffers are in hugepages: where enough of them are free, or else do not start, or never.
     hugepages: Hugepages = Hugepages::Auto, words_of::<Hugepages>();
-    /// Packet buffers, of 2 KiB unless AF_PACKET has larger frames.
+    /// Packet buffers: of 2 KiB; of 4 KiB where a port may be one by AF_XDP; larger where AF_PACKET has larger frames.
     mbufs: Option<u32> = None, unit("buffers"), range(MBUFS), or("what ports and workers need", 16_383);
     /// IPv4 flows that a worker can remember, 16 bytes each.
     exceptions: u32 = DEFAULT_EXCEPTIONS, unit("flows"), range(EXCEPTIONS);

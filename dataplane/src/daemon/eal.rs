@@ -1,5 +1,6 @@
 //! DPDK's start, and the pools of packet buffers.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -7,8 +8,8 @@ use ctl::answer::PacketBuffers;
 use tracing::{info, warn};
 
 use crate::config::{Config, Port};
-use crate::daemon::memory::{self, Pool};
-use crate::dpdk::{Device, Eal, EalOptions, MOST_ROOM, Memory, Mempool, MempoolError, ROOM};
+use crate::daemon::memory::{self, Need, Pool};
+use crate::dpdk::{Device, Eal, EalOptions, Memory, Mempool, MempoolError};
 use crate::slow::buffers::{self, Pools};
 
 /// DPDK, and what it has to work with.
@@ -26,16 +27,18 @@ pub(super) struct Buffers(Vec<(Pool, Arc<Mempool>)>);
 /// Starts DPDK on the slow path's core, which this thread is pinned to then, and makes the pools. The ports' MTUs say how large a buffer is.
 pub(super) fn start(config: &Config, mtus: &[Option<u16>]) -> anyhow::Result<Dpdk> {
     let director = &config.director;
-    let nodes: Vec<Option<u32>> = config.ports.iter().map(|port| port.device.node()).collect();
-    let mut pools = memory::pools(&nodes, director.workers.len(), director.mbufs);
-    let (mbufs, room) = (pools.iter().map(|pool| pool.mbufs).sum(), buffer_room(config, mtus));
-    let (memory, advice) = memory::choose(director.hugepages, mbufs, room, &director.eal_args)?;
+    let (workers, configured) = (director.workers.len(), director.mbufs);
+    let needs = needs(config, mtus);
+    let huge = memory::pools(&needs, workers, configured);
+    let plain = memory::pools(&memory::anywhere(&needs), workers, configured);
+    let (memory, advice) = memory::choose_for(director.hugepages, &huge, &plain, &director.eal_args)?;
     advice.iter().for_each(|advice| warn!("{advice}"));
+    let pools = if memory == Memory::Huge { huge } else { plain };
+    let mbufs: u32 = pools.iter().map(|pool| pool.mbufs).sum();
     match memory {
         Memory::Huge => info!("packet memory: hugepages, {mbufs} buffers"),
         Memory::Plain { mib } => {
             info!("packet memory: {mib} MiB of plain pages, {mbufs} buffers; hugepages are faster");
-            pools = memory::in_one(&pools);
         }
     }
     let pci = config.ports.iter().filter_map(|port| match &port.device {
@@ -51,16 +54,20 @@ pub(super) fn start(config: &Config, mtus: &[Option<u16>]) -> anyhow::Result<Dpd
     };
     let eal = Eal::init(&options)?;
     let folder = RuntimeFolder(eal.runtime_folder());
-    let buffers = Buffers::new(&eal, pools, room)?;
+    let buffers = Buffers::new(&eal, pools)?;
     Ok(Dpdk { eal, buffers, hugepages: memory == Memory::Huge, _folder: folder })
 }
 
 impl Buffers {
-    fn new(eal: &Arc<Eal>, pools: Vec<Pool>, room: u16) -> Result<Self, MempoolError> {
-        if pools.len() > 1 {
-            info!("the ports are on {} NUMA nodes: each node's have packet buffers of their own", pools.len());
+    fn new(eal: &Arc<Eal>, pools: Vec<Pool>) -> Result<Self, MempoolError> {
+        let nodes: BTreeSet<u32> = pools.iter().filter_map(|pool| pool.node).collect();
+        if nodes.len() > 1 {
+            info!("the ports are on {} NUMA nodes: each node's have packet buffers of their own", nodes.len());
         }
-        let made = pools.into_iter().map(|pool| Ok((pool.clone(), create(eal, &pool, room)?)));
+        let made = pools.into_iter().enumerate().map(|(index, pool)| {
+            let mempool = create(eal, &format!("shunt{index}"), &pool)?;
+            Ok((pool, mempool))
+        });
         made.collect::<Result<Vec<_>, _>>().map(Buffers)
     }
 
@@ -70,9 +77,10 @@ impl Buffers {
         pool.map(|(_, mempool)| mempool).expect("each port is one of a pool's")
     }
 
-    /// The pool for the frames that the director itself makes.
+    /// The pool for the frames that the director itself makes: the one that takes the largest.
     pub(super) fn own(&self) -> &Arc<Mempool> {
-        self.of(0)
+        let largest = self.0.iter().rev().max_by_key(|(_, mempool)| mempool.room());
+        largest.map(|(_, mempool)| mempool).expect("there is a port, and so a pool")
     }
 
     /// The same of each pool, for the slow path's watch.
@@ -104,25 +112,28 @@ fn figures_of(pool: &Mempool) -> PacketBuffers {
 }
 
 /// On the pool's node, or elsewhere if there is not enough memory: a director that is somewhat slower is better than none.
-fn create(eal: &Arc<Eal>, pool: &Pool, room: u16) -> Result<Arc<Mempool>, MempoolError> {
-    let name = pool.node.map_or("shunt".into(), |node| format!("shunt{node}"));
-    let made = Mempool::create(eal, &name, pool.mbufs, room, pool.node);
+fn create(eal: &Arc<Eal>, name: &str, pool: &Pool) -> Result<Arc<Mempool>, MempoolError> {
+    let made = Mempool::create(eal, name, pool.mbufs, pool.layout, pool.node);
     match (&made, pool.node) {
         (Err(MempoolError::Create { mib, .. }), Some(node)) => {
             warn!(
                 "NUMA node {node}, where some ports are, has no {mib} MiB of free hugepages: packet buffers are elsewhere, which is \
                  slower; reserve hugepages on that node (/sys/devices/system/node/node{node}/hugepages)"
             );
-            Mempool::create(eal, &name, pool.mbufs, room, None)
+            Mempool::create(eal, name, pool.mbufs, pool.layout, None)
         }
         _ => made,
     }
 }
 
-/// The room of a packet buffer, so that frames fit in that cannot be spread over several.
-fn buffer_room(config: &Config, mtus: &[Option<u16>]) -> u16 {
-    let needs = config.ports.iter().zip(mtus).map(|(port, mtu)| mtu.map_or(0, |mtu| port.device.buffer(mtu)));
-    u16::try_from(needs.max().unwrap_or(0)).unwrap_or(MOST_ROOM).clamp(ROOM, MOST_ROOM)
+/// What the ports need of their buffers.
+fn needs(config: &Config, mtus: &[Option<u16>]) -> Vec<Need> {
+    let need = |(device, &mtu): (&Device, &Option<u16>)| Need {
+        node: device.node(),
+        xdp: device.may_take_xdp(mtu),
+        room: mtu.map_or(0, |mtu| device.buffer(mtu)),
+    };
+    config.ports.iter().map(|port| &port.device).zip(mtus).map(need).collect()
 }
 
 /// As no two daemons have one socket, no two have one prefix; and after a kill -9, the next one finds the same.

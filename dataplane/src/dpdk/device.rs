@@ -4,8 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 use crate::base::limits::MTUS;
-use crate::dpdk::frame_size::{FRAME_OVERHEAD, RING_HEADER, RING_UNIT, ring};
+use crate::dpdk::frame_size::{XDP_MTU, ring_room};
 use crate::dpdk::port_error::PortError;
+
+/// DPDK's driver for AF_XDP sockets.
+pub(super) const XDP: &str = "net_af_xdp";
 
 /// Which device to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,14 +91,23 @@ impl Device {
         node_in(Path::new("/sys"), self)
     }
 
-    /// The packet buffer that the device's frames need at an MTU, in one piece.
+    /// The packet buffer that the device's frames need at an MTU, in one piece, if that is not the usual one.
     pub fn buffer(&self, mtu: u16) -> usize {
         match self {
-            // AF_PACKET copies a frame of its ring as a whole.
-            Device::Interface { .. } if ring(Some(mtu)).is_empty() => 0,
-            Device::Interface { .. } => usize::from(mtu) + FRAME_OVERHEAD + RING_HEADER + RING_UNIT,
+            Device::Interface { .. } => ring_room(mtu),
             // A NIC spreads a frame over several.
             Device::Pci(_) | Device::Vdev(_) => 0,
+        }
+    }
+
+    /// Whether the device may come to be an AF_XDP port, at an MTU (`None`: not known). Such a port takes its frames into buffers of a
+    /// page each ([`Layout::Pages`](crate::dpdk::Layout::Pages)).
+    pub fn may_take_xdp(&self, mtu: Option<u16>) -> bool {
+        match self {
+            Device::Interface { driver: Driver::AfXdp, .. } => true,
+            Device::Interface { driver: Driver::Auto, .. } => mtu.is_none_or(|mtu| mtu <= XDP_MTU),
+            Device::Interface { driver: Driver::AfPacket, .. } | Device::Pci(_) => false,
+            Device::Vdev(arguments) => arguments.starts_with(XDP),
         }
     }
 }
@@ -129,6 +141,8 @@ fn check_pci(devices: &Path, address: &str) -> Result<(), PortError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::MTUS;
+    use crate::dpdk::frame_size::{FRAME_OVERHEAD, ring};
 
     #[test]
     fn a_ring_has_room_for_its_interfaces_frames() {

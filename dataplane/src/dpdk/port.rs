@@ -9,15 +9,16 @@ use dpdk_sys::{
     rte_ether_addr,
 };
 
-use crate::dpdk::device::{Device, Driver};
+use crate::dpdk::device::{Device, Driver, XDP};
 use crate::dpdk::eal::Eal;
 use crate::dpdk::error::DpdkError;
 use crate::dpdk::frame_size::{XDP_MTU, ring};
+use crate::dpdk::layout::Layout;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::null_device;
 use crate::dpdk::open_port::OpenPort;
 use crate::dpdk::port_error::PortError;
-use crate::dpdk::queue::QueuePair;
+use crate::dpdk::queue::{QueuePair, Takes};
 use crate::dpdk::settings::{Offloads, PortSettings};
 
 /// Descriptors of a queue, where the device has no other wish.
@@ -86,7 +87,7 @@ impl Port {
                 attempt(devargs.clone(), name.into())
             }
             Device::Interface { name, driver } => {
-                let xdp = format!("net_af_xdp{}", settings.index);
+                let xdp = format!("{XDP}{}", settings.index);
                 let xdp_args = format!("{xdp},iface={name},queue_count={queues}");
                 let packet = format!("net_af_packet{}", settings.index);
                 let packet_args = format!("{packet},iface={name},qpairs={queues}{}", ring(settings.mtu));
@@ -106,8 +107,9 @@ impl Port {
                         if matches!(error, PortError::Open { .. }) {
                             return Err(error);
                         }
-                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                        tracing::info!("{name}: AF_XDP is not to be had ({error}: {cause}); taking AF_PACKET");
+                        let cause =
+                            std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                        tracing::info!("{name}: AF_XDP is not to be had ({error}{cause}); taking AF_PACKET");
                         attempt(packet_args, packet)
                     }),
                 }
@@ -224,6 +226,12 @@ fn open_device(
     if available < settings.queues {
         return Err(PortError::TooFewQueues { device: device(), driver, queues: available, workers: settings.queues });
     }
+    if driver == XDP {
+        let (outside, buffers) = (mempool.outside_umem(), mempool.size());
+        if outside > 0 {
+            return Err(PortError::Umem { device: device(), outside, buffers });
+        }
+    }
     let rss = SHUNT_ETH_RSS_FLOWS & info.flow_type_rss_offloads;
     // For a Linux interface, the kernel spreads the flows.
     if settings.queues > 1 && rss == 0 && !matches!(settings.device, Device::Interface { .. }) {
@@ -236,8 +244,8 @@ fn open_device(
         set_mtu(number, mtu).map_err(fail("setting the MTU"))?;
     }
     set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
-    if offloads.receives_segments(&settings.device) {
-        QueuePair::expect_segments();
+    if offloads.receives_segments(&settings.device) || mempool.room() > Layout::Pages.room() {
+        QueuePair::expect_unusual();
     }
     // SAFETY: configured, its queues set up.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_start(number) }).map_err(fail("starting"))?;
@@ -246,9 +254,9 @@ fn open_device(
         (Device::Interface { .. }, Some(mtu)) => mtu,
         _ => mtu_of(number).map_err(fail("asking for its MTU"))?,
     };
-    let pairs = (0..settings.queues)
-        .map(|queue| QueuePair::new(open.clone(), queue, offloads.sends_segments(&driver)))
-        .collect();
+    let takes =
+        Takes { segments: offloads.sends_segments(&driver), longest: (driver == XDP).then_some(mempool.room()) };
+    let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue, takes)).collect();
     let port = Port { open, device: settings.device.clone(), driver, mac, mtu, queues: settings.queues };
     Ok((port, pairs))
 }

@@ -111,6 +111,19 @@ pub enum PortError {
         /// What is wanted.
         mtu: u16,
     },
+    /// Buffers that the kernel would refuse.
+    #[error(
+        "{device}: AF_XDP cannot use {outside} of {buffers} packet buffers, because their memory is not in one piece: reserve hugepages at \
+         boot, before memory is in pieces, or set director.hugepages to \"off\", or the port's driver to \"af_packet\""
+    )]
+    Umem {
+        /// The device.
+        device: String,
+        /// The buffers that it cannot use.
+        outside: u32,
+        /// All buffers.
+        buffers: u32,
+    },
     /// An offload that the operator asks for.
     #[error("{device} ({driver}) cannot take out VLAN tags: leave the port's vlan_strip out")]
     NoVlanStrip {

@@ -5,39 +5,60 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use dpdk_sys::rte_mbuf;
 
-use crate::base::packet::{Burst, PacketIo};
+use crate::base::packet::{Burst, Packet, PacketIo};
 use crate::dpdk::mbuf::Mbuf;
 use crate::dpdk::open_port::OpenPort;
 
-/// Whether a frame may lie in several buffers: some port of this process may receive such. Set before that port's first
-/// burst, and never taken back, since its frames may be anywhere.
-static SEGMENTS: AtomicBool = AtomicBool::new(false);
+/// Whether a frame may lie in several buffers, or be longer than a buffer of another pool: some port of this process may receive such. Set
+/// before that port's first burst, and never taken back, since its frames may be anywhere.
+static UNUSUAL: AtomicBool = AtomicBool::new(false);
 
 /// A receive and a transmit queue of one port. There is one value for each pair, and it is neither `Clone` nor
 /// `Sync`: two threads cannot poll one queue. It is `Send`: it may be given to the thread that is to poll it. The port stays open
 /// while it is held.
 ///
-/// Any [`Mbuf`] may be sent, of whichever pool and port. Frames in several buffers that the device does not take stay in the burst, as
-/// those do for which there is no room.
+/// Any [`Mbuf`] may be sent, of whichever pool and port. Frames that the device does not take, in several buffers or too long, stay in
+/// the burst, as those do for which there is no room.
 #[derive(Debug)]
 pub struct QueuePair {
     port: Arc<OpenPort>,
     queue: u16,
-    /// Whether the device takes frames that lie in several buffers.
-    sends_segments: bool,
+    takes: Takes,
     /// Makes the type not `Sync`.
     _one_thread: std::marker::PhantomData<std::cell::Cell<()>>,
 }
 
-impl QueuePair {
-    /// The pair of this number. There must be no other value for it.
-    pub(super) fn new(port: Arc<OpenPort>, queue: u16, sends_segments: bool) -> Self {
-        QueuePair { port, queue, sends_segments, _one_thread: std::marker::PhantomData }
+/// Which frames a device takes to send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Takes {
+    /// Also those that lie in several buffers.
+    pub(super) segments: bool,
+    /// Only those of so many bytes: it copies what is in another pool's buffers to one of its own, and does not look whether it fits.
+    pub(super) longest: Option<u16>,
+}
+
+impl Takes {
+    #[inline(always)]
+    fn all(self) -> bool {
+        self.segments && self.longest.is_none()
     }
 
-    /// To be called before a port is started that may receive frames into several buffers.
-    pub(super) fn expect_segments() {
-        SEGMENTS.store(true, Relaxed);
+    fn takes(self, mbuf: &Mbuf) -> bool {
+        let fits = self.longest.is_none_or(|longest| mbuf.wire_len() <= usize::from(longest));
+        fits && (self.segments || !mbuf.has_segments())
+    }
+}
+
+impl QueuePair {
+    /// The pair of this number. There must be no other value for it.
+    pub(super) fn new(port: Arc<OpenPort>, queue: u16, takes: Takes) -> Self {
+        QueuePair { port, queue, takes, _one_thread: std::marker::PhantomData }
+    }
+
+    /// To be called before a port is started that may receive frames into several buffers, or frames longer than the buffers of an
+    /// AF_XDP port.
+    pub(super) fn expect_unusual() {
+        UNUSUAL.store(true, Relaxed);
     }
 
     /// The bytes of a frame that one of the port's buffers takes.
@@ -77,20 +98,21 @@ impl PacketIo for QueuePair {
 
     #[inline]
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) {
-        if !self.sends_segments && SEGMENTS.load(Relaxed) && burst.iter().any(Mbuf::has_segments) {
-            return self.send_single(burst);
+        if !self.takes.all() && UNUSUAL.load(Relaxed) && !burst.iter().all(|mbuf| self.takes.takes(mbuf)) {
+            return self.send_taken(burst);
         }
         self.send(burst);
     }
 }
 
 impl QueuePair {
-    /// Sends the frames of one buffer; the others stay.
+    /// Sends the frames that the device takes; the others stay.
     #[cold]
-    fn send_single(&mut self, burst: &mut Burst<Mbuf>) {
-        let (segmented, mut single): (Burst<Mbuf>, Burst<Mbuf>) = burst.drain(..).partition(Mbuf::has_segments);
-        self.send(&mut single);
-        burst.extend(single.into_iter().chain(segmented));
+    fn send_taken(&mut self, burst: &mut Burst<Mbuf>) {
+        let takes = self.takes;
+        let (mut taken, others): (Burst<Mbuf>, Burst<Mbuf>) = burst.drain(..).partition(|mbuf| takes.takes(mbuf));
+        self.send(&mut taken);
+        burst.extend(taken.into_iter().chain(others));
     }
 
     #[inline(always)]
@@ -98,7 +120,8 @@ impl QueuePair {
         let queued = burst.len();
         let count = u16::try_from(queued).expect("a burst is small");
         // SAFETY: as in `rx_burst`; the pointers are to mbufs that we own, and the device takes them: they are of one buffer, or it
-        // takes several; and where it was promised one pool, there is one. The driver owns those that it reports as sent.
+        // takes several, and fit where it copies them to; and where it was promised one pool, there is one. The driver owns those
+        // that it reports as sent.
         unsafe {
             let mbufs = burst.as_mut_ptr().cast::<*mut rte_mbuf>();
             let sent = usize::from(dpdk_sys::shunt_tx_burst(self.port.number(), self.queue, mbufs, count)).min(queued);
@@ -115,7 +138,6 @@ impl QueuePair {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::packet::Packet;
     use crate::dpdk::{Device, Eal, EalOptions, Memory, Mempool, Port, PortSettings, ROOM};
 
     const LONG: u32 = 3_000;
@@ -130,7 +152,7 @@ mod tests {
 
     /// The only test of the crate's own that starts DPDK, which a process can do once; see tests/dpdk.rs.
     #[test]
-    fn frames_in_several_buffers_stay_where_the_device_does_not_take_them() {
+    fn frames_stay_that_the_device_does_not_take() {
         let options = EalOptions {
             main_lcore: 0,
             memory: Memory::Plain { mib: 64 },
@@ -160,15 +182,22 @@ mod tests {
 
         // What is sent to a ring is received from it.
         let mut to = open("net_ring0".into());
-        assert!(to.sends_segments);
-        to.sends_segments = false;
+        assert!(to.takes.all());
+        to.takes.segments = false;
         to.tx_burst(&mut burst);
         assert_eq!(wire_lengths(&burst), [LONG as usize; 2]);
         let mut sent = Burst::new();
         to.rx_burst(&mut sent);
         assert_eq!(wire_lengths(&sent), [60, 61, 62]);
 
-        to.sends_segments = true;
+        to.takes = Takes { segments: true, longest: Some(61) };
+        burst.extend(sent.drain(..));
+        to.tx_burst(&mut burst);
+        assert_eq!(wire_lengths(&burst), [LONG as usize, LONG as usize, 62]);
+        to.rx_burst(&mut sent);
+        assert_eq!(wire_lengths(&sent), [60, 61]);
+
+        to.takes.longest = None;
         to.tx_burst(&mut burst);
         to.rx_burst(&mut sent);
         assert_eq!((burst.len(), sent.len()), (0, 5));

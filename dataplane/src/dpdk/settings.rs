@@ -5,8 +5,8 @@ use dpdk_sys::{
     SHUNT_ETH_TX_OFFLOAD_MBUF_FAST_FREE, SHUNT_ETH_TX_OFFLOAD_MULTI_SEGS, rte_eth_dev_info,
 };
 
-use crate::dpdk::device::Device;
-use crate::dpdk::frame_size::FRAME_OVERHEAD;
+use crate::dpdk::device::{Device, XDP};
+use crate::dpdk::frame_size::{FRAME_OVERHEAD, XDP_MTU};
 use crate::dpdk::port_error::PortError;
 
 /// How to open a port.
@@ -50,9 +50,10 @@ impl Offloads {
         let (device, driver) = (settings.device.to_string(), driver.to_owned());
         // A Linux interface has its MTU from the kernel.
         let mtu = settings.mtu.filter(|_| !matches!(settings.device, Device::Interface { .. }));
-        let limits = info.min_mtu..=info.max_mtu;
-        if let Some(mtu) = mtu.filter(|mtu| !limits.contains(mtu)) {
-            return Err(PortError::MtuRange { device, driver, least: info.min_mtu, most: info.max_mtu, mtu });
+        // The driver of AF_XDP sockets says more than they take.
+        let most = if driver == XDP { info.max_mtu.min(XDP_MTU) } else { info.max_mtu };
+        if let Some(mtu) = mtu.filter(|mtu| !(info.min_mtu..=most).contains(mtu)) {
+            return Err(PortError::MtuRange { device, driver, least: info.min_mtu, most, mtu });
         }
         let mut rx = SHUNT_ETH_RX_OFFLOAD_IPV4_CKSUM & info.rx_offload_capa;
         // `Mbuf` has no second reference to a buffer; that all are of one pool is the registry's to know.
@@ -126,6 +127,9 @@ mod tests {
         };
         assert_eq!(ask(&able, Some(9_000), true), Ok(jumbo));
         assert!(ask(&able, Some(9_703), false).unwrap_err().contains("68 to 9702, not 9703"));
+        let xdp = settings(Device::Vdev("net_af_xdp0,iface=lan0".into()), Some(3_499), false);
+        let xdp = Offloads::new(&xdp, &able, XDP, 3_776, || true).unwrap_err().to_string();
+        assert!(xdp.contains("68 to 3498, not 3499"), "{xdp}");
         assert!(ask(&simple, Some(9_000), false).unwrap_err().contains("mtu to 2022 or less"));
         assert!(ask(&simple, None, true).unwrap_err().contains("vlan_strip"));
         let interface = Device::Interface { name: "eth1".into(), driver: Driver::Auto };

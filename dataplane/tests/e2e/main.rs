@@ -17,3 +17,4 @@ mod lab;
 mod mtu;
 mod vlan;
 mod wire;
+mod xdp;

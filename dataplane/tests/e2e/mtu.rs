@@ -36,6 +36,7 @@ fn upload(lab: &Lab, to: SocketAddr) {
     listening.recv().unwrap();
     let client = lab.inside("client", move || {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(15))).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         let bytes: Vec<u8> = (0..UPLOAD).map(|offset| offset.to_le_bytes()[0]).collect();
         stream.write_all(&bytes).unwrap();
@@ -44,6 +45,31 @@ fn upload(lab: &Lab, to: SocketAddr) {
     });
     client.join().unwrap();
     assert!(server.join().unwrap(), "{to}: byte for byte");
+}
+
+/// The bytes that a UDP datagram or a ping has besides its headers, in a packet of this length.
+fn payload(vip: &str, packet: usize) -> usize {
+    packet - if vip.contains(':') { 48 } else { 28 }
+}
+
+/// The client sends a datagram that makes an IP packet of this length. It gets to the server, without fragments.
+fn datagram(lab: &Lab, vip: &'static str, packet: usize) {
+    let (ready, listening) = std::sync::mpsc::channel();
+    let server = lab.inside("rs1", move || {
+        let socket = UdpSocket::bind((vip, 5300)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        ready.send(()).unwrap();
+        let mut buffer = vec![0; 10_000];
+        socket.recv_from(&mut buffer).unwrap().0
+    });
+    listening.recv().unwrap();
+    let len = payload(vip, packet);
+    let client = lab.inside("client", move || {
+        let any = if vip.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+        UdpSocket::bind(any).unwrap().send_to(&vec![7; len], (vip, 5300)).unwrap();
+    });
+    client.join().unwrap();
+    assert_eq!(server.join().unwrap(), len);
 }
 
 /// The director's port to the backends has an MTU of 1,400 bytes. The clients and the backends do not know this.
@@ -97,24 +123,52 @@ fn jumbo_frames_are_forwarded() {
     }
     let frames = lab.status().forwarded_packets - before;
     assert!(frames < 2 * (UPLOAD / 2_000) as u64, "{frames} frames are too many to be large");
-    // The largest datagram that needs no fragments, over IPv4 and IPv6, and a ping of that size.
-    for (vip, any, len) in [(VIP, "0.0.0.0:0", 9_000 - 28), (VIP6, "[::]:0", 9_000 - 48)] {
-        let server = lab.inside("rs1", move || {
-            let socket = UdpSocket::bind((vip, 5300)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let mut buffer = vec![0; 10_000];
-            let (received, _) = socket.recv_from(&mut buffer).unwrap();
-            received
-        });
-        std::thread::sleep(Duration::from_millis(200));
-        let client = lab.inside("client", move || {
-            UdpSocket::bind(any).unwrap().send_to(&vec![7; len], (vip, 5300)).unwrap();
-        });
-        client.join().unwrap();
-        assert_eq!(server.join().unwrap(), len);
-        lab.on("client", &["ping", "-c", "1", "-w", "5", "-M", "do", "-s", &len.to_string(), vip]);
+    for vip in [VIP, VIP6] {
+        datagram(&lab, vip, 9_000);
+        lab.on("client", &["ping", "-c", "1", "-w", "5", "-M", "do", "-s", &payload(vip, 9_000).to_string(), vip]);
     }
     for reason in ["too_big", "truncated", "headers_split"] {
+        assert_eq!(lab.counted(reason), 0, "{reason}");
+    }
+}
+
+/// The largest packets that AF_XDP takes get through. Of one byte more, the sender is told.
+#[test]
+fn the_largest_packets_of_af_xdp_get_through() {
+    const MOST: usize = 3_498;
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    for (host, mtu) in [("client", MOST + 1), ("rs1", 9_000)] {
+        lab.on("switch", &["ip", "link", "set", host, "mtu", "9000"]);
+        lab.on(host, &["ip", "link", "set", "lan0", "mtu", &mtu.to_string()]);
+    }
+    // What veth allows at the other end of AF_XDP.
+    lab.on("switch", &["ip", "link", "set", "director", "mtu", "3506"]);
+    let configure = |lab: &Lab, mtu: usize| {
+        lab.configure_daemon([1, 1], Driver::AfXdp, "");
+        let text = std::fs::read_to_string(lab.config()).unwrap();
+        std::fs::write(lab.config(), text.replacen("device = ", &format!("mtu = {mtu}\ndevice = "), 1)).unwrap();
+    };
+    configure(&lab, MOST + 1);
+    let refused = lab.daemon_output();
+    let says = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && says.contains("set the port's mtu to 3498 or less"), "{says}");
+    configure(&lab, MOST);
+    lab.restart();
+    add_services(&lab, "8080", ["192.168.0.3", "fd00::3"]);
+    add_services(&lab, "5300/udp", ["192.168.0.3", "fd00::3"]);
+    for vip in [VIP, VIP6] {
+        datagram(&lab, vip, MOST);
+        assert_eq!(lab.counted("too_big"), 0, "{vip}: it fits");
+        lab.on("client", &["ping", "-c", "1", "-w", "5", "-M", "do", "-s", &payload(vip, MOST).to_string(), vip]);
+    }
+    for vip in [VIP, VIP6] {
+        let before = lab.counted("too_big");
+        upload(&lab, SocketAddr::new(vip.parse().unwrap(), 8080));
+        assert!(lab.counted("too_big") > before, "{vip}");
+        let route = lab.on("client", &["ip", "route", "get", vip]);
+        assert!(route.contains(&format!("mtu {MOST}")), "{route}");
+    }
+    for reason in ["truncated", "too_big_unanswered", "tx_full"] {
         assert_eq!(lab.counted(reason), 0, "{reason}");
     }
 }
