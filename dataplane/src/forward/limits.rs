@@ -38,13 +38,16 @@ impl Limits {
     /// worker's own thread calls this when it is pinned.
     pub fn new(echo_rate: u32, workers: usize) -> Self {
         let shared = |class| if class == Class::Echo { echo_rate } else { TOO_BIG_RATE };
-        Limits {
-            classes: Class::ALL.map(|class| {
-                class.rate().map_or_else(|| TokenBucket::new(shared(class), workers), |rate| TokenBucket::new(rate, 1))
-            }),
-            backends: Senders::new(BACKEND_RATE),
-            stations: Senders::new(STATION_RATE),
-        }
+        let classes = Class::ALL.map(|class| {
+            class.rate().map_or_else(|| TokenBucket::new(shared(class), workers), |rate| TokenBucket::new(rate, 1))
+        });
+        Limits { classes, backends: Senders::new(BACKEND_RATE), stations: Senders::new(STATION_RATE) }
+    }
+
+    /// With the same rate for each class and each sender: for tests, which reach a low one.
+    pub fn all(rate: u32) -> Self {
+        let classes = Class::ALL.map(|_| TokenBucket::new(rate, 1));
+        Limits { classes, backends: Senders::new(rate), stations: Senders::new(rate) }
     }
 
     /// Whether one more frame of a class may be given to the slow path.

@@ -43,8 +43,10 @@ use crate::{
 const WORKERS: usize = 2;
 /// The second port has a smaller MTU.
 const PORTS: [PortLink; 2] = [PORT, PortLink { mac: Mac([0x02, 0, 0, 0, 1, 0x02]), mtu: 1_280 }];
-/// The pings that are answered in a second, and also the packets that do not fit the MTU.
-const ECHO_RATE: u32 = 200;
+/// The frames of a class, and of a sender, that the slow path is given in a second.
+const PUNT_RATE: u32 = 20;
+/// The frames of a class that wait for the slow path.
+const PUNTS: usize = 4;
 /// The number of frames that a ring to or from the slow path holds.
 const RING: usize = 64;
 /// The most frames that wait to be received.
@@ -163,7 +165,7 @@ impl<S: FrameSource> Scene<S> {
         let seats = seats.map(|(number, (fragment_rings, counters))| {
             let wires: [ListIo<S::Packet>; PORTS.len()] = Default::default();
             let ports = wires.iter().zip(PORTS).map(|(wire, port)| WorkerPort::new(wire.clone(), port.mac)).collect();
-            let (punts, punted) = punt_rings(|_| RING);
+            let (punts, punted) = punt_rings(|_| PUNTS);
             let (to_worker, outgoing) = RingBuffer::new(RING);
             let (to_events, samples) = RingBuffer::new(RING);
             let rings = Rings { punts, outgoing, samples: to_events };
@@ -171,7 +173,7 @@ impl<S: FrameSource> Scene<S> {
             let memory = Memory {
                 fragments: Fragments::new(WorkerNo::new(number), fragment_rings),
                 exceptions,
-                limits: Limits::new(ECHO_RATE, WORKERS),
+                limits: Limits::all(PUNT_RATE),
             };
             let clock = Clock::stopped_at(0);
             let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);

@@ -256,6 +256,7 @@ fn templates() -> Vec<Vec<u8>> {
                 frames.push(client().icmp(1, 5, 1, &[0; 40]));
                 frames.push(arp::request(CLIENT_MAC, [10, 77, 77, 77].into(), v4, None));
                 frames.push(arp::announcement(CLIENT_MAC, v4));
+                frames.push(arp::request(CLIENT_MAC, [192, 168, 0, 77].into(), [192, 168, 0, 78].into(), None));
             }
             IpAddr::V6(v6) => {
                 let chained = client()
@@ -271,6 +272,7 @@ fn templates() -> Vec<Vec<u8>> {
                 frames.push(ndp::request(CLIENT_MAC, source, v6, None));
                 frames.push(ndp::request(CLIENT_MAC, source, v6, Some(PORT_MAC)));
                 frames.push(ndp::announcement(CLIENT_MAC, v6));
+                frames.push(ndp::request(CLIENT_MAC, source, "fd00::4e4e".parse().expect("an address"), None));
             }
         }
     }
@@ -283,6 +285,12 @@ fn templates() -> Vec<Vec<u8>> {
     frames.push(from_backend(eth()).ipv4("10.77.77.77", "192.168.0.101").tcp(PORT_MARK, 80).syn());
     frames.push(arp::announcement(backend(), [192, 168, 0, 3].into()));
     frames.push(ndp::announcement(backend(), "fd00::3".parse().expect("an address")));
+    // Who listens to multicast groups? One query is from afar.
+    for hop_limit in [1, 64] {
+        let ip = eth().to(Mac([0x33, 0x33, 0, 0, 0, 1])).ipv6("fe80::4d", "ff02::1").hop_limit(hop_limit);
+        let ip = ip.extension(0, &[0, 0, 5, 2, 0, 0, 1, 0]);
+        frames.push(ip.icmp(58, 130, 0, &[&[0, 9, 0, 0][..], &[0; 16], &[2, 125, 0, 0]].concat()));
+    }
     frames.push(from_client(SILENT.parse().expect("an address")).tcp(PORT_MARK, 80).syn());
     frames.push(eth().to(Mac([2, 0, 0, 0, 0, 0x77])).ipv4("10.77.77.77", "192.168.0.101").tcp(PORT_MARK, 80).syn());
     frames.push(eth().payload(0x88cc, &[0; 60]));
