@@ -1,7 +1,9 @@
 //! Events: mistakes of real servers, which are named; changes; floods.
 
+use std::fs;
 use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -215,4 +217,44 @@ fn a_flood_of_pings_is_cut_to_the_rate() {
     assert!(received >= 20.0 && received <= most.ceil(), "{printed}");
     assert!(lab.counted("echo_limited") as f64 >= 300.0 - most.ceil());
     assert_eq!(lab.requests(VIP, 20).len(), 20);
+}
+
+/// A capture of frames that the port drops.
+fn write_capture(file: &Path, frames: usize) {
+    let mut capture: Vec<u8> =
+        [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1].into_iter().flat_map(u32::to_le_bytes).collect();
+    let frame = [&[0x02, 0x70, 0x63, 0x61, 0x70, 0, 0x02, 0, 0, 0, 0, 0x77, 0x88, 0xb5][..], &[0; 46]].concat();
+    let record: Vec<u8> = [0, 0, 60, 60].into_iter().flat_map(u32::to_le_bytes).chain(frame).collect();
+    (0..frames).for_each(|_| capture.extend(&record));
+    fs::write(file, capture).unwrap();
+}
+
+#[test]
+fn packet_buffers_that_a_driver_keeps_are_reported_and_so_is_a_public_hash_key() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    // With infinite_rx, DPDK's pcap driver keeps all frames of the file in buffers of the port's pool: nearly all that there are.
+    write_capture(&lab.folder().join("in.pcap"), 1_990);
+    let director = format!("[director]\nsocket = \"{}\"\nhugepages = \"off\"\nmbufs = 2047\n", lab.socket().display());
+    let port = format!(
+        "[[ports]]\nname = \"lan0\"\ndevice = \"net_pcap0,rx_pcap={},infinite_rx=1\"\naddresses = [\"{DIRECTOR}/24\"]\n",
+        lab.folder().join("in.pcap").display()
+    );
+    let service = format!("[[services]]\nvip = \"{VIP}\"\nport = 80\n");
+    let backend = format!("backends = [{{ address = \"{RS1}\", mac = \"02:00:00:00:00:03\" }}]\n");
+    fs::write(lab.config(), director + &port + &service + &backend).unwrap();
+
+    let check = Command::new(env!("CARGO_BIN_EXE_shuntd")).arg("--check").arg(lab.config()).output().unwrap();
+    let said = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(check.status.success() && said.contains("a fresh one is: hash_key = \""), "{said}");
+
+    lab.restart();
+    wait_for("buffers-exhausted", || !lab.events("buffers-exhausted").is_empty());
+    let event = lab.events("buffers-exhausted").remove(0);
+    assert_eq!((event.severity, event.subject.port.as_deref()), (Severity::Error, Some("lan0")));
+    assert!(event.message.contains("of 2047 packet buffers are in use"), "{event}");
+    let warnings = lab.status().warnings;
+    for says in ["packet buffers are in use", "a fresh one is: hash_key = \""] {
+        assert!(warnings.iter().any(|warning| warning.contains(says)), "{warnings:?}");
+    }
+    assert!(!lab.logged().contains("hash_key = "), "what is in a log is no secret");
 }

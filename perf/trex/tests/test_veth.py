@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -40,11 +41,15 @@ print(json.dumps(got))
 
 
 def can_make_namespaces():
-    """Whether this user can."""
-    return os.geteuid() == 0 and subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+    """Whether this user can, and has the programs for it."""
+    if os.geteuid() != 0 or not all(shutil.which(program) for program in ("ip", "bridge", "ethtool", "unshare")):
+        return False
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 
 
-needs_namespaces = pytest.mark.skipif(not can_make_namespaces(), reason="root and network namespaces are needed")
+needs_namespaces = pytest.mark.skipif(
+    not can_make_namespaces(), reason="root, network namespaces, iproute2 and ethtool are needed"
+)
 
 
 def inside(script, *arguments):
