@@ -306,7 +306,7 @@ fn director(arguments: &Arguments, port: &Port, workers: usize) -> anyhow::Resul
         let added = model.add_service(&arguments.wanted(service), &leases);
         added.map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     }
-    let links = vec![PortLink { mac: port.mac(), mtu: port.mtu() }];
+    let links = vec![PortLink::new(port.mac(), port.mtu())];
     Ok(Director::new(model, leases, counters, links))
 }
 
@@ -331,7 +331,7 @@ fn hand_over(arguments: &Arguments, director: &Director) -> Result<(), ModelErro
     director.change(change).map(drop)
 }
 
-fn worker(queue: QueuePair, port: &Port, director: &Director, number: usize) -> Forward {
+fn worker(queue: QueuePair, director: &Director, number: usize) -> Forward {
     let memory = Memory {
         fragments: Fragments::alone(),
         exceptions: Exceptions::new(EXCEPTIONS, WorkerNo::new(number)),
@@ -343,7 +343,7 @@ fn worker(queue: QueuePair, port: &Port, director: &Director, number: usize) -> 
         outgoing: rtrb::RingBuffer::new(64).1,
         samples: rtrb::RingBuffer::new(64).0,
     };
-    let ports = vec![WorkerPort::new(queue, port.mac())];
+    let ports = vec![WorkerPort::new(queue)];
     let counters = director.workers()[number].clone();
     let worker = Worker::new(ports, director.reader(), counters.clone(), rings, memory, Clock::new(tsc_hz()));
     Forward { worker, counters }
@@ -446,7 +446,7 @@ fn scale(arguments: &Arguments) -> anyhow::Result<Value> {
                     eprintln!("The worker on core {id} cannot begin: {problem}");
                     std::process::exit(1)
                 });
-                go_on_until(&mut worker(queue, &port, director, number), ready, length)
+                go_on_until(&mut worker(queue, director, number), ready, length)
             })
         });
         let threads: Vec<_> = threads.collect();
@@ -477,7 +477,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let to_worker = install(&worker_queue, &worker_port)?;
 
     let director = director(arguments, &worker_port, 1)?;
-    let mut forward = worker(worker_queue, &worker_port, &director, 0);
+    let mut forward = worker(worker_queue, &director, 0);
     let mut macs = [0; 12];
     macs[..6].copy_from_slice(&MAC_OF_BACKEND.0);
     macs[6..].copy_from_slice(&mover_port.mac().0);

@@ -114,7 +114,7 @@ fn worker(model: Model, frames: Vec<Vec<u8>>) -> (Worker<Circle>, Publisher) {
     };
     let exceptions = Exceptions::new(Room { v4: 1 << 21, v6: 1 << 19 }, WorkerNo::new(0));
     let memory = Memory { fragments: Fragments::alone(), exceptions, limits: Limits::new(1_000, 1) };
-    let ports = vec![WorkerPort::new(io, PORT_MAC)];
+    let ports = vec![WorkerPort::new(io)];
     let worker = Worker::new(ports, publisher.reader(), counters, rings, memory, Clock::stopped_at(0));
     (worker, publisher)
 }

@@ -26,6 +26,9 @@
 //! [snapshot](state::snapshot), and each worker takes the [current one](state::publication) at the top of its next turn. When a
 //! backend fails, a snapshot says so at once, in which other backends [stand in](state::outage); new tables follow.
 //!
+//! A port's link, MTU and MAC address are part of the snapshot, too. A thread of the daemon follows them: what it hears from the
+//! [kernel](netlink) or from the device is in force with the next snapshot.
+//!
 //! # The rooms
 //!
 //! A folder is a room. Its `mod.rs` is the door: it says what the room is for, what goes in and out and which rooms it uses, and has no
@@ -39,6 +42,7 @@
 //! forward  control         what happens to a burst; what happens to the state
 //! state                    what workers read
 //! wire  select  count      bytes; tables; numbers         dpdk     the only unsafe code
+//!                                                         netlink  what the kernel says of interfaces
 //! base                     what every room uses
 //! ```
 //!
@@ -54,6 +58,7 @@ pub mod daemon;
 pub mod dpdk;
 pub mod forward;
 pub mod metrics;
+pub mod netlink;
 pub mod select;
 pub mod slow;
 pub mod state;

@@ -11,10 +11,12 @@ use ctl::{Mac, Protocol};
 use dataplane::base::exit::{DropReason, PuntReason};
 use dataplane::base::ids::WorkerNo;
 use dataplane::control::compile::compile;
+use dataplane::control::model::Model;
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::forward::exceptions::{Exceptions, Room};
 use dataplane::forward::fragment::Fragments;
 use dataplane::slow::{arp, ndp};
+use dataplane::state::networks::PortLink;
 use dataplane::state::publication::Publisher;
 use dataplane::testing::frame::{CLIENT_MAC, Ethernet, Ip, eth};
 use dataplane::testing::memory::{MemoryIo, MemoryPacket};
@@ -119,7 +121,8 @@ struct Rig {
     counters: Arc<WorkerCounters>,
     punts: Punted<MemoryPacket>,
     now_ms: u64,
-    _publisher: Publisher,
+    publisher: Publisher,
+    model: Arc<Model>,
 }
 
 impl Rig {
@@ -149,7 +152,8 @@ impl Rig {
         }
         // The backends that end in 9 have not answered.
         let resolve = |address: std::net::IpAddr| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
-        let publisher = Publisher::new(compile(Arc::new(model), resolve, &[PORT], 1).snapshot);
+        let model = Arc::new(model);
+        let publisher = Publisher::new(compile(model.clone(), resolve, &[PORT], 1).snapshot);
         let (wire, (to_slow_path, punts)) = (MemoryIo::default(), punt_rings(|_| 4));
         let (outgoing, samples) = (rtrb::RingBuffer::new(4).1, rtrb::RingBuffer::new(64).0);
         let memory = Memory {
@@ -158,14 +162,14 @@ impl Rig {
             limits: Limits::new(1_000, 1),
         };
         let worker = Worker::new(
-            vec![WorkerPort::new(wire.clone(), PORT_MAC)],
+            vec![WorkerPort::new(wire.clone())],
             publisher.reader(),
             counters.clone(),
             Rings { punts: to_slow_path, outgoing, samples },
             memory,
             Clock::stopped_at(0),
         );
-        Rig { worker, wire, counters, punts, now_ms: 0, _publisher: publisher }
+        Rig { worker, wire, counters, punts, now_ms: 0, publisher, model }
     }
 
     fn counted(&self) -> Vec<(Fate, u64)> {
@@ -756,6 +760,10 @@ fn every_reason_has_a_frame() {
     caused(&mut rig, Drop(OwnAddressLimited), (0..10_100).map(|_| to_us()).collect());
     let large = || Net::V4.vip().tcp(1, 80).data(&[0; 2_000]).into();
     caused(&mut rig, Drop(TooBigUnanswered), (0..200).map(|_| large()).collect());
+    let down = PortLink { up: false, ..PORT };
+    rig.publisher.publish(compile(rig.model.clone(), |address| Some(backend_mac(address)), &[down], 2).snapshot);
+    caused(&mut rig, Drop(LinkDown), vec![syn().into()]);
+    rig.publisher.publish(compile(rig.model.clone(), |address| Some(backend_mac(address)), &[PORT], 3).snapshot);
     rig.wire.0.borrow_mut().tx_room = 3;
     caused(&mut rig, Drop(TxFull), (0..8).map(|_| syn().into()).collect());
     // These two need another worker and a VLAN. They have tests: `a_worker_that_does_not_keep_up_gets_no_more_frames`

@@ -27,7 +27,7 @@ use dataplane::forward::fragment::Fragments;
 use dataplane::state::{outage::Outage, publication::Publisher};
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryIo;
-use dataplane::testing::model::{PORT, PORT_MAC, backend, backend_mac, model};
+use dataplane::testing::model::{PORT, backend, backend_mac, model};
 use dataplane::{
     base::clock::Clock,
     forward::{
@@ -168,7 +168,7 @@ impl OneWorker {
         let rings = Rings { punts, outgoing, samples };
         let exceptions = Exceptions::new(Room { v4: 16_384, v6: 4_096 }, WorkerNo::new(number));
         let memory = Memory { fragments: Fragments::alone(), exceptions, limits: Limits::new(1, 1) };
-        let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
+        let ports = vec![WorkerPort::new(wire.clone())];
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, Clock::stopped_at(0));
         OneWorker { worker, wire, counters }
     }

@@ -15,6 +15,7 @@ use syn::{Attribute, Item, UseTree};
 /// Each room, and the rooms that it may use besides itself. A room may use only rooms that are listed before it.
 const ROOMS: &[(&str, &[&str])] = &[
     ("base", &[]),
+    ("netlink", &[]),
     ("wire", &["base"]),
     ("select", &["base"]),
     ("count", &["base"]),
@@ -26,7 +27,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["base", "wire", "count", "state", "control", "slow"]),
     ("metrics", &["base", "count", "dpdk", "control", "api"]),
     ("config", &["base", "wire", "select", "count", "dpdk", "forward", "control"]),
-    ("daemon", &["base", "count", "dpdk", "state", "forward", "control", "slow", "api", "metrics", "config"]),
+    (
+        "daemon",
+        &["base", "count", "dpdk", "netlink", "state", "forward", "control", "slow", "api", "metrics", "config"],
+    ),
     // For tests, benches and fuzz targets: no other room may use it.
     ("testing", &["base", "wire", "count", "state", "forward", "control", "slow", "api"]),
 ];

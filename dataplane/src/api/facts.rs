@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use ctl::ServiceId;
 use ctl::answer::{Done, PacketBuffers, Subject};
-use ctl::{Mac, ServiceId};
 
 use crate::control::director::Director;
 use crate::control::events::{EventLog, Kind};
@@ -49,22 +49,16 @@ pub struct PortFacts {
     pub device: String,
     /// The driver that runs it.
     pub driver: String,
-    /// Its MAC address.
-    pub mac: Mac,
-    /// Largest L3 packet.
-    pub mtu: u16,
     /// Queue pairs.
     pub queues: u16,
-    /// Its link and what the NIC counts.
+    /// Its speed, and what the NIC counts.
     pub live: Box<dyn Fn() -> PortLive + Send + Sync>,
 }
 
-/// What changes about a port.
+/// What changes about a port, besides its MAC address, MTU and link: these are the snapshot's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PortLive {
-    /// Whether the link is up.
-    pub link_up: bool,
-    /// Its speed, where known.
+    /// The link's speed, where known.
     pub speed_mbps: Option<u32>,
     /// Frames that no worker took in time.
     pub rx_missed: u64,

@@ -4,7 +4,8 @@ use ctl::answer::{self, Refusal};
 use ctl::verb::{self, Answers};
 
 use crate::api::facts::{Facts, PortFacts};
-use crate::control::model::{Model, Network};
+use crate::control::compile::Compiled;
+use crate::control::model::Network;
 use crate::count::counters::PortCounters;
 
 impl Answers<verb::PortList> for Facts {
@@ -14,15 +15,15 @@ impl Answers<verb::PortList> for Facts {
 }
 
 pub(super) fn list(facts: &Facts) -> Vec<answer::Port> {
-    let model = facts.director.current().model.clone();
-    facts.ports.iter().enumerate().map(|(number, port)| one_port(facts, &model, number, port)).collect()
+    let current = facts.director.current();
+    facts.ports.iter().enumerate().map(|(number, port)| one_port(facts, &current, number, port)).collect()
 }
 
-fn one_port(facts: &Facts, model: &Model, number: usize, port: &PortFacts) -> answer::Port {
-    let networks = || model.networks.iter().filter(|network| network.port.index() == number);
+fn one_port(facts: &Facts, current: &Compiled, number: usize, port: &PortFacts) -> answer::Port {
+    let networks = || current.model.networks.iter().filter(|network| network.port.index() == number);
     let addresses = |network: &Network| network.addresses.iter().map(ToString::to_string).collect();
     let (untagged, tagged): (Vec<&Network>, Vec<&Network>) = networks().partition(|network| network.tags.is_none());
-    let live = (port.live)();
+    let (live, link) = ((port.live)(), current.ports[number]);
     let sum = |which: fn(&PortCounters) -> u64| {
         facts.director.workers().iter().map(|worker| which(&worker.ports[number])).sum::<u64>()
     };
@@ -30,15 +31,15 @@ fn one_port(facts: &Facts, model: &Model, number: usize, port: &PortFacts) -> an
         name: port.name.clone(),
         device: port.device.clone(),
         driver: port.driver.clone(),
-        mac: port.mac,
+        mac: link.mac,
         addresses: untagged.into_iter().flat_map(addresses).collect(),
         vlans: tagged
             .into_iter()
             .map(|network| answer::Vlan { id: network.tags.to_string(), addresses: addresses(network) })
             .collect(),
-        link_up: live.link_up,
-        speed_mbps: live.speed_mbps,
-        mtu: port.mtu,
+        link_up: link.up,
+        speed_mbps: live.speed_mbps.filter(|_| link.up),
+        mtu: link.mtu,
         queues: port.queues,
         rx_packets: sum(|port| port.rx_packets.read()),
         rx_bytes: sum(|port| port.rx_bytes.read()),

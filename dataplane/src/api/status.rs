@@ -24,7 +24,7 @@ impl Answers<verb::Status> for Facts {
 
 fn status(facts: &Facts) -> answer::Status {
     let snapshot = facts.director.current();
-    let links: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
+    let links: Vec<bool> = snapshot.ports.iter().map(|port| port.up).collect();
     let services = snapshot.model.services.values();
     let neighbors = facts.neighbors();
     let of = |service: &Service| service.backends.iter().map(|b| backend::state(b, &neighbors).0).collect();
@@ -116,12 +116,16 @@ mod tests {
 
     use crate::api::answer::tests::{ask, example};
     use crate::base::exit::DropReason;
+    use crate::base::ids::PortNo;
     use crate::control::hash_key::HashKey;
     use crate::control::model::{Model, ModelError};
+    use crate::state::networks::PortLink;
+    use crate::testing::model::PORT;
 
     #[test]
     fn the_status_counts_what_works_and_warns_of_what_does_not() {
         let facts = example();
+        facts.director.set_port(PortNo::new(0), PortLink { up: false, ..PORT });
         facts.director.workers()[0].ports[0].drops[DropReason::Loop.index()].add(2);
         let status = &ask(&facts, "status", Value::Null)["ok"]["status"];
         assert_eq!(status["ports"], json!({ "total": 1, "up": 0 }));
@@ -145,7 +149,7 @@ mod tests {
         facts.packet_buffers = Box::new(|| PacketBuffers { in_use: 16_380, total: 16_383 });
         let status = &ask(&facts, "status", Value::Null)["ok"]["status"];
         let warnings: Vec<&str> = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        assert!(warnings[1].contains("a fresh one is: hash_key = \""), "{warnings:?}");
-        assert!(warnings[2].starts_with("16380 of 16383 packet buffers are in use"), "{warnings:?}");
+        assert!(warnings[0].contains("a fresh one is: hash_key = \""), "{warnings:?}");
+        assert!(warnings[1].starts_with("16380 of 16383 packet buffers are in use"), "{warnings:?}");
     }
 }

@@ -48,7 +48,7 @@ pub fn compile(
 }
 
 /// The same, but copies what has not changed from the previous snapshot. `moved` are the backends whose MAC addresses
-/// have changed since. The networks and their ports must be the same.
+/// have changed since. The networks must be the same. If a port has changed, all of the snapshot is made anew.
 pub fn recompile(
     previous: &Compiled,
     moved: &[IpAddr],
@@ -57,7 +57,8 @@ pub fn recompile(
     ports: &[PortLink],
     generation: u64,
 ) -> Compiled {
-    let previous = Some(Previous { compiled: previous, moved }).filter(|_| moved.len() <= MANY_MOVED);
+    let same = moved.len() <= MANY_MOVED && *previous.ports == *ports;
+    let previous = Some(Previous { compiled: previous, moved }).filter(|_| same);
     compile_from(previous, model, resolve, ports, generation)
 }
 
@@ -118,6 +119,7 @@ fn compile_from(
         owners: owners.into(),
         backends: model.backend_uses.clone(),
         networks,
+        ports: ports.into(),
         vlans,
         source: model.clone(),
     };

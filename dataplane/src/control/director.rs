@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use ctl::{Mac, ServiceId};
 use hashbrown::HashMap;
 
+use crate::base::ids::PortNo;
 use crate::control::compile::{Compiled, compile, recompile};
 use crate::control::model::{Model, Reachability, Service};
 use crate::count::{counters::WorkerCounters, lease::Leases};
@@ -43,7 +44,6 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 pub struct Director {
     leases: Arc<Leases>,
     workers: Vec<Arc<WorkerCounters>>,
-    ports: Vec<PortLink>,
     /// Held by the operator who changes the model: one at a time. Neither readers nor the slow path wait for it.
     changing: Mutex<()>,
     /// Held by the thread in [`Director::catch_up`]: one at a time.
@@ -57,6 +57,7 @@ pub struct Director {
 #[derive(Debug)]
 struct State {
     model: Arc<Model>,
+    ports: Vec<PortLink>,
     macs: HashMap<IpAddr, Mac>,
     /// The backends that are down.
     down: HashSet<IpAddr>,
@@ -76,6 +77,7 @@ impl Director {
         let first = compile(model.clone(), |_| None, &ports, 1);
         let state = State {
             model,
+            ports,
             macs: HashMap::new(),
             down: HashSet::new(),
             behind: BTreeSet::new(),
@@ -87,7 +89,6 @@ impl Director {
         Director {
             leases,
             workers,
-            ports,
             changing: Mutex::new(()),
             renewing: Mutex::new(()),
             state: Mutex::new(state),
@@ -114,7 +115,7 @@ impl Director {
             let insists = tries == TRIES;
             let Merged { model, outdated } = state.merged(&base, model, insists);
             if outdated.is_empty() || insists {
-                let generation = state.publish(model, &[], &self.ports);
+                let generation = state.publish(model, &[]);
                 state.note_behind(&outdated);
                 self.news.notify_all();
                 return Ok(generation);
@@ -147,9 +148,18 @@ impl Director {
         for service in &services {
             model.mark_down(service, down);
         }
-        state.publish(model, &moved, &self.ports);
+        state.publish(model, &moved);
         state.note_behind(&services);
         self.news.notify_all();
+    }
+
+    /// Takes news from a port: its MAC address, its MTU, its link. They are in force at once.
+    pub fn set_port(&self, port: PortNo, link: PortLink) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.ports[port.index()], link) != link {
+            let model = Model::clone(&state.model);
+            state.publish(model, &[]);
+        }
     }
 
     /// Keeps services up to date with the network, and frees unused memory from time to time, until `stop` is set.
@@ -210,7 +220,7 @@ impl Director {
         let Merged { model, outdated } = state.merged(&base, model, false);
         state.note_behind(&outdated);
         if state.model.differences(&model).next().is_some() {
-            state.publish(model, &[], &self.ports);
+            state.publish(model, &[]);
         }
         !state.behind.is_empty()
     }
@@ -297,7 +307,7 @@ impl State {
     }
 
     /// Makes a model current and publishes it. Its services may not have the last failures yet.
-    fn publish(&mut self, mut model: Model, moved: &[IpAddr], ports: &[PortLink]) -> u64 {
+    fn publish(&mut self, mut model: Model, moved: &[IpAddr]) -> u64 {
         self.generation += 1;
         let changed: Vec<ServiceId> = self.model.differences(&model).collect();
         for service in &changed {
@@ -306,7 +316,7 @@ impl State {
         self.model = Arc::new(model);
         let macs = &self.macs;
         let resolve = |address| macs.get(&address).copied();
-        self.current = recompile(&self.current, moved, self.model.clone(), resolve, ports, self.generation);
+        self.current = recompile(&self.current, moved, self.model.clone(), resolve, &self.ports, self.generation);
         self.publisher.publish(self.current.snapshot.clone());
         self.note_behind(&changed);
         self.generation
@@ -331,7 +341,9 @@ mod tests {
 
     use super::*;
     use crate::base::ids::{BackendNo, CounterNo};
+    use crate::state::vips::Local;
     use crate::testing::model::{PORT, backend, leases, model, service};
+    use crate::wire::ipv6::link_local;
 
     fn director() -> Director {
         Director::new(model(), leases(), vec![], vec![PORT])
@@ -387,6 +399,36 @@ mod tests {
         assert!(snapshot.targets.iter().all(|target| target.known && target.mac() == mac(3).0));
         hear(&director, &[3], &[], &[]);
         assert_eq!(director.current().generation, snapshot.generation, "nothing new");
+    }
+
+    #[test]
+    fn what_is_new_of_a_port_reaches_all_backends_behind_it() {
+        let director = director();
+        director
+            .change(|model, leases| model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), leases))
+            .unwrap();
+        hear(&director, &[3], &[], &[]);
+        let port = PortNo::new(0);
+        let set = |link| {
+            let before = director.current().generation;
+            director.set_port(port, link);
+            let current = director.current();
+            assert_eq!((current.ports[0], current.networks[0].link), (link, link));
+            (current.targets[0], current.generation - before)
+        };
+        let (first, published) = set(PORT);
+        assert_eq!((first.up, first.known, published), (true, true, 0), "nothing new");
+        let (down, published) = set(PortLink { up: false, ..PORT });
+        assert_eq!((down.up, down.known, down.plain_len, published), (false, true, 0, 1));
+        let other = PortLink { mac: mac(0x77), mtu: 1_400, up: true, joins: 1 };
+        let (now, _) = set(other);
+        assert_eq!((now.macs[6..].to_vec(), now.mtu, now.plain_len), (mac(0x77).0.to_vec(), 1_400, 1_414));
+        assert_eq!(now.mac(), mac(3).0, "its own stays");
+        // What follows is copied from that.
+        hear(&director, &[4], &[], &[]);
+        assert_eq!(director.current().targets[0], now);
+        let own = link_local(other.mac).into();
+        assert_eq!(director.current().vips.local(own), Some(Local::Own), "the link-local address follows");
     }
 
     #[test]

@@ -65,6 +65,9 @@ kinds! {
     BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
     LinkUp = "link-up", Info: "A port's link is up again.";
     LinkDown = "link-down", Error: "A port's link is down.";
+    MacChanged = "mac-changed", Warn: "A port has another MAC address. It is in force, and the director's addresses are announced anew.";
+    MtuChanged = "mtu-changed", Warn: "A port has another MTU. It is in force.";
+    MtuTooLarge = "mtu-too-large", Error: "A port's new MTU is larger than what it was opened for: packets larger than that are lost.";
     Loop = "loop", Error: "A backend sends a VIP's packets back to the director: the VIP is missing on its loopback. The event names it.";
     ReturnViaDirector = "return-via-director", Error: "A backend's replies come to the director: its default route is wrong. The event names it.";
     SlowPathOverloaded = "slow-path-overloaded", Warn: "Frames for the slow path were dropped (`punt_full`): a flood of ARP, NDP or the like.";
@@ -80,7 +83,7 @@ impl Kind {
     }
 
     /// Whether packets can cause any number of these events. A backend that becomes resolved and unreachable in turn
-    /// cannot: its probes take time. Nor can a link, which is checked twice a second.
+    /// cannot: its probes take time. A port's link has a limit of its own.
     fn limited(self) -> bool {
         use Kind::*;
         matches!(

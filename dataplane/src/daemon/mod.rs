@@ -2,10 +2,12 @@
 //!
 //! - In: a checked configuration.
 //! - Out: a director that runs.
-//! - Uses: `base`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `metrics`, `config`.
+//! - Uses: `base`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `metrics`, `config`, `netlink`.
 
 mod cores;
 mod eal;
+mod follow;
+mod followed;
 mod hugepages;
 pub mod memory;
 mod ports;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use ctl::Mac;
@@ -11,6 +12,7 @@ use crate::api::{PortFacts, PortLive};
 use crate::base::ids::PortNo;
 use crate::config::Config;
 use crate::daemon::eal::Dpdk;
+use crate::daemon::followed::Followed;
 use crate::dpdk::{Device, Port, PortSettings, QueuePair};
 use crate::slow::PortControl;
 use crate::state::networks::PortLink;
@@ -66,14 +68,18 @@ impl Ports {
         Ok((Ports { names, open: ports.into() }, by_worker))
     }
 
-    /// Their MAC addresses.
-    pub(super) fn macs(&self) -> impl Iterator<Item = Mac> {
-        self.open.iter().map(Port::mac)
+    /// The ports, to be asked for their links.
+    pub(super) fn open_ports(&self) -> Arc<[Port]> {
+        self.open.clone()
     }
 
-    /// As the model's networks are on them.
-    pub(super) fn links(&self) -> Vec<PortLink> {
-        self.open.iter().map(|port| PortLink { mac: port.mac(), mtu: port.mtu() }).collect()
+    /// As they are to be followed.
+    pub(super) fn followed(&self, now: Instant) -> Vec<Followed> {
+        let followed = self.names.iter().zip(&*self.open).map(|(name, port)| {
+            let link = PortLink { up: port.link().up, ..PortLink::new(port.mac(), port.mtu()) };
+            Followed::new(name, link, port.most_mtu(), interface(port), now)
+        });
+        followed.collect()
     }
 
     /// As the slow path controls them.
@@ -87,13 +93,19 @@ impl Ports {
     }
 }
 
+/// The name and the index of the Linux interface that the kernel must be asked about.
+fn interface(port: &Port) -> Option<(String, u32)> {
+    let index = port.interface()?;
+    let name = match port.device() {
+        Device::Interface { name, .. } => name.clone(),
+        _ => nix::net::if_::if_indextoname(index).ok()?.into_string().ok()?,
+    };
+    Some((name, index))
+}
+
 struct Control(Arc<[Port]>);
 
 impl PortControl for Control {
-    fn links(&mut self) -> Vec<bool> {
-        self.0.iter().map(|port| port.link().up).collect()
-    }
-
     fn listen(&mut self, port: PortNo, groups: &[Mac]) {
         let port = &self.0[port.index()];
         if let Err(problem) = port.listen(groups) {
@@ -123,7 +135,6 @@ fn port_facts(name: &str, ports: &Arc<[Port]>, number: usize) -> PortFacts {
         let Some(ports) = weak.upgrade() else { return PortLive::default() };
         let (link, stats) = (ports[number].link(), ports[number].stats());
         PortLive {
-            link_up: link.up,
             speed_mbps: link.speed_mbps,
             rx_missed: stats.rx_missed,
             rx_errors: stats.rx_errors,
@@ -134,8 +145,6 @@ fn port_facts(name: &str, ports: &Arc<[Port]>, number: usize) -> PortFacts {
         name: name.into(),
         device: port.device().to_string(),
         driver: port.driver().into(),
-        mac: port.mac(),
-        mtu: port.mtu(),
         queues: port.queues(),
         live: Box::new(live),
     }

@@ -17,6 +17,7 @@ use crate::control::model::Model;
 use crate::count::lease::Leases;
 use crate::count::recent::Recent;
 use crate::daemon::cores::Cores;
+use crate::daemon::follow::Follower;
 use crate::daemon::ports::{self, Ports};
 use crate::daemon::threads::{SlowPathRings, Threads};
 use crate::daemon::{eal, serve, workers};
@@ -49,12 +50,13 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
 
     let dpdk = eal::start(config, &mtus)?;
     let (ports, queues) = Ports::open(config, &mtus, &dpdk)?;
-    let director = Arc::new(Director::new(model, leases, counters, ports.links()));
-    let neighbors = Arc::new(Mutex::new(Neighbors::default()));
     let events = Arc::new(EventLog::default());
+    let mut follower = Follower::new(&ports);
+    let director = Arc::new(Director::new(model, leases, counters, follower.links(&events)));
+    let neighbors = Arc::new(Mutex::new(Neighbors::default()));
 
     let mut threads = Threads::new(director.clone());
-    let rings = threads.begin_workers(workers, queues, &ports, &dpdk.eal)?;
+    let rings = threads.begin_workers(workers, queues, &dpdk.eal)?;
     events.write(Kind::Started, Subject::default(), Instant::now(), || in_short(config));
     let SlowPathRings { punts, samples, outgoing } = rings;
     let reporter = Reporter::new(events.clone(), samples).watching(dpdk.buffers.each(&config.ports));
@@ -64,6 +66,7 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     threads.start_slow_path(slow_path, config.director.slow_path_poll)?;
     cores.keep_off(&config.director.workers);
     threads.start_tables()?;
+    threads.start_follower(follower, events.clone())?;
 
     let recent_latency = Arc::new(Recent::new(director.workers(), started));
     let facts = Facts {

@@ -10,7 +10,8 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use tracing::error;
 
 use crate::control::director::Director;
-use crate::daemon::ports::Ports;
+use crate::control::events::EventLog;
+use crate::daemon::follow::{Alarm, Follower};
 use crate::daemon::workers::{PinnedWorker, Work};
 use crate::dpdk::{Eal, Mbuf, Mempool, QueuePair};
 use crate::forward::class::Class;
@@ -29,6 +30,8 @@ pub(super) struct Threads {
     stop: Arc<AtomicBool>,
     director: Arc<Director>,
     running: Vec<JoinHandle<()>>,
+    /// Wakes the thread that follows the ports.
+    alarm: Option<Alarm>,
 }
 
 /// The slow path's ends of the rings to and from the workers.
@@ -42,7 +45,7 @@ pub(super) struct SlowPathRings {
 impl Threads {
     /// None yet; they work for this director.
     pub(super) fn new(director: Arc<Director>) -> Self {
-        Threads { stop: Arc::default(), director, running: Vec::new() }
+        Threads { stop: Arc::default(), director, running: Vec::new(), alarm: None }
     }
 
     /// Has the workers poll their queues, and waits until they do.
@@ -50,7 +53,6 @@ impl Threads {
         &mut self,
         workers: Vec<PinnedWorker>,
         queues: Vec<Vec<QueuePair>>,
-        ports: &Ports,
         eal: &Arc<Eal>,
     ) -> anyhow::Result<SlowPathRings> {
         let (mut punts, mut samples, mut to_workers) = (Vec::new(), Vec::new(), Vec::new());
@@ -63,7 +65,7 @@ impl Threads {
             to_workers.push(to_worker);
             let (thread, outcome) = worker.begin(Work {
                 eal: eal.clone(),
-                ports: queues.into_iter().zip(ports.macs()).map(|(queue, mac)| WorkerPort::new(queue, mac)).collect(),
+                ports: queues.into_iter().map(WorkerPort::new).collect(),
                 snapshots: self.director.reader(),
                 rings: Rings { punts: to_slow_path, outgoing: from_slow_path, samples: to_events },
                 stop: self.stop.clone(),
@@ -94,6 +96,14 @@ impl Threads {
         self.start("shunt-tables", move || director.keep_up(&stop)).context("The tables' thread cannot be started")
     }
 
+    /// Starts the thread that follows the ports.
+    pub(super) fn start_follower(&mut self, follower: Follower, events: Arc<EventLog>) -> anyhow::Result<()> {
+        let (director, stop) = (self.director.clone(), self.stop.clone());
+        self.alarm = Some(follower.alarm());
+        self.start("shunt-ports", move || follower.run(&director, &events, &stop))
+            .context("The thread that follows the ports cannot be started")
+    }
+
     fn start(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         self.running.push(Builder::new().name(name.into()).spawn(body)?);
         Ok(())
@@ -110,6 +120,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.director.wake();
+        self.alarm.iter().for_each(Alarm::ring);
         for thread in self.running.drain(..) {
             if thread.join().is_err() {
                 error!("a thread ended in a panic");

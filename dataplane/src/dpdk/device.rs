@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::base::limits::MTUS;
-use crate::dpdk::frame_size::{XDP_MTU, ring_room};
+use crate::dpdk::frame_size::{XDP_MTU, most_in_ring, ring_room};
 use crate::dpdk::port_error::PortError;
 
 /// DPDK's driver for AF_XDP sockets.
@@ -91,6 +91,15 @@ impl Device {
         node_in(Path::new("/sys"), self)
     }
 
+    /// The largest MTU whose frames fit, where the device was opened by this driver for this MTU.
+    pub(super) fn most_mtu(&self, driver: &str, mtu: u16) -> u16 {
+        match (self, driver) {
+            (Device::Interface { .. }, XDP) => mtu.max(XDP_MTU),
+            (Device::Interface { .. }, "net_af_packet") => mtu.max(most_in_ring(mtu)),
+            _ => mtu,
+        }
+    }
+
     /// The packet buffer that the device's frames need at an MTU, in one piece, if that is not the usual one.
     pub fn buffer(&self, mtu: u16) -> usize {
         match self {
@@ -110,6 +119,17 @@ impl Device {
             Device::Vdev(arguments) => arguments.starts_with(XDP),
         }
     }
+}
+
+/// The speed of a Linux interface in Mbit/s, where the kernel knows it (of the virtual ones, of veth alone: 10000).
+pub(super) fn interface_speed(index: u32) -> Option<u32> {
+    let name = nix::net::if_::if_indextoname(index).ok()?.into_string().ok()?;
+    speed_in(Path::new("/sys/class/net"), &name)
+}
+
+/// An error where the link is down; -1 where it is not known.
+fn speed_in(interfaces: &Path, name: &str) -> Option<u32> {
+    std::fs::read_to_string(interfaces.join(name).join("speed")).ok()?.trim().parse().ok().filter(|&speed| speed > 0)
 }
 
 fn node_in(sys: &Path, device: &Device) -> Option<u32> {
@@ -151,6 +171,9 @@ mod tests {
         assert_eq!(ring(Some(9_000)), ",framesz=9216,blocksz=36864");
         let interface = Device::Interface { name: "eth1".into(), driver: Driver::AfPacket };
         assert_eq!(interface.buffer(1_500), 0);
+        let most = |driver, mtu| interface.most_mtu(driver, mtu);
+        assert_eq!((most("net_af_packet", 1_500), most("net_af_packet", 9_000)), (1_958, 9_216 - 26 - 64));
+        assert_eq!((most("net_af_xdp", 1_400), most("net_pcap", 1_400)), (XDP_MTU, 1_400));
         assert!(MTUS.into_iter().all(|mtu| interface.buffer(mtu).max(2_048) >= usize::from(mtu) + FRAME_OVERHEAD));
     }
 
@@ -177,6 +200,17 @@ mod tests {
         ] {
             assert_eq!(node_in(sys.path(), &device), node, "{device}");
         }
+    }
+
+    #[test]
+    fn the_speed_of_an_interface_is_the_kernel_s_or_unknown() {
+        let interfaces = tempfile::tempdir().unwrap();
+        for (name, speed) in [("eth1", "1000\n"), ("eth2", "-1\n"), ("eth3", "0\n")] {
+            std::fs::create_dir(interfaces.path().join(name)).unwrap();
+            std::fs::write(interfaces.path().join(name).join("speed"), speed).unwrap();
+        }
+        let speeds = ["eth1", "eth2", "eth3", "eth4"].map(|name| speed_in(interfaces.path(), name));
+        assert_eq!(speeds, [Some(1_000), None, None, None]);
     }
 
     #[test]

@@ -38,6 +38,12 @@ pub(super) fn ring(mtu: Option<u16>) -> String {
     format!(",framesz={frame},blocksz={}", frame * to_a_block)
 }
 
+/// The largest MTU whose frames fit a ring that was made for this one.
+pub(super) fn most_in_ring(mtu: u16) -> u16 {
+    let frame = ring_frame(mtu).map_or(2_048, |(frame, _)| frame);
+    u16::try_from(frame - FRAME_OVERHEAD - RING_HEADER).unwrap_or(u16::MAX)
+}
+
 /// The packet buffer that such a frame needs, in one piece: the driver copies it whole, and asks for as much as the ring lets it be. Frames of
 /// the usual ring fit any buffer.
 pub(super) fn ring_room(mtu: u16) -> usize {

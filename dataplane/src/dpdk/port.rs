@@ -9,7 +9,7 @@ use dpdk_sys::{
     rte_ether_addr,
 };
 
-use crate::dpdk::device::{Device, Driver, XDP};
+use crate::dpdk::device::{Device, Driver, XDP, interface_speed};
 use crate::dpdk::eal::Eal;
 use crate::dpdk::error::DpdkError;
 use crate::dpdk::frame_size::{XDP_MTU, ring};
@@ -59,7 +59,12 @@ pub struct Port {
     mac: Mac,
     mtu: u16,
     queues: u16,
+    interface: Option<u32>,
+    most_mtu: u16,
 }
+
+/// Drivers that reach a Linux interface, and do not tell what becomes of it: to them, the link is always up.
+const UNAWARE: [&str; 3] = ["net_af_packet", XDP, "net_pcap"];
 
 impl Port {
     /// Opens and starts a port with one queue pair for each worker; received frames come into buffers of the pool.
@@ -137,6 +142,17 @@ impl Port {
         self.mtu
     }
 
+    /// The largest MTU whose frames it can send and receive as it was opened.
+    pub fn most_mtu(&self) -> u16 {
+        self.most_mtu
+    }
+
+    /// The index of the Linux interface behind it, where the kernel must be asked for its link, MTU and MAC address, since the
+    /// driver does not know them once the port is open.
+    pub fn interface(&self) -> Option<u32> {
+        self.interface
+    }
+
     /// Its queue pairs.
     pub fn queues(&self) -> u16 {
         self.queues
@@ -177,17 +193,19 @@ impl Port {
         })
     }
 
-    /// Whether the link is up, and how fast.
+    /// Whether the link is up, and how fast. Of an [interface](Self::interface), the speed only: as the kernel knows it.
     pub fn link(&self) -> Link {
         let mut link = rte_eth_link::default();
-        let _turn = self.open.turn();
+        let turn = self.open.turn();
         // SAFETY: the port is open while `self` is; the structure is written whole.
         let code = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.open.number(), &raw mut link) };
+        drop(turn);
         let unknown = [0, u32::MAX];
-        Link {
-            up: code == 0 && link.link_status() == 1,
-            speed_mbps: Some(link.link_speed).filter(|speed| !unknown.contains(speed)),
-        }
+        let speed_mbps = match self.interface {
+            Some(interface) => interface_speed(interface),
+            None => Some(link.link_speed).filter(|speed| !unknown.contains(speed)),
+        };
+        Link { up: code == 0 && link.link_status() == 1, speed_mbps }
     }
 }
 
@@ -257,7 +275,10 @@ fn open_device(
     let takes =
         Takes { segments: offloads.sends_segments(&driver), longest: (driver == XDP).then_some(mempool.room()) };
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue, takes)).collect();
-    let port = Port { open, device: settings.device.clone(), driver, mac, mtu, queues: settings.queues };
+    let most_mtu = settings.device.most_mtu(&driver, mtu);
+    let interface = Some(info.if_index).filter(|&index| index != 0 && UNAWARE.contains(&&*driver));
+    let port =
+        Port { open, device: settings.device.clone(), driver, mac, mtu, queues: settings.queues, interface, most_mtu };
     Ok((port, pairs))
 }
 

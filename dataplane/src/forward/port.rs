@@ -1,16 +1,17 @@
 //! A worker's share of a port: its queue pair, and the frames that are to be sent.
 
-use ctl::Mac;
-
 use crate::base::exit::DropReason;
 use crate::base::packet::{Burst, Packet, PacketIo};
 use crate::count::counters::PortCounters;
+use crate::state::networks::PortLink;
 use crate::wire::ethernet::MacNumber;
 
 /// A worker's share of a port.
 pub struct WorkerPort<Io: PacketIo> {
     pub(super) io: Io,
     pub(super) mac: MacNumber,
+    /// Whether its link is up.
+    pub(super) up: bool,
     /// The frames that are sent at the end of the burst.
     tx: Burst<Io::Packet>,
     /// The bytes of these frames.
@@ -20,9 +21,15 @@ pub struct WorkerPort<Io: PacketIo> {
 }
 
 impl<Io: PacketIo> WorkerPort<Io> {
-    /// With a queue pair of the port and the port's MAC address.
-    pub fn new(io: Io, mac: Mac) -> Self {
-        WorkerPort { io, mac: mac.into(), tx: Burst::new(), tx_bytes: 0, of_slow_path: false }
+    /// With a queue pair of the port. Its MAC address and its link are the snapshot's.
+    pub fn new(io: Io) -> Self {
+        WorkerPort { io, mac: MacNumber::NONE, up: false, tx: Burst::new(), tx_bytes: 0, of_slow_path: false }
+    }
+
+    /// Takes what is new of the port.
+    pub(super) fn follow(&mut self, link: PortLink) {
+        self.mac = link.mac.into();
+        self.up = link.up;
     }
 
     /// Queues a frame of this many bytes. If there is no room, the queued frames are sent first.

@@ -58,8 +58,9 @@ fn readdress_plain(frame: &mut [u8], target: &Target) -> bool {
 /// change.
 #[inline]
 pub(super) fn rewrite<P: Packet>(packet: &mut P, target: &Target) -> Result<(), Exit> {
-    if !target.known {
-        return Err(Exit::DropOf(DropReason::BackendMacUnknown, target.service));
+    if !target.known || !target.up {
+        let reason = if target.up { DropReason::BackendMacUnknown } else { DropReason::LinkDown };
+        return Err(Exit::DropOf(reason, target.service));
     }
     // Nearly all frames fit by their length on the wire. Padding and tags can make a packet seem larger than it is.
     let fits = packet.wire_len() <= usize::from(target.plain_len);

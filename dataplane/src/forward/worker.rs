@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer};
 
 use crate::base::clock::Clock;
+use crate::base::exit::DropReason;
 use crate::base::ids::PortNo;
 use crate::base::packet::{BURST, Burst, Packet, PacketIo};
 use crate::count::counters::WorkerCounters;
@@ -40,6 +41,8 @@ pub struct Worker<Io: PacketIo> {
     latency: Sampler,
     /// TSC at the end of the last turn.
     last_turn: u64,
+    /// The snapshot of the last turn.
+    generation: u64,
 }
 
 /// A worker's state that outlives a burst.
@@ -76,6 +79,7 @@ impl<Io: PacketIo> Worker<Io> {
             clock,
             latency: Sampler::new(last_turn),
             last_turn,
+            generation: 0,
         }
     }
 
@@ -94,6 +98,10 @@ impl<Io: PacketIo> Worker<Io> {
     pub fn turn(&mut self) {
         let snapshot: &Snapshot = self.snapshots.load();
         let generation = snapshot.generation;
+        if generation != self.generation {
+            self.generation = generation;
+            follow(&mut self.ports, snapshot);
+        }
         let mut busy = false;
         let (counters, now_ms) = (&*self.counters, self.clock.ms(self.last_turn));
         self.exceptions.advance(now_ms, snapshot, counters);
@@ -132,6 +140,7 @@ impl<Io: PacketIo> Worker<Io> {
         self.account(busy, generation);
     }
 
+    /// Sends frames of the slow path. Where the link is down, they are dropped: the device might send them when it is up again.
     #[cold]
     fn send_for_slow_path(&mut self) {
         // The forwarded frames have been sent already, so these ports' queues hold frames of the slow path only.
@@ -139,8 +148,12 @@ impl<Io: PacketIo> Worker<Io> {
         for _ in 0..BURST {
             let Ok(Outgoing { port, packet }) = self.outgoing.pop() else { break };
             let bytes = packet.wire_len() as u64;
-            let port = port.index();
-            self.ports[port].send(packet, bytes, &self.counters.ports[port]);
+            let (port, counters) = (&mut self.ports[port.index()], &self.counters.ports[port.index()]);
+            if port.up {
+                port.send(packet, bytes, counters);
+            } else {
+                counters.drops[DropReason::LinkDown.index()].add(1);
+            }
         }
         for (port, counters) in self.ports.iter_mut().zip(&self.counters.ports) {
             port.flush(counters);
@@ -160,5 +173,13 @@ impl<Io: PacketIo> Worker<Io> {
             self.counters.busy_turns.add(1);
             self.counters.busy_cycles.add(cycles);
         }
+    }
+}
+
+/// Takes what a new snapshot says of the ports.
+#[cold]
+fn follow<Io: PacketIo>(ports: &mut [WorkerPort<Io>], snapshot: &Snapshot) {
+    for (port, link) in ports.iter_mut().zip(&snapshot.ports) {
+        port.follow(*link);
     }
 }

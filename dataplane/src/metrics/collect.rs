@@ -163,9 +163,8 @@ fn tell_backend(service: &Arc<str>, backend: &answer::Backend, dark: bool) {
 
 /// The backends whose port has no link. They keep their MAC addresses: it is not they that are down.
 fn dark(facts: &Facts) -> HashSet<IpAddr> {
-    let up: Vec<bool> = facts.ports.iter().map(|port| (port.live)().link_up).collect();
-    let model = facts.director.current().model.clone();
-    let is_dark = |network: NetworkNo| !up.get(model.network(network).port.index()).copied().unwrap_or(false);
+    let current = facts.director.current();
+    let is_dark = |network: NetworkNo| !current.network(network).link.up;
     let neighbors = facts.neighbors.lock().expect("no holder of this lock panics");
     neighbors.iter().filter(|(_, neighbor)| is_dark(neighbor.network)).map(|(&address, _)| address).collect()
 }

@@ -21,7 +21,8 @@ const SCHEDULE: [u64; 6] = [0, 1, 2, 5, 10, 30];
 #[derive(Debug, Default)]
 pub struct Announcer {
     campaigns: BTreeMap<(NetworkNo, IpAddr), Campaign>,
-    links: Vec<bool>,
+    /// By port, how often it has joined its network.
+    joins: Vec<u32>,
     /// When the first announcement is due; `None`: no announcement is left.
     next_due: Option<Instant>,
     /// The address that comes first in the next turn, if there was no room for it in this one.
@@ -42,7 +43,8 @@ impl Campaign {
 }
 
 impl Announcer {
-    /// Takes the addresses of a new snapshot. Those that are new are announced.
+    /// Takes the addresses and ports of a new snapshot. Addresses that are new are announced, and all of them where a port has
+    /// joined its network again.
     pub fn sync(&mut self, current: &Compiled, now: Instant) {
         let mut campaigns = BTreeMap::new();
         for key in addresses(current) {
@@ -50,20 +52,22 @@ impl Announcer {
             campaigns.insert(key, campaign);
         }
         self.campaigns = campaigns;
+        self.join(current, now);
         self.schedule();
     }
 
-    /// Takes note of which links are up. In the networks of a link that has come up, all addresses are announced again.
-    pub fn links(&mut self, current: &Compiled, up: Vec<bool>, now: Instant) {
-        let come_up =
-            |port: PortNo| up.get(port.index()) == Some(&true) && self.links.get(port.index()) == Some(&false);
+    /// In the networks of a port that has joined them again, because its link has come up or it has another MAC address, all
+    /// addresses are announced again.
+    fn join(&mut self, current: &Compiled, now: Instant) {
+        let joined = |port: PortNo| {
+            self.joins.get(port.index()).is_some_and(|joins| *joins != current.ports[port.index()].joins)
+        };
         for ((network, _), campaign) in &mut self.campaigns {
-            if current.networks.get(network.index()).is_some_and(|network| come_up(network.port)) {
+            if joined(current.network(*network).port) {
                 *campaign = Campaign { begin: now, made: 0 };
             }
         }
-        self.links = up;
-        self.schedule();
+        self.joins = current.ports.iter().map(|port| port.joins).collect();
     }
 
     /// The addresses that are to be announced now, but at most `room`. The others wait for the next call.
@@ -116,8 +120,12 @@ pub(super) fn addresses(current: &Compiled) -> impl Iterator<Item = (NetworkNo, 
 
 #[cfg(test)]
 mod tests {
+    use ctl::Mac;
+
     use super::*;
-    use crate::testing::model::{PORT_MAC, leases, model, service, snapshot};
+    use crate::control::compile::compile;
+    use crate::state::networks::PortLink;
+    use crate::testing::model::{PORT, PORT_MAC, leases, model, service, snapshot};
 
     fn with_vip(vip: &str) -> Compiled {
         let mut model = model();
@@ -155,9 +163,24 @@ mod tests {
         for _ in SCHEDULE {
             announcer.poll(later, usize::MAX);
         }
-        for (up, announced) in [(true, 0), (true, 0), (false, 0), (true, 1)] {
-            announcer.links(&current, vec![up], later);
-            assert_eq!(announcements_of_vip(&mut announcer, later), announced);
+        let vip = (NetworkNo::new(0), "192.168.0.101".parse().unwrap());
+        let mut announced = |link| {
+            announcer.sync(&compile(current.model.clone(), |_| None, &[link], 2), later);
+            announcer.poll(later, usize::MAX).contains(&vip)
+        };
+        let moved = PortLink { mac: Mac([2, 0, 0, 0, 9, 9]), joins: 2, ..PORT };
+        for (link, expected) in [
+            (PORT, false),
+            (PortLink { mtu: 1_400, ..PORT }, false),
+            (PortLink { up: false, ..PORT }, false),
+            (PortLink { joins: 1, ..PORT }, true),
+            (PortLink { joins: 1, ..PORT }, false),
+            // Down and up again, without a look in between.
+            (PortLink { joins: 2, ..PORT }, true),
+            (moved, false),
+            (PortLink { joins: 3, ..moved }, true),
+        ] {
+            assert_eq!(announced(link), expected, "{link:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the slow path reports to the operator: [events](crate::control::events) about backends, links, lost frames, and
+//! What the slow path reports to the operator: [events](crate::control::events) about backends, lost frames, and
 //! frames that show a mistake in the network. Each event says what to do.
 
 use std::net::IpAddr;
@@ -26,8 +26,6 @@ const LOSSES: [(DropReason, Kind); 2] =
 pub struct Reporter {
     events: Arc<EventLog>,
     samples: Vec<Consumer<Sample>>,
-    /// By port, whether its link is up. Empty before the first look.
-    links: Vec<bool>,
     /// By port, for each of [`LOSSES`].
     lost: Vec<[Lost; LOSSES.len()]>,
     /// The packet buffers.
@@ -46,7 +44,7 @@ struct Lost {
 impl Reporter {
     /// With the other ends of the workers' rings.
     pub fn new(events: Arc<EventLog>, samples: Vec<Consumer<Sample>>) -> Self {
-        Reporter { events, samples, links: Vec::new(), lost: Vec::new(), buffers: None }
+        Reporter { events, samples, lost: Vec::new(), buffers: None }
     }
 
     /// With a watch on the packet buffers.
@@ -71,24 +69,6 @@ impl Reporter {
             let subject = Subject { backend, mac, port: Some(port), ..Subject::default() };
             self.events.write(kind, subject, now, || message);
         }
-    }
-
-    /// Reports links that have come up or gone down. At the first look, reports those that are down.
-    pub fn links(&mut self, up: &[bool], current: &Compiled, now: Instant) {
-        for (number, &up) in up.iter().enumerate() {
-            if self.links.get(number).copied().unwrap_or(true) == up {
-                continue;
-            }
-            let port = port_name(current, PortNo::new(number));
-            let (kind, message) = if up {
-                (Kind::LinkUp, format!("The link of port {port} is up"))
-            } else {
-                let what = "nothing is received or sent there; look at the cable, the switch, or the other end";
-                (Kind::LinkDown, format!("The link of port {port} is down: {what}"))
-            };
-            self.events.write(kind, Subject { port: Some(port), ..Subject::default() }, now, || message);
-        }
-        up.clone_into(&mut self.links);
     }
 
     /// Reports frames that were lost because the slow path or a transmit queue was overloaded.
@@ -300,19 +280,6 @@ mod tests {
             let (last, message) = rig.reported().pop().unwrap();
             assert!(last == kind && message.contains(says), "{last}: {message}");
         }
-    }
-
-    #[test]
-    fn links_are_reported_when_they_change_and_when_they_are_down_at_the_first_look() {
-        let mut rig = Rig::new();
-        for up in [true, true, false, false, true] {
-            rig.reporter.links(&[up], &rig.current, rig.begin);
-        }
-        let reported: Vec<String> = rig.reported().into_iter().map(|(kind, _)| kind).collect();
-        assert_eq!(reported, ["link-down", "link-up"]);
-        let mut rig = Rig::new();
-        rig.reporter.links(&[false], &rig.current, rig.begin);
-        assert_eq!(rig.reported()[0].0, "link-down");
     }
 
     #[test]

@@ -28,14 +28,11 @@ use crate::wire::{mld, vlan};
 /// The probes, the reports and the announcements that are sent in a turn, each.
 const SAID_IN_A_TURN: usize = 64;
 
-/// How often links, losses and samples are looked at.
+/// How often losses and samples are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// What the slow path needs of the ports besides their queues.
 pub trait PortControl: Send {
-    /// Which ports' links are up.
-    fn links(&mut self) -> Vec<bool>;
-
     /// Makes a port receive these multicast addresses.
     fn listen(&mut self, port: PortNo, groups: &[Mac]);
 }
@@ -96,7 +93,10 @@ impl<S: FrameSource> SlowPath<S> {
         }
         let current = self.current.clone();
         if is_new || self.next_housekeeping.is_none() {
-            self.neighbors().sync(&current, now);
+            let mut neighbors = self.neighbors();
+            neighbors.sync(&current, now);
+            neighbors.set_links(&current, now);
+            drop(neighbors);
             self.listen(&current);
             self.announcer.sync(&current, now);
             self.listener.sync(announce::addresses(&current), now);
@@ -179,7 +179,11 @@ impl<S: FrameSource> SlowPath<S> {
 
     fn send(&mut self, current: &Compiled, frames: Vec<Frame>) {
         for Frame { network, bytes } in frames {
-            let &LocalNetwork { port, tags, .. } = current.network(network);
+            let &LocalNetwork { port, tags, link, .. } = current.network(network);
+            // When it is up again, everything is said anew.
+            if !link.up {
+                continue;
+            }
             let Some(packet) = self.source.packet(&vlan::tagged(bytes, tags)) else {
                 tracing::debug!("no packet buffer for a frame of the slow path");
                 continue;
@@ -191,12 +195,8 @@ impl<S: FrameSource> SlowPath<S> {
         }
     }
 
-    /// Reports links, losses and samples.
+    /// Reports losses and samples.
     fn report(&mut self, current: &Compiled, now: Instant) {
-        let links = self.ports.links();
-        self.reporter.links(&links, current, now);
-        self.neighbors().set_links(&links);
-        self.announcer.links(current, links, now);
         self.reporter.losses(self.director.workers(), current, now);
         self.reporter.buffers(now);
         let neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
@@ -253,18 +253,15 @@ mod tests {
     use crate::control::model::Model;
     use crate::forward::rings::{Punts, punt_rings};
     use crate::slow::mld::message::{Record, report};
+    use crate::state::networks::PortLink;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::memory::{MemoryPacket, MemorySource};
     use crate::testing::model::{PORT, PORT_MAC, leases, network, service};
 
-    /// A port whose link is up.
+    /// A port that takes any address.
     struct Up;
 
     impl PortControl for Up {
-        fn links(&mut self) -> Vec<bool> {
-            vec![true]
-        }
-
         fn listen(&mut self, _port: PortNo, _groups: &[Mac]) {}
     }
 
@@ -354,6 +351,30 @@ mod tests {
         // The link-local address ends like another one.
         let groups = ["ff02::1:ff00:2", "ff02::1:ff00:101"].map(|group| group.parse().unwrap());
         assert!(sent.contains(&in_vlan(&report(PORT_MAC, Record::Joined, &groups))));
+    }
+
+    #[test]
+    fn nothing_is_said_while_the_link_is_down_and_everything_when_it_is_up_again() {
+        let mut rig = Rig::new();
+        let all = rig.turn();
+        let port = PortNo::new(0);
+        rig.slow_path.director.set_port(port, PortLink { up: false, ..PORT });
+        for second in 0..60 {
+            rig.now += Duration::from_secs(1);
+            assert_eq!(rig.turn(), [] as [Vec<u8>; 0], "second {second}");
+        }
+        let other = Mac([2, 0, 0, 0, 9, 9]);
+        for (joins, mac) in [(1, PORT_MAC), (2, other)] {
+            rig.slow_path.director.set_port(port, PortLink { joins, mac, ..PORT });
+            let said = rig.turn();
+            // Announcements, reports and probes, as at the start.
+            let from_us = said.iter().filter(|frame| frame[6..12] == mac.0).count();
+            assert_eq!(from_us, said.len(), "{mac}");
+            // With another MAC address, one group is left.
+            assert!((all.len()..=all.len() + 1).contains(&said.len()), "{mac}");
+            let vip = "192.168.0.101".parse().unwrap();
+            assert!(said.contains(&arp::announcement(mac, vip)), "{mac}");
+        }
     }
 
     #[test]

@@ -7,13 +7,25 @@ use ipnet::IpNet;
 use crate::base::ids::{NetworkNo, PortNo};
 use crate::wire::vlan::Tags;
 
-/// The properties of a port that its device reports.
+/// The properties of a port that its device reports. They may change at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortLink {
     /// The MAC address.
     pub mac: Mac,
     /// The largest L3 packet.
     pub mtu: u16,
+    /// Whether the link is up.
+    pub up: bool,
+    /// How often the port has joined its network again: its link has come up, or it has another MAC address. Each time, the
+    /// network must be told where the director's addresses are.
+    pub joins: u32,
+}
+
+impl PortLink {
+    /// A port whose link is up.
+    pub const fn new(mac: Mac, mtu: u16) -> Self {
+        PortLink { mac, mtu, up: true, joins: 0 }
+    }
 }
 
 /// A network as the slow path sees it.
@@ -23,7 +35,7 @@ pub struct LocalNetwork {
     pub port: PortNo,
     /// The VLAN tags that its frames have there.
     pub tags: Tags,
-    /// The port's MAC address and MTU.
+    /// The port's MAC address, MTU and link.
     pub link: PortLink,
     /// Our own addresses, the link-local one among them.
     pub addresses: Box<[IpNet]>,

@@ -9,7 +9,7 @@ use crate::base::ids::{BackendNo, CounterNo, NetworkNo, PortNo, ServiceCounterNo
 use crate::select::maglev;
 use crate::select::schedule::{Cursor, Schedule};
 use crate::state::backends::BackendUses;
-use crate::state::networks::{LocalNetwork, PortVlans};
+use crate::state::networks::{LocalNetwork, PortLink, PortVlans};
 use crate::state::outage::Outage;
 use crate::state::vips::{LastService, VipMap};
 use crate::wire::ethernet::ETHERNET_HEADER;
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub backends: BackendUses,
     /// The networks, for the slow path. Their order is that of the model.
     pub networks: Box<[LocalNetwork]>,
+    /// By port: its MAC address, MTU and link.
+    pub ports: Box<[PortLink]>,
     /// By port: its VLANs.
     pub vlans: Box<[PortVlans]>,
     /// Keeps the source of the snapshot, and with it the leases of its counters, as long as a worker may use it.
@@ -161,6 +163,8 @@ pub struct Target {
     pub port: PortNo,
     /// Whether the backend's MAC address is known.
     pub known: bool,
+    /// Whether the port's link is up.
+    pub up: bool,
     /// The backend's counters.
     pub counter: CounterNo,
     /// The service's counters, for frames that are dropped.
@@ -181,6 +185,7 @@ impl Target {
         macs: [0; 12],
         port: PortNo::NONE,
         known: false,
+        up: false,
         counter: CounterNo::from_raw(0),
         service: ServiceCounterNo::new(0),
         tags: Tags::NONE,
@@ -194,10 +199,10 @@ impl Target {
         let mut macs = [0; 12];
         macs[..6].copy_from_slice(&mac.unwrap_or_default().0);
         macs[6..].copy_from_slice(&link.mac.0);
-        let plain = mac.is_some() && tags.is_none();
+        let plain = mac.is_some() && link.up && tags.is_none();
         let longest = usize::from(link.mtu) + ETHERNET_HEADER;
         let plain_len = if plain { u16::try_from(longest).unwrap_or(u16::MAX) } else { 0 };
-        Target { macs, port, known: mac.is_some(), counter, service, tags, mtu: link.mtu, plain_len }
+        Target { macs, port, known: mac.is_some(), up: link.up, counter, service, tags, mtu: link.mtu, plain_len }
     }
 
     /// Whether this is no backend.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ctl::answer::PacketBuffers;
 use ctl::request::ServiceAdd;
 
-use super::model::{PORT, PORT_MAC, model};
+use super::model::{PORT, model};
 use crate::api::{Facts, PortFacts, PortLive};
 use crate::control::director::Director;
 use crate::count::recent::Recent;
@@ -29,8 +29,6 @@ pub fn facts(director: Arc<Director>) -> Facts {
         name: "lan0".into(),
         device: "net_null0".into(),
         driver: "net_null".into(),
-        mac: PORT_MAC,
-        mtu: 1_500,
         queues: 1,
         live: Box::new(PortLive::default),
     };

@@ -16,7 +16,7 @@ use crate::wire::vlan::Tags;
 pub const PORT_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x02]);
 
 /// The properties of `lan0` that its device reports.
-pub const PORT: PortLink = PortLink { mac: PORT_MAC, mtu: 1_500 };
+pub const PORT: PortLink = PortLink::new(PORT_MAC, 1_500);
 
 /// A network of a port.
 pub fn network(port_name: &str, port: usize, tags: &str, addresses: &[&str]) -> Network {

@@ -5,19 +5,20 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::request::{BackendEdit, MacChange, ServiceAdd};
-use ctl::{Mac, Scheduler, ServiceId, Tracking};
+use ctl::request::{BackendEdit, MacChange};
+use ctl::{Mac, ServiceId};
 use hashbrown::HashMap;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::choices::Choices;
 use super::memory::ListIo;
-use super::model::{PORT, PORT_MAC, backend, backend_mac, network, service};
+use super::model::{PORT, PORT_MAC, backend, backend_mac, network};
 use super::traffic::Traffic;
+use super::world::wanted;
 use crate::base::exit::{DropReason, PuntReason};
 use crate::base::ids::{NetworkNo, PortNo, WorkerNo};
 use crate::base::packet::{FrameSource, Packet};
-use crate::control::compile::{Compiled, compile};
+use crate::control::compile::{Compiled, compile, recompile};
 use crate::control::model::{Model, Reachability};
 use crate::count::{
     counters::{PortCounters, WorkerCounters},
@@ -42,7 +43,7 @@ use crate::{
 
 const WORKERS: usize = 2;
 /// The second port has a smaller MTU.
-const PORTS: [PortLink; 2] = [PORT, PortLink { mac: Mac([0x02, 0, 0, 0, 1, 0x02]), mtu: 1_280 }];
+const PORTS: [PortLink; 2] = [PORT, PortLink::new(Mac([0x02, 0, 0, 0, 1, 0x02]), 1_280)];
 /// The frames of a class, and of a sender, that the slow path is given in a second.
 const PUNT_RATE: u32 = 20;
 /// The frames of a class that wait for the slow path.
@@ -89,6 +90,7 @@ pub struct Scene<S: FrameSource> {
     seats: Vec<Seat<S::Packet>>,
     leases: Arc<Leases>,
     model: Model,
+    ports: [PortLink; PORTS.len()],
     /// The backends that do not answer.
     down: HashSet<IpAddr>,
     publisher: Publisher,
@@ -107,41 +109,6 @@ pub struct Scene<S: FrameSource> {
 /// The backends at .9 do not answer.
 fn resolve(address: IpAddr) -> Option<Mac> {
     Some(backend_mac(address)).filter(|mac| mac.0[5] != 9)
-}
-
-/// The first services.
-fn wanted() -> Vec<ServiceAdd> {
-    let v4 = [("192.168.0.3", 1), ("192.168.0.4", 2), ("192.168.0.5", 1)];
-    let far = [("192.168.1.6", 1), ("192.168.1.7", 3), ("192.168.2.8", 1)];
-    let v6 = [("fd00::3", 1), ("fd00::4", 2), ("fd00::9", 1)];
-    let with = |add: ServiceAdd, scheduler| ServiceAdd { scheduler, ..add };
-    let hash = |add: ServiceAdd, hash: &str| ServiceAdd { hash: Some(hash.parse().expect("a hash")), ..add };
-    let short = |add: ServiceAdd| ServiceAdd { idle_timeout_s: Some(30), ..add };
-    vec![
-        service("192.168.0.101:80", &v4),
-        with(service("192.168.0.101:443", &v4), Scheduler::Sh),
-        hash(
-            service(
-                "192.168.0.101:8000-8100",
-                &[v4, [("192.168.1.6", 1), ("192.168.1.7", 3), ("192.168.0.9", 1)]].concat(),
-            ),
-            "source/24",
-        ),
-        short(ServiceAdd {
-            tracking: Some(Tracking::All),
-            ..with(service("192.168.0.101:53/udp", &v4), Scheduler::Wrr)
-        }),
-        with(service("192.168.0.101:any/udp", &far), Scheduler::Rr),
-        ServiceAdd { tracking: Some(Tracking::None), ..service("192.168.0.102:53/udp", &v4) },
-        ServiceAdd { handover_time_s: Some(7), ..service("[fd00::101]:443/udp", &v6) },
-        short(with(service("192.168.0.102:80,443", &far), Scheduler::Wlc)),
-        ServiceAdd { on_all_down: ctl::OnAllDown::All, ..service("192.168.0.102:any", &v4) },
-        service("192.168.0.102:81", &[]),
-        service("192.168.0.103:80", &[("192.168.0.9", 1)]),
-        short(service("[fd00::101]:80", &v6)),
-        with(service("[fd00::101]:53/udp", &v6), Scheduler::Lc),
-        hash(service("[fd00::101]:any", &v6), "source/64"),
-    ]
 }
 
 impl<S: FrameSource> Scene<S> {
@@ -164,7 +131,7 @@ impl<S: FrameSource> Scene<S> {
         let seats = fragment::mesh(WORKERS).into_iter().zip(counters).enumerate();
         let seats = seats.map(|(number, (fragment_rings, counters))| {
             let wires: [ListIo<S::Packet>; PORTS.len()] = Default::default();
-            let ports = wires.iter().zip(PORTS).map(|(wire, port)| WorkerPort::new(wire.clone(), port.mac)).collect();
+            let ports = wires.iter().cloned().map(WorkerPort::new).collect();
             let (punts, punted) = punt_rings(|_| PUNTS);
             let (to_worker, outgoing) = RingBuffer::new(RING);
             let (to_events, samples) = RingBuffer::new(RING);
@@ -186,6 +153,7 @@ impl<S: FrameSource> Scene<S> {
             current,
             publisher,
             model,
+            ports: PORTS,
             down: HashSet::new(),
             now_ms: 0,
             added: 0,
@@ -242,7 +210,7 @@ impl<S: FrameSource> Scene<S> {
         if let Some(to) = frame.first_chunk_mut::<6>()
             && *to == PORT_MAC.0
         {
-            *to = PORTS[port].mac.0;
+            *to = self.ports[port].mac.0;
         }
         let Some(packet) = self.source.packet(&frame) else { return };
         self.seats[worker].wires[port].0.borrow_mut().rx.push_back(packet);
@@ -272,7 +240,7 @@ impl<S: FrameSource> Scene<S> {
         self.settle();
     }
 
-    /// Changes the model, as an operator or the network does.
+    /// Changes the model or the ports, as an operator or the network does.
     pub fn change(&mut self, choices: &mut Choices<'_>) {
         self.settle();
         let services = wanted();
@@ -288,7 +256,7 @@ impl<S: FrameSource> Scene<S> {
         let address = address_of(number);
         let mut model = self.model.clone();
         let edit = |weight, mac| BackendEdit { service: *id, address, weight, mac };
-        let changed = match what % 11 {
+        let changed = match what % 12 {
             0 | 1 => model.edit_backend(&edit(Some(u32::from(number >> 3)), None)),
             2 => model.edit_backend(&edit(None, Some(MacChange::Pin(Mac([2, 0, 0, 0, 2, number]))))),
             3 => model.edit_backend(&edit(None, Some(MacChange::Resolve))),
@@ -313,6 +281,14 @@ impl<S: FrameSource> Scene<S> {
                 model.renew_all(&Reachability { down: &self.down, resolved: &|address| resolve(address).is_some() });
                 Ok(())
             }
+            11 => {
+                // A port's link, its MTU and its MAC address.
+                let port = &mut self.ports[usize::from(number & 1)];
+                port.up = number & 6 != 0;
+                port.mtu = 1_280 + 110 * u16::from(number >> 3 & 3);
+                port.mac.0[2] = number >> 6;
+                Ok(())
+            }
             10 if number & 1 == 0 => model.remove_service(id),
             10 if self.added + add.backends.len() < MAX_ADDED => {
                 self.added += add.backends.len().max(1);
@@ -333,7 +309,7 @@ impl<S: FrameSource> Scene<S> {
 
     fn publish(&mut self) {
         let generation = self.current.generation + 1;
-        self.current = compile(Arc::new(self.model.clone()), resolve, &PORTS, generation);
+        self.current = recompile(&self.current, &[], Arc::new(self.model.clone()), resolve, &self.ports, generation);
         self.publisher.publish(self.current.snapshot.clone());
         drop(self.publisher.reclaim());
     }
@@ -352,9 +328,10 @@ impl<S: FrameSource> Scene<S> {
         }
         self.waiting = 0;
         for number in 0..self.seats.len() {
-            for (port, PortLink { mac, .. }) in PORTS.into_iter().enumerate() {
+            for (port, link) in self.ports.into_iter().enumerate() {
                 let sent = std::mem::take(&mut self.seats[number].wires[port].0.borrow_mut().tx);
-                sent.iter().for_each(|packet| self.sent(port, mac, packet));
+                assert!(link.up || sent.is_empty(), "sent while the link was down");
+                sent.iter().for_each(|packet| self.sent(port, link.mac, packet));
                 self.seats[number].wires[port].0.borrow_mut().tx_room = usize::MAX;
             }
             while let Some(punt) = Class::ALL.iter().find_map(|&class| self.seats[number].punted.pop(class)) {
@@ -410,7 +387,7 @@ impl<S: FrameSource> Scene<S> {
 
     /// Checks a frame for the slow path: it is an unchanged received frame. The answer is sent.
     fn punted(&mut self, punt: &Punt<S::Packet>) {
-        let (frame, mac) = (punt.packet.data(), PORTS[punt.port.index()].mac);
+        let (frame, mac) = (punt.packet.data(), self.ports[punt.port.index()].mac);
         assert!(take(&mut self.received, behind(frame)), "punted, but not received: {frame:02x?}");
         self.tally.punted += 1;
         let Some((tags, frame)) = vlan::untagged(frame) else { return };
@@ -439,6 +416,11 @@ impl<S: FrameSource> Scene<S> {
         self.seats.iter().map(|seat| seat.counters.over_ports(&which)).sum()
     }
 
+    fn dropped_of_services(&self, reason: DropReason) -> u64 {
+        let services = self.seats.iter().flat_map(|seat| &seat.counters.services);
+        services.map(|service| service.drops[reason.index()].read()).sum()
+    }
+
     fn held(&self) -> u64 {
         self.seats.iter().map(|seat| seat.worker.held() as u64).sum()
     }
@@ -463,7 +445,9 @@ impl<S: FrameSource> Scene<S> {
     /// The counters by backend add up to those of the workers.
     fn balance_backends(&self) {
         // Everything has been sent or dropped.
-        let not_sent = self.dropped(DropReason::TxFull) - (self.tally.own - self.tally.own_sent);
+        let own_without_link = self.dropped(DropReason::LinkDown) - self.dropped_of_services(DropReason::LinkDown);
+        let own_without_room = self.tally.own - self.tally.own_sent - own_without_link;
+        let not_sent = self.dropped(DropReason::TxFull) - own_without_room;
         let (mut to_backends, mut flows) = (0, 0);
         for target in self.seats.iter().flat_map(|seat| &seat.counters.targets) {
             to_backends += target.packets.read();

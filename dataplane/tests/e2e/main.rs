@@ -13,6 +13,7 @@ mod failure;
 mod fragments;
 mod handover;
 mod http;
+mod interfaces;
 mod lab;
 mod mtu;
 mod vlan;

@@ -96,6 +96,14 @@ fn clients_learn_the_mtu_of_the_backends_port() {
         let route = lab.on("client", &["ip", "route", "get", vip]);
         assert!(route.contains("mtu 1400"), "{route}");
     }
+    // It is made smaller while the director runs.
+    lab.on("director", &["ip", "link", "set", "lan1", "mtu", "1300"]);
+    crate::lab::wait_for("the MTU is taken", || lab.events("mtu-changed").len() == 1);
+    for vip in [VIP, VIP6] {
+        upload(&lab, SocketAddr::new(vip.parse().unwrap(), 8080));
+        let route = lab.on("client", &["ip", "route", "get", vip]);
+        assert!(route.contains("mtu 1300"), "{route}");
+    }
     for reason in ["truncated", "too_big_unanswered", "tx_full"] {
         assert_eq!(lab.counted(reason), 0, "{reason}");
     }

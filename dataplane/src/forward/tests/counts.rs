@@ -1,12 +1,18 @@
 //! Which counter counts which frame.
 
-use crate::base::exit::DropReason;
+use ctl::Mac;
+
+use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::base::ids::PortNo;
+use crate::control::compile::compile;
+use crate::forward::class::Class;
+use crate::forward::rings::Outgoing;
 use crate::forward::sample::Sample;
 use crate::forward::tests::rig::Rig;
+use crate::state::networks::PortLink;
 use crate::testing::frame::eth;
 use crate::testing::memory::MemoryPacket;
-use crate::testing::model::backend_mac;
+use crate::testing::model::{PORT, backend_mac};
 
 #[test]
 fn a_wrong_checksum_that_the_nic_found_is_dropped() {
@@ -86,4 +92,62 @@ fn a_few_frames_that_point_to_a_mistake_are_sampled() {
     rig.receive(vec![from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(); 100]);
     assert_eq!(rig.counters.ports[0].drops[DropReason::Loop.index()].read(), 101, "all are counted");
     assert_eq!(std::iter::from_fn(|| rig.samples.pop().ok()).count(), 4, "as many as there is room for");
+}
+
+/// What a new snapshot says of the port.
+fn publish(rig: &mut Rig, generation: u64, link: PortLink) {
+    let resolve = |address| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
+    rig.publisher.publish(compile(rig.current.model.clone(), resolve, &[link], generation).snapshot);
+}
+
+#[test]
+fn while_a_link_is_down_nothing_is_given_to_the_device() {
+    let mut rig = Rig::example();
+    let plain = eth().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+    let frames = || [plain.clone(), eth().ipv6("2001:db8::1", "fd00::101").tcp(1, 80).syn(), with_options()];
+    publish(&mut rig, 2, PortLink { up: false, ..PORT });
+    rig.receive(frames());
+    let own = || Outgoing { port: PortNo::new(0), packet: plain.clone().into() };
+    rig.from_slow_path.push(own()).unwrap();
+    rig.worker.turn();
+    assert!(rig.sent().is_empty());
+    let port = &rig.counters.ports[0];
+    assert_eq!((port.forwarded.read(), port.tx_packets.read(), port.tx_bytes.read()), (0, 0, 0));
+    assert_eq!((port.drops[DropReason::LinkDown.index()].read(), port.dropped()), (4, 4), "the slow path's frame, too");
+    let of_services: u64 =
+        rig.counters.services.iter().map(|service| service.drops[DropReason::LinkDown.index()].read()).sum();
+    let of_backends: u64 = rig.counters.targets.iter().map(|target| target.packets.read()).sum();
+    assert_eq!((of_services, of_backends), (3, 0), "a service has lost them, and no backend has got them");
+    // Nothing is left over from that time.
+    publish(&mut rig, 3, PortLink { joins: 1, ..PORT });
+    rig.receive(frames());
+    rig.from_slow_path.push(own()).unwrap();
+    rig.worker.turn();
+    assert_eq!((rig.sent().len(), rig.counters.ports[0].forwarded.read()), (4, 3));
+}
+
+fn with_options() -> Vec<u8> {
+    eth().ipv4("10.0.0.1", "192.168.0.101").options(&[1, 1, 1, 1]).tcp(1, 80).ack()
+}
+
+#[test]
+fn another_mac_address_of_the_port_is_in_force_with_the_next_snapshot() {
+    let mut rig = Rig::example();
+    let other = Mac([2, 0, 0, 0, 9, 9]);
+    let frame = |to: Mac| eth().to(to).ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn();
+    assert_eq!(rig.fate(&frame(other)), Err(Exit::Drop(DropReason::NotOurMac)));
+    publish(&mut rig, 2, PortLink { mac: other, ..PORT });
+    assert_eq!(rig.fate(&frame(PORT.mac)), Err(Exit::Drop(DropReason::NotOurMac)));
+    let sent = rig.fate(&frame(other)).unwrap();
+    assert_eq!(sent[6..12], other.0, "and it is the source of what is sent");
+}
+
+#[test]
+fn another_mtu_of_the_port_is_in_force_with_the_next_snapshot() {
+    let mut rig = Rig::example();
+    let frame = eth().ipv4("10.0.0.1", "192.168.0.101").dont_fragment().tcp(1, 80).data(&[0; 1_400]);
+    assert!(rig.fate(&frame).is_ok());
+    publish(&mut rig, 2, PortLink { mtu: 1_400, ..PORT });
+    assert_eq!(rig.fate(&frame), Err(Exit::Punt(PuntReason::TooBig)));
+    assert_eq!(rig.punted.pop(Class::TooBig).unwrap().mtu, 1_400);
 }

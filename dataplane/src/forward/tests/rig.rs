@@ -23,7 +23,7 @@ use crate::forward::sample::Sample;
 use crate::forward::worker::{Memory, Worker};
 use crate::state::publication::Publisher;
 use crate::testing::memory::{MemoryIo, MemoryPacket};
-use crate::testing::model::{PORT, PORT_MAC, backend_mac, model, network, service};
+use crate::testing::model::{PORT, backend_mac, model, network, service};
 
 pub(super) const ECHO_RATE: u32 = 100;
 
@@ -49,7 +49,7 @@ impl Rig {
         let (wire, counters) = (MemoryIo::default(), Arc::new(WorkerCounters::new(1)));
         let (punts, punted) = punt_rings(|_| 4);
         let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
-        let ports = vec![WorkerPort::new(wire.clone(), PORT_MAC)];
+        let ports = vec![WorkerPort::new(wire.clone())];
         let (to_events, samples) = rtrb::RingBuffer::new(4);
         let rings = Rings { punts, outgoing, samples: to_events };
         let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(0));
@@ -92,7 +92,7 @@ impl Rig {
         let rings = Rings { punts: punt_rings(|_| 4).0, outgoing, samples };
         let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(0));
         let memory = Memory { fragments, exceptions, limits: Limits::new(ECHO_RATE, 1) };
-        let (ports, counters) = (vec![WorkerPort::new(io, PORT_MAC)], Arc::new(WorkerCounters::new(1)));
+        let (ports, counters) = (vec![WorkerPort::new(io)], Arc::new(WorkerCounters::new(1)));
         Worker::new(ports, self.publisher.reader(), counters, rings, memory, Clock::stopped_at(0))
     }
 

@@ -82,6 +82,15 @@ impl Neighbor {
         }
     }
 
+    /// Has the next probe go out at this time. It is the first of a new series, since the earlier ones may not have reached the
+    /// neighbor. One that was given up stays so until it answers.
+    pub(super) fn probe_anew_at(&mut self, at: Instant) {
+        if self.state != NeighborState::Failed {
+            self.probes = 0;
+        }
+        self.due = at;
+    }
+
     /// Counts the probe that is due now, and sets the time of the next one. Gives the neighbor up after its last probe.
     pub(super) fn count_probe(&mut self, now: Instant) {
         if self.probes == 0 {

@@ -13,12 +13,22 @@ use crate::slow::view::Frame;
 use crate::slow::{arp, ndp};
 
 impl Neighbors {
-    /// Takes note of which ports' links are up. Behind a link that is down, no backend is probed or given up.
-    pub fn set_links(&mut self, links: &[bool]) {
-        if self.links != links {
-            self.links = links.to_vec();
-            self.next_due = None;
+    /// Takes note of the ports' links. Behind a link that is down, no backend is probed or given up. Where a port has joined its
+    /// network again, all backends are probed anew.
+    pub fn set_links(&mut self, current: &Compiled, now: Instant) {
+        if *self.links == *current.ports {
+            return;
         }
+        let before = std::mem::replace(&mut self.links, current.ports.to_vec());
+        let joined: Vec<bool> =
+            current.ports.iter().zip(&before).map(|(now, before)| now.joins != before.joins).collect();
+        let has_joined = |neighbor: &Neighbor| {
+            let port = current.network(neighbor.network).port.index();
+            joined.get(port).copied().unwrap_or(false) && neighbor.state != NeighborState::Permanent
+        };
+        let concerned = self.table.values_mut().filter(|neighbor| has_joined(neighbor));
+        concerned.for_each(|neighbor| neighbor.probe_anew_at(now));
+        self.next_due = None;
     }
 
     /// The probes that are due, but at most `room`. The others wait for the next call.
@@ -39,7 +49,7 @@ impl Neighbors {
                 break;
             }
             let port = current.network(neighbor.network).port;
-            if !self.links.get(port.index()).copied().unwrap_or(true) {
+            if !self.links.get(port.index()).is_none_or(|link| link.up) {
                 neighbor.due = now + RETRANSMIT;
                 continue;
             }

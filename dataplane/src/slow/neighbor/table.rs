@@ -10,6 +10,7 @@ use ctl::Mac;
 use crate::base::ids::NetworkNo;
 use crate::control::model::Model;
 use crate::slow::neighbor::nud::Neighbor;
+use crate::state::networks::PortLink;
 
 /// What has become of a backend's MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,8 @@ pub struct Neighbors {
     /// What has happened since the last [`take_news`](Self::take_news). The times between probes bound it to a few
     /// items a backend.
     pub(super) news: Vec<News>,
-    /// By port, whether its link is up.
-    pub(super) links: Vec<bool>,
+    /// The ports' links, as last seen.
+    pub(super) links: Vec<PortLink>,
     /// Whether there may be backends that were given up without a witness.
     pub(super) undecided: bool,
 }

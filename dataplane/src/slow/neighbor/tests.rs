@@ -9,11 +9,12 @@ use ctl::request::{BackendEdit, MacChange};
 
 use super::*;
 use crate::base::ids::NetworkNo;
-use crate::control::compile::Compiled;
+use crate::control::compile::{Compiled, compile};
 use crate::control::model::Model;
 use crate::slow::arp;
 use crate::slow::view::{Evidence, Frame, Learned};
-use crate::testing::model::{PORT_MAC, backend, leases, model, service, snapshot};
+use crate::state::networks::PortLink;
+use crate::testing::model::{PORT, PORT_MAC, backend, leases, model, service, snapshot};
 
 const HERE: NetworkNo = NetworkNo::new(0);
 
@@ -177,12 +178,33 @@ fn a_network_that_is_out_takes_no_backend_down() {
 fn behind_a_link_that_is_down_no_backend_is_probed_or_given_up() {
     let mut lan = Lan::new(2);
     (0..10).for_each(|tick| lan.tick(tick, &[0, 1]));
-    lan.neighbors.set_links(&[false]);
     let at = |second| lan.begin + Duration::from_secs(second);
+    lan.neighbors.set_links(&with_port(&lan.current, PortLink { up: false, ..PORT }), at(5));
     assert!((5..200).all(|second| lan.neighbors.poll(&lan.current, at(second), usize::MAX).is_empty()));
     assert!(lan.neighbors.table.values().all(|neighbor| neighbor.state != NeighborState::Failed));
-    lan.neighbors.set_links(&[true]);
+    lan.neighbors.set_links(&with_port(&lan.current, PortLink { joins: 1, ..PORT }), at(201));
     assert!(!lan.neighbors.poll(&lan.current, at(201), usize::MAX).is_empty());
+}
+
+fn with_port(current: &Compiled, link: PortLink) -> Compiled {
+    compile(current.model.clone(), |_| None, &[link], 2)
+}
+
+#[test]
+fn when_a_port_has_joined_its_network_again_all_backends_are_probed_anew() {
+    let mut lan = Lan::new(20);
+    let all: Vec<u8> = (0..20).collect();
+    (0..10).for_each(|tick| lan.tick(tick, &all));
+    let now = lan.begin + Duration::from_secs(6);
+    lan.neighbors.set_links(&lan.current, now);
+    assert!(lan.neighbors.poll(&lan.current, now, 64).is_empty(), "all are confirmed, and nothing has changed");
+    // Down and up again, without a look in between.
+    let joined = with_port(&lan.current, PortLink { joins: 1, ..PORT });
+    lan.neighbors.set_links(&joined, now);
+    let probes: Vec<usize> = (0..4).map(|_| lan.neighbors.poll(&joined, now, 8).len()).collect();
+    assert_eq!(probes, [8, 8, 4, 0], "as many at once as there is room for");
+    let known = lan.neighbors.table.values().all(|neighbor| neighbor.mac.is_some());
+    assert!(known, "their addresses stay in use meanwhile");
 }
 
 #[test]
