@@ -49,12 +49,15 @@ const FUNCTIONS: &[&str] = &[
     "shunt_.*",
 ];
 
+/// The shim.
+const SOURCES: &[&str] = &["src/shim.c", "src/generator.c", "src/packet.c"];
+
 /// Packed *and* aligned in C, which Rust cannot express; Shunt never looks inside.
 const OPAQUE: &[&str] = &["rte_arp_.*", "rte_l2tpv2_.*", "rte_gtp_psc_.*"];
 
 fn main() {
-    for file in ["wrapper.h", "src/shim.c", "src/shim.h", "src/generator.c", "src/generator.h", "build.rs"] {
-        println!("cargo:rerun-if-changed={file}");
+    for name in ["wrapper.h", "src/shim.h", "src/generator.h", "src/packet.h", "build.rs"].iter().chain(SOURCES) {
+        println!("cargo:rerun-if-changed={name}");
     }
     let dpdk = match pkg_config::Config::new().atleast_version("22.11").probe("libdpdk") {
         Ok(library) => library,
@@ -72,7 +75,7 @@ fn main() {
     let flags: Vec<&str> = cflags.split_whitespace().collect();
 
     let mut shim = cc::Build::new();
-    shim.file("src/shim.c").file("src/generator.c").opt_level(3);
+    shim.files(SOURCES).opt_level(3);
     for flag in &flags {
         shim.flag(flag);
     }

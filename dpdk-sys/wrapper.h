@@ -9,4 +9,5 @@
 #include <rte_version.h>
 
 #include "src/generator.h"
+#include "src/packet.h"
 #include "src/shim.h"

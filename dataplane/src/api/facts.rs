@@ -51,6 +51,8 @@ pub struct PortFacts {
     pub driver: String,
     /// Queue pairs.
     pub queues: u16,
+    /// What does not work as it should, a sentence each.
+    pub warnings: Vec<String>,
     /// Its speed, and what the NIC counts.
     pub live: Box<dyn Fn() -> PortLive + Send + Sync>,
 }

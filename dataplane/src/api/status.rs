@@ -62,6 +62,9 @@ fn status(facts: &Facts) -> answer::Status {
 fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendState>)]) -> Vec<String> {
     let down = facts.ports.iter().zip(links).filter(|&(_, &up)| !up);
     let mut warnings: Vec<String> = down.map(|(port, _)| format!("Port {}: the link is down", port.name)).collect();
+    let of_ports =
+        facts.ports.iter().flat_map(|port| port.warnings.iter().map(|said| format!("Port {}: {said}", port.name)));
+    extend_bounded(&mut warnings, of_ports.collect());
 
     let takes_nothing = |service: &Service, states: &[BackendState]| {
         !service.backends.iter().zip(states).any(|(b, &state)| b.weight > 0 && state == BackendState::Up)
@@ -124,8 +127,9 @@ mod tests {
 
     #[test]
     fn the_status_counts_what_works_and_warns_of_what_does_not() {
-        let facts = example();
+        let mut facts = example();
         facts.director.set_port(PortNo::new(0), PortLink { up: false, ..PORT });
+        facts.ports[0].warnings = vec!["it limps".into()];
         facts.director.workers()[0].ports[0].drops[DropReason::Loop.index()].add(2);
         let status = &ask(&facts, "status", Value::Null)["ok"]["status"];
         assert_eq!(status["ports"], json!({ "total": 1, "up": 0 }));
@@ -134,8 +138,9 @@ mod tests {
         assert_eq!(status["dropped_packets"], 2);
         let warnings: Vec<&str> = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert_eq!(warnings[0], "Port lan0: the link is down");
-        assert!(warnings[1].starts_with("2 frames dropped as loop: "), "{warnings:?}");
-        assert_eq!(warnings.len(), 2);
+        assert_eq!(warnings[1], "Port lan0: it limps");
+        assert!(warnings[2].starts_with("2 frames dropped as loop: "), "{warnings:?}");
+        assert_eq!(warnings.len(), 3);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::base::limits::{MTUS, VLAN_IDS};
 use crate::config::rows::{Section, section, typed};
 use crate::config::source::Source;
 use crate::control::model;
-use crate::dpdk::{Device, Driver};
+use crate::dpdk::{Device, Driver, REASSEMBLES, fragments_come_as_they_are};
 use crate::wire::vlan::Tags;
 
 section! {
@@ -126,6 +126,9 @@ pub(super) fn check(sections: Vec<Option<PortSection>>, source: &mut Source) -> 
         ports.push(port);
     }
     check_networks(&addresses, source);
+    for warning in fragments(&ports, fragments_come_as_they_are()) {
+        source.warning(warning);
+    }
     ports
 }
 
@@ -173,6 +176,17 @@ fn check_networks(addresses: &[OwnAddress], source: &mut Source) {
             ));
         }
     }
+}
+
+/// What is to be said of ports that the kernel would reassemble fragments for.
+fn fragments(ports: &[Port], come_as_they_are: bool) -> Vec<String> {
+    let packet = |device: &Device| match device {
+        Device::Interface { driver, .. } => *driver != Driver::AfXdp,
+        Device::Vdev(arguments) => arguments.starts_with("net_af_packet") || arguments.starts_with("eth_af_packet"),
+        Device::Pci(_) => false,
+    };
+    let concerned = ports.iter().filter(|port| !come_as_they_are && packet(&port.device));
+    concerned.map(|port| format!("Port {}: {REASSEMBLES}", port.name)).collect()
 }
 
 fn port(key: &str, section: PortSection, source: &mut Source) -> Port {
@@ -269,6 +283,25 @@ fn pci_address(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shuntd_whose_fragments_the_kernel_would_reassemble_says_so() {
+        let interface = |driver| Device::Interface { name: "eth1".into(), driver };
+        for (device, concerned) in [
+            (interface(Driver::Auto), true),
+            (interface(Driver::AfPacket), true),
+            (interface(Driver::AfXdp), false),
+            (Device::Vdev("net_af_packet3,iface=eth1".into()), true),
+            (Device::Vdev("net_af_xdp0,iface=eth1".into()), false),
+            (Device::Pci("0000:03:00.1".into()), false),
+        ] {
+            let name = device.to_string();
+            let ports =
+                [Port { name: "lan0".into(), device, addresses: vec![], vlans: vec![], vlan_strip: false, mtu: None }];
+            assert_eq!(fragments(&ports, false).len(), usize::from(concerned), "{name}");
+            assert!(fragments(&ports, true).is_empty(), "{name}");
+        }
+    }
 
     #[test]
     fn pci_addresses_come_long_and_short() {

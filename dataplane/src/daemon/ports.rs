@@ -59,6 +59,7 @@ impl Ports {
                 "port {} is open",
                 configured.name
             );
+            port.warnings().iter().for_each(|warning| warn!("port {}: {warning}", configured.name));
             for (worker, pair) in by_worker.iter_mut().zip(pairs) {
                 worker.push(pair);
             }
@@ -146,6 +147,7 @@ fn port_facts(name: &str, ports: &Arc<[Port]>, number: usize) -> PortFacts {
         device: port.device().to_string(),
         driver: port.driver().into(),
         queues: port.queues(),
+        warnings: port.warnings().to_vec(),
         live: Box::new(live),
     }
 }

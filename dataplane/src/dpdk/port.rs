@@ -17,6 +17,7 @@ use crate::dpdk::layout::Layout;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::null_device;
 use crate::dpdk::open_port::OpenPort;
+use crate::dpdk::packet_socket;
 use crate::dpdk::port_error::PortError;
 use crate::dpdk::queue::{QueuePair, Takes};
 use crate::dpdk::settings::{Offloads, PortSettings};
@@ -61,6 +62,7 @@ pub struct Port {
     queues: u16,
     interface: Option<u32>,
     most_mtu: u16,
+    warnings: Vec<String>,
 }
 
 /// Drivers that reach a Linux interface, and do not tell what becomes of it: to them, the link is always up.
@@ -156,6 +158,11 @@ impl Port {
     /// Its queue pairs.
     pub fn queues(&self) -> u16 {
         self.queues
+    }
+
+    /// What does not work as it should, a sentence each that says what to do.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What the NIC has counted since it was opened.
@@ -277,8 +284,18 @@ fn open_device(
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue, takes)).collect();
     let most_mtu = settings.device.most_mtu(&driver, mtu);
     let interface = Some(info.if_index).filter(|&index| index != 0 && UNAWARE.contains(&&*driver));
-    let port =
-        Port { open, device: settings.device.clone(), driver, mac, mtu, queues: settings.queues, interface, most_mtu };
+    let warnings = packet_socket::warning(&driver, info.if_index).into_iter().collect();
+    let port = Port {
+        open,
+        device: settings.device.clone(),
+        driver,
+        mac,
+        mtu,
+        queues: settings.queues,
+        interface,
+        most_mtu,
+        warnings,
+    };
     Ok((port, pairs))
 }
 

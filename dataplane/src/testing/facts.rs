@@ -30,6 +30,7 @@ pub fn facts(director: Arc<Director>) -> Facts {
         device: "net_null0".into(),
         driver: "net_null".into(),
         queues: 1,
+        warnings: Vec::new(),
         live: Box::new(PortLive::default),
     };
     Facts {

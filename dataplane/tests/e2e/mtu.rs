@@ -52,14 +52,14 @@ fn payload(vip: &str, packet: usize) -> usize {
     packet - if vip.contains(':') { 48 } else { 28 }
 }
 
-/// The client sends a datagram that makes an IP packet of this length. It gets to the server, without fragments.
+/// The client sends a datagram that makes an IP packet of this length. It gets to the server, in as few fragments as the MTU allows.
 fn datagram(lab: &Lab, vip: &'static str, packet: usize) {
     let (ready, listening) = std::sync::mpsc::channel();
     let server = lab.inside("rs1", move || {
         let socket = UdpSocket::bind((vip, 5300)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         ready.send(()).unwrap();
-        let mut buffer = vec![0; 10_000];
+        let mut buffer = vec![0; 30_000];
         socket.recv_from(&mut buffer).unwrap().0
     });
     listening.recv().unwrap();
@@ -134,6 +134,8 @@ fn jumbo_frames_are_forwarded() {
     for vip in [VIP, VIP6] {
         datagram(&lab, vip, 9_000);
         lab.on("client", &["ping", "-c", "1", "-w", "5", "-M", "do", "-s", &payload(vip, 9_000).to_string(), vip]);
+        // Three fragments.
+        datagram(&lab, vip, 20_000);
     }
     for reason in ["too_big", "truncated", "headers_split"] {
         assert_eq!(lab.counted(reason), 0, "{reason}");

@@ -1,0 +1,149 @@
+//! AF_PACKET sockets, which DPDK's driver makes by itself, and what the kernel does with IPv4 fragments before they see them.
+//!
+//! The driver of DPDK 22.11 has its sockets join a fan-out group that reassembles IPv4 packets, and has no argument that says otherwise. The
+//! shim has a `setsockopt` that takes this out (`dpdk-sys/src/packet.c`, docs/design/004-fragments.md). Whether it does is looked at here.
+
+use std::ffi::c_int;
+
+use nix::libc::PACKET_FANOUT_FLAG_DEFRAG;
+
+/// DPDK's driver with packet sockets.
+const DRIVER: &str = "net_af_packet";
+
+/// What does not work then.
+pub const REASSEMBLES: &str = "With AF_PACKET, the kernel reassembles IPv4 fragments here, and packets that fit no MTU as a whole are lost, because \
+     this shuntd was linked without its own setsockopt (docs/design/004-fragments.md): take AF_XDP, a NIC, or another build";
+
+/// The most queues whose sockets are looked at.
+const MOST: usize = 256;
+
+/// Whether drivers that are loaded at run time call the shim's `setsockopt`, so that fragments come as they are.
+pub fn fragments_come_as_they_are() -> bool {
+    // SAFETY: asks the dynamic linker for a symbol; no conditions.
+    unsafe { dpdk_sys::shunt_setsockopt_is_ours() != 0 }
+}
+
+/// What is to be said of a port whose driver has packet sockets, if these do not see fragments as they are.
+pub(super) fn warning(driver: &str, interface: u32) -> Option<String> {
+    (driver == DRIVER && reassembles(interface)).then(|| REASSEMBLES.into())
+}
+
+/// Whether the kernel reassembles the fragments that come by an interface, for one of this process's packet sockets.
+pub(super) fn reassembles(interface: u32) -> bool {
+    let flags = |&socket: &c_int| {
+        // SAFETY: asks the kernel for an option of what may be any descriptor; no conditions.
+        unsafe { dpdk_sys::shunt_fanout_flags(socket) }
+    };
+    sockets(interface).iter().map(flags).any(|flags| flags & PACKET_FANOUT_FLAG_DEFRAG != 0)
+}
+
+/// This process's packet sockets that are bound to an interface.
+fn sockets(interface: u32) -> Vec<c_int> {
+    let mut sockets = vec![-1; MOST];
+    // SAFETY: there is room for as many as are said.
+    let count = unsafe { dpdk_sys::shunt_packet_sockets(interface, sockets.as_mut_ptr(), sockets.len()) };
+    sockets.truncate(count);
+    sockets
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+    use nix::libc;
+
+    use super::*;
+
+    /// A packet socket on the loopback interface; `None`: only root may have one.
+    fn packet_socket(interface: u32) -> Option<OwnedFd> {
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET.try_into().unwrap(),
+            sll_protocol: u16::try_from(libc::ETH_P_ALL).unwrap().to_be(),
+            sll_ifindex: interface.cast_signed(),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        // SAFETY: makes a descriptor, which is owned from then on.
+        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
+        if socket < 0 {
+            return None;
+        }
+        // SAFETY: it has just been made.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        let len = size_of_val(&address).try_into().unwrap();
+        // SAFETY: the address has that length and is read during the call.
+        assert_eq!(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }, 0);
+        Some(socket)
+    }
+
+    /// Has a socket join a group, as DPDK's driver does; by the function or, past all functions, by the system call.
+    fn join(socket: RawFd, group: c_int, by_call: bool) {
+        let kind = libc::PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_DEFRAG | libc::PACKET_FANOUT_FLAG_ROLLOVER;
+        let wanted = group | (kind << 16).cast_signed();
+        let (level, option, len) = (libc::SOL_PACKET, libc::PACKET_FANOUT, size_of::<c_int>());
+        // SAFETY: the value has that length and is read during the call.
+        let joined = unsafe {
+            let value: *const c_int = &raw const wanted;
+            match by_call {
+                true => libc::syscall(libc::SYS_setsockopt, socket, level, option, value, len),
+                false => libc::setsockopt(socket, level, option, value.cast(), len.try_into().unwrap()).into(),
+            }
+        };
+        assert_eq!(joined, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    #[test]
+    fn a_fan_out_group_neither_reassembles_nor_rolls_over() {
+        let lo = nix::net::if_::if_nametoindex("lo").unwrap();
+        let Some(socket) = packet_socket(lo) else {
+            println!("skipped: packet sockets need root");
+            return;
+        };
+        assert!(sockets(lo).contains(&socket.as_raw_fd()));
+        assert!(!sockets(lo + 1).contains(&socket.as_raw_fd()));
+        let flags = |socket: &OwnedFd| {
+            // SAFETY: no conditions.
+            unsafe { dpdk_sys::shunt_fanout_flags(socket.as_raw_fd()) }
+        };
+        let group = std::process::id().cast_signed() & 0x7fff;
+        assert!(!reassembles(lo), "it is in no group");
+        join(socket.as_raw_fd(), group, false);
+        assert_eq!(flags(&socket), 0);
+        assert!(!reassembles(lo));
+
+        let other = packet_socket(lo).unwrap();
+        join(other.as_raw_fd(), group + 1, true);
+        assert_ne!(flags(&other) & libc::PACKET_FANOUT_FLAG_ROLLOVER, 0);
+        assert!(reassembles(lo), "as the driver would have it without the shim");
+    }
+
+    #[test]
+    fn what_a_driver_calls_is_the_shims_function() {
+        assert!(fragments_come_as_they_are());
+    }
+
+    /// The shim's function stands before the C library's for all of the process.
+    #[test]
+    fn other_options_and_errors_pass_through() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let set = |socket: RawFd, level, option, value: c_int| {
+            let len = size_of_val(&value).try_into().unwrap();
+            // SAFETY: the value has that length and is read during the call.
+            match unsafe { libc::setsockopt(socket, level, option, (&raw const value).cast(), len) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap()),
+            }
+        };
+        socket.set_ttl(17).unwrap();
+        assert_eq!(socket.ttl().unwrap(), 17);
+        assert_eq!(set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1), Ok(()));
+        assert_eq!(set(-1, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1), Err(libc::EBADF));
+        assert_eq!(set(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT, 1), Err(libc::ENOPROTOOPT));
+        // SAFETY: a null pointer of no length is what the kernel says no to.
+        let null =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT, std::ptr::null(), 0) };
+        assert_eq!(null, -1);
+    }
+}
