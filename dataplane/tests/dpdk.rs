@@ -38,6 +38,8 @@ fn owner(opened: Result<(Port, Vec<QueuePair>), PortError>) -> String {
 
 #[test]
 fn nothing_has_two_owners_and_nothing_is_freed_under_its_owner() {
+    // A loopback interface of its own, which no other run of this test has. Without root, there are no packet sockets either.
+    let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET);
     let options = EalOptions {
         main_lcore: 0,
         memory: Memory::Plain { mib: 128 },

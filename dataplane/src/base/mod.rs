@@ -1,7 +1,7 @@
 //! The base: types that every room may use.
 //!
 //! - In: numbers and plain values.
-//! - Out: typed numbers, limits, the clock, counters, token buckets, exit reasons, the traits of packets and queues.
+//! - Out: typed numbers, limits, lock files, the clock, counters, token buckets, exit reasons, the traits of packets and queues.
 //! - Uses: no other room.
 
 pub mod clock;
@@ -10,6 +10,7 @@ pub mod ethertype;
 pub mod exit;
 pub mod ids;
 pub mod limits;
+pub mod lock_file;
 pub mod packet;
 pub mod token_bucket;
 pub mod touched;

@@ -64,7 +64,7 @@
 //! - **Teardown in any order.** Values hold what they need (a queue pair its port, a port its pool, all of them EAL). The one exception is
 //!   an `Mbuf`, which would pay for a reference count with each packet: instead, a pool with a buffer missing is never freed.
 //! - **One owner for a device.** `Port::open` refuses a device that is open, whatever name it is given by, and two ways to one Linux
-//!   interface. When the port and its queue pairs are gone, it can be opened again.
+//!   interface; also where it is another process that has the interface. When the port and its queue pairs are gone, it can be opened again.
 //! - **"Fast free"** (`RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE`) asks that all buffers that a queue sends be of one pool. As any buffer may be sent by any
 //!   port, it is on where there is one pool, off where there are several; and while a port relies on it, there can be no second pool.
 //! - **Frames in several buffers** are sent by devices that take such; elsewhere they stay in the burst.
@@ -87,6 +87,7 @@ mod eal;
 mod error;
 mod frame_size;
 mod generator;
+mod interface_lock;
 mod layout;
 mod lcore;
 mod mbuf;

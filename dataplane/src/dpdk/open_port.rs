@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use dpdk_sys::{RTE_MAX_ETHPORTS, rte_eth_dev_info};
 
 use crate::dpdk::eal::Eal;
+use crate::dpdk::interface_lock::Claim;
 use crate::dpdk::mempool::Mempool;
 
 /// Holds the port open; stops and closes it with its last holder. No thread may poll a queue of the port at that time.
@@ -18,12 +19,14 @@ pub(super) struct OpenPort {
     /// Buffers that the device's queues are filled with.
     mempool: Arc<Mempool>,
     eal: Arc<Eal>,
+    /// Goes when the port is closed.
+    _claim: Claim,
 }
 
 impl OpenPort {
     /// Takes over a port that is there, and that the registry has just let the caller take.
-    pub(super) fn new(number: u16, mempool: Arc<Mempool>, eal: Arc<Eal>) -> Self {
-        OpenPort { number, control: Mutex::new(()), mempool, eal }
+    pub(super) fn new(number: u16, mempool: Arc<Mempool>, eal: Arc<Eal>, claim: Claim) -> Self {
+        OpenPort { number, control: Mutex::new(()), mempool, eal, _claim: claim }
     }
 
     /// DPDK's number of the port.

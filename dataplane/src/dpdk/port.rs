@@ -13,6 +13,7 @@ use crate::dpdk::device::{Device, Driver, XDP, interface_speed};
 use crate::dpdk::eal::Eal;
 use crate::dpdk::error::DpdkError;
 use crate::dpdk::frame_size::{XDP_MTU, ring};
+use crate::dpdk::interface_lock::{self, Claim};
 use crate::dpdk::layout::Layout;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::null_device;
@@ -111,7 +112,10 @@ impl Port {
                     Driver::AfXdp => attempt(xdp_args, xdp),
                     Driver::AfPacket => attempt(packet_args, packet),
                     Driver::Auto => attempt(xdp_args, xdp).or_else(|error| {
-                        if matches!(error, PortError::Open { .. }) {
+                        if matches!(
+                            error,
+                            PortError::Open { .. } | PortError::Claimed { .. } | PortError::NoLock { .. }
+                        ) {
                             return Err(error);
                         }
                         let cause =
@@ -225,16 +229,22 @@ fn open_device(
     name: &str,
 ) -> Result<(Port, Vec<QueuePair>), PortError> {
     let device = || settings.device.to_string();
-    let taken = |owner| PortError::Open { device: device(), owner };
-    let number = {
+    let taken = |owner: String| PortError::Open { device: device(), owner };
+    let (claim, number) = {
         // Until the port is taken, no other thread may attach or close it.
         let mut registry = eal.registry();
+        if let Some(owner) = registry.owner_of(&interface_lock::interfaces(&settings.device)) {
+            return Err(taken(owner.into()));
+        }
+        // No driver may touch an interface that another process has.
+        let claim = Claim::take(&settings.device)?;
         let number = attach(devargs, name, &settings.device)?;
         registry.take(number, &device()).map_err(taken)?;
-        number
+        (claim, number)
     };
+    let mut warnings = claim.warnings.clone();
     // From here on, dropping `open` closes the port.
-    let open = Arc::new(OpenPort::new(number, mempool.clone(), eal.clone()));
+    let open = Arc::new(OpenPort::new(number, mempool.clone(), eal.clone(), claim));
     let info = device_info(number).map_err(|source| PortError::Setup {
         device: device(),
         driver: "no driver".into(),
@@ -284,7 +294,7 @@ fn open_device(
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue, takes)).collect();
     let most_mtu = settings.device.most_mtu(&driver, mtu);
     let interface = Some(info.if_index).filter(|&index| index != 0 && UNAWARE.contains(&&*driver));
-    let warnings = packet_socket::warning(&driver, info.if_index).into_iter().collect();
+    warnings.extend(packet_socket::warning(&driver, info.if_index));
     let port = Port {
         open,
         device: settings.device.clone(),

@@ -1,5 +1,6 @@
 //! Why a port does not open.
 
+use crate::base::lock_file::{LockError, holder};
 use crate::dpdk::error::DpdkError;
 use crate::dpdk::frame_size::XDP_MTU;
 
@@ -40,6 +41,28 @@ pub enum PortError {
         device: String,
         /// The device that the open port was given.
         owner: String,
+    },
+    /// Another daemon has the interface.
+    #[error(
+        "{device} is taken: {} has {interface}, and two daemons on one interface would send every packet twice; stop that one, or give this one \
+         another interface",
+        holder(*pid)
+    )]
+    Claimed {
+        /// The device.
+        device: String,
+        /// The Linux interface that it goes by.
+        interface: String,
+        /// The process that has it.
+        pid: Option<u32>,
+    },
+    /// It cannot be told whether another daemon has the interface.
+    #[error("{device} may be taken by another daemon")]
+    NoLock {
+        /// The device.
+        device: String,
+        /// Why.
+        source: LockError,
     },
     /// DPDK's null device does not look at how large the buffers are.
     #[error("{device} makes frames that do not fit a packet buffer of {room} bytes: set its size to {room} or less")]

@@ -44,6 +44,11 @@ impl Registry {
         Ok(())
     }
 
+    /// The device that has one of these Linux interfaces.
+    pub(super) fn owner_of(&self, interfaces: &[u32]) -> Option<&str> {
+        self.ports.values().find(|entry| interfaces.contains(&entry.interface)).map(|entry| &*entry.device)
+    }
+
     /// Whether a taken port may free what it has sent without a look at each buffer's pool. From then on, and until it is given
     /// back, there can be no second pool.
     pub(super) fn grant_fast_free(&mut self, port: u16) -> bool {
@@ -101,6 +106,10 @@ mod tests {
         assert_eq!(registry.bind(0, 5), Ok(()));
         assert_eq!(registry.bind(0, 5), Ok(()), "its own");
         assert_eq!(registry.bind(1, 5), Err("iface:eth1".into()));
+        assert_eq!(
+            (registry.owner_of(&[4, 5]), registry.owner_of(&[4]), registry.owner_of(&[])),
+            (Some("iface:eth1"), None, None)
+        );
         assert_eq!(registry.bind(1, 6), Ok(()));
         assert_eq!((registry.bind(2, 0), registry.bind(3, 0)), (Ok(()), Ok(())), "both have none");
         registry.give_back(0);

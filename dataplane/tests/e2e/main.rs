@@ -16,6 +16,7 @@ mod http;
 mod interfaces;
 mod lab;
 mod mtu;
+mod owner;
 mod vlan;
 mod wire;
 mod xdp;
