@@ -50,13 +50,16 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// The shim.
-const SOURCES: &[&str] = &["src/shim.c", "src/generator.c", "src/packet.c"];
+const SOURCES: &[&str] = &["src/shim.c", "src/generator.c", "src/packet.c", "src/interface.c"];
 
 /// Packed *and* aligned in C, which Rust cannot express; Shunt never looks inside.
 const OPAQUE: &[&str] = &["rte_arp_.*", "rte_l2tpv2_.*", "rte_gtp_psc_.*"];
 
 fn main() {
-    for name in ["wrapper.h", "src/shim.h", "src/generator.h", "src/packet.h", "build.rs"].iter().chain(SOURCES) {
+    for name in ["wrapper.h", "src/shim.h", "src/generator.h", "src/packet.h", "src/interface.h", "build.rs"]
+        .iter()
+        .chain(SOURCES)
+    {
         println!("cargo:rerun-if-changed={name}");
     }
     let dpdk = match pkg_config::Config::new().atleast_version("22.11").probe("libdpdk") {

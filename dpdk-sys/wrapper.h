@@ -9,5 +9,6 @@
 #include <rte_version.h>
 
 #include "src/generator.h"
+#include "src/interface.h"
 #include "src/packet.h"
 #include "src/shim.h"

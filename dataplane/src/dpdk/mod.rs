@@ -101,6 +101,7 @@ mod queue;
 mod registry;
 mod settings;
 mod umem;
+mod xdp_check;
 
 pub use cpu::{prefetch, tsc, tsc_hz};
 pub use device::{Device, Driver};
@@ -116,3 +117,4 @@ pub use port::{Link, Port, PortStats};
 pub use port_error::PortError;
 pub use queue::QueuePair;
 pub use settings::PortSettings;
+pub use xdp_check::XdpError;

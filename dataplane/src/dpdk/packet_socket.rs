@@ -3,7 +3,7 @@
 //! The driver of DPDK 22.11 has its sockets join a fan-out group that reassembles IPv4 packets, and has no argument that says otherwise. The
 //! shim has a `setsockopt` that takes this out (`dpdk-sys/src/packet.c`, docs/design/004-fragments.md). Whether it does is looked at here.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 use nix::libc::PACKET_FANOUT_FLAG_DEFRAG;
 
@@ -23,9 +23,26 @@ pub fn fragments_come_as_they_are() -> bool {
     unsafe { dpdk_sys::shunt_setsockopt_is_ours() != 0 }
 }
 
-/// What is to be said of a port whose driver has packet sockets, if these do not see fragments as they are.
-pub(super) fn warning(driver: &str, interface: u32) -> Option<String> {
-    (driver == DRIVER && reassembles(interface)).then(|| REASSEMBLES.into())
+/// What is to be said of a port, if it has packet sockets.
+pub(super) fn warnings(driver: &str, interface: u32) -> Vec<String> {
+    if driver != DRIVER {
+        return Vec::new();
+    }
+    let fragments = reassembles(interface).then(|| REASSEMBLES.into());
+    let name = nix::net::if_::if_indextoname(interface);
+    let merging = name.ok().filter(|name| merges_segments(name)).map(|name| {
+        let name = name.to_string_lossy();
+        format!(
+            "The kernel puts TCP segments together that come by {name} (GRO, LRO), and what is then larger than the MTU is lost: \
+             `ethtool -K {name} gro off lro off`"
+        )
+    });
+    fragments.into_iter().chain(merging).collect()
+}
+
+fn merges_segments(interface: &CStr) -> bool {
+    // SAFETY: the name is NUL-terminated.
+    unsafe { dpdk_sys::shunt_merges_segments(interface.as_ptr()) != 0 }
 }
 
 /// Whether the kernel reassembles the fragments that come by an interface, for one of this process's packet sockets.
@@ -117,6 +134,16 @@ mod tests {
         join(other.as_raw_fd(), group + 1, true);
         assert_ne!(flags(&other) & libc::PACKET_FANOUT_FLAG_ROLLOVER, 0);
         assert!(reassembles(lo), "as the driver would have it without the shim");
+    }
+
+    #[test]
+    fn an_interface_that_merges_segments_is_warned_of_for_packet_sockets_only() {
+        let lo = nix::net::if_::if_nametoindex("lo").unwrap();
+        // It does unless it was told not to.
+        let merges = warnings(DRIVER, lo).iter().any(|said| said.contains("`ethtool -K lo gro off lro off`"));
+        assert_eq!(merges, merges_segments(c"lo"));
+        assert!(warnings("net_af_xdp", lo).is_empty() && warnings(DRIVER, 0).is_empty());
+        assert!(!merges_segments(c"no-such-0") && !merges_segments(c"a-name-that-is-too-long"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::dpdk::packet_socket;
 use crate::dpdk::port_error::PortError;
 use crate::dpdk::queue::{QueuePair, Takes};
 use crate::dpdk::settings::{Offloads, PortSettings};
+use crate::dpdk::xdp_check::{self, XdpError};
 
 /// Descriptors of a queue, where the device has no other wish.
 const DESCRIPTORS: u16 = 1_024;
@@ -112,15 +113,10 @@ impl Port {
                     Driver::AfXdp => attempt(xdp_args, xdp),
                     Driver::AfPacket => attempt(packet_args, packet),
                     Driver::Auto => attempt(xdp_args, xdp).or_else(|error| {
-                        if matches!(
-                            error,
-                            PortError::Open { .. } | PortError::Claimed { .. } | PortError::NoLock { .. }
-                        ) {
+                        if error.is_about_an_owner() {
                             return Err(error);
                         }
-                        let cause =
-                            std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                        tracing::info!("{name}: AF_XDP is not to be had ({error}{cause}); taking AF_PACKET");
+                        say_why_not_xdp(name, &error);
                         attempt(packet_args, packet)
                     }),
                 }
@@ -220,6 +216,30 @@ impl Port {
     }
 }
 
+fn say_why_not_xdp(interface: &str, error: &PortError) {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    let what = format!("{interface}: taking AF_PACKET, because AF_XDP is not to be had: {error}{source}");
+    match error {
+        // This can be mended, and AF_XDP is faster.
+        PortError::Xdp(XdpError::MoreQueues { .. }) => tracing::warn!("{what}"),
+        _ => tracing::info!("{what}"),
+    }
+}
+
+/// Whether the device can be what it is to be, found out before a driver touches it. Returns what is to be said of it.
+fn check(settings: &PortSettings, devargs: &str) -> Result<Option<String>, PortError> {
+    let is_xdp = devargs.starts_with(XDP);
+    match &settings.device {
+        Device::Interface { name, driver } if is_xdp => {
+            // Where there is another choice, the driver must not fail.
+            xdp_check::check(name, settings.queues, *driver == Driver::Auto)?;
+            Ok(None)
+        }
+        Device::Vdev(arguments) if is_xdp => Ok(xdp_check::lost_flows(arguments).map(|error| error.to_string())),
+        _ => Ok(None),
+    }
+}
+
 /// Attaches a device and opens its port. On failure, nothing of it stays.
 fn open_device(
     eal: &Arc<Eal>,
@@ -230,6 +250,7 @@ fn open_device(
 ) -> Result<(Port, Vec<QueuePair>), PortError> {
     let device = || settings.device.to_string();
     let taken = |owner: String| PortError::Open { device: device(), owner };
+    let mut warnings = Vec::new();
     let (claim, number) = {
         // Until the port is taken, no other thread may attach or close it.
         let mut registry = eal.registry();
@@ -238,11 +259,12 @@ fn open_device(
         }
         // No driver may touch an interface that another process has.
         let claim = Claim::take(&settings.device)?;
+        let said = check(settings, devargs)?;
         let number = attach(devargs, name, &settings.device)?;
         registry.take(number, &device()).map_err(taken)?;
+        warnings.extend(claim.warnings.iter().cloned().chain(said));
         (claim, number)
     };
-    let mut warnings = claim.warnings.clone();
     // From here on, dropping `open` closes the port.
     let open = Arc::new(OpenPort::new(number, mempool.clone(), eal.clone(), claim));
     let info = device_info(number).map_err(|source| PortError::Setup {
@@ -294,7 +316,7 @@ fn open_device(
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue, takes)).collect();
     let most_mtu = settings.device.most_mtu(&driver, mtu);
     let interface = Some(info.if_index).filter(|&index| index != 0 && UNAWARE.contains(&&*driver));
-    warnings.extend(packet_socket::warning(&driver, info.if_index));
+    warnings.extend(packet_socket::warnings(&driver, info.if_index));
     let port = Port {
         open,
         device: settings.device.clone(),
@@ -322,6 +344,8 @@ fn attach(devargs: &str, name: &str, device: &Device) -> Result<u16, PortError> 
     if probed(&mut number) {
         return Ok(number);
     }
+    // DPDK 22.11's AF_XDP driver takes an old EOPNOTSUPP for the answer to its own question for channels.
+    nix::errno::Errno::clear();
     // SAFETY: EAL is initialized, as the callers hold it; the string is NUL-terminated and copied.
     DpdkError::check(unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) }).map_err(failed)?;
     if probed(&mut number) { Ok(number) } else { Err(PortError::NoPort(device.to_string())) }

@@ -3,6 +3,7 @@
 use crate::base::lock_file::{LockError, holder};
 use crate::dpdk::error::DpdkError;
 use crate::dpdk::frame_size::XDP_MTU;
+use crate::dpdk::xdp_check::XdpError;
 
 /// Why a port does not open.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +125,9 @@ pub enum PortError {
         /// The largest MTU that fits.
         most: usize,
     },
+    /// It cannot be an AF_XDP port.
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
     /// AF_XDP has one page for a frame.
     #[error(
         "AF_XDP takes no frames of {mtu} bytes on {name}: set the port's mtu to {XDP_MTU} or less, or its driver to \"af_packet\""
@@ -167,4 +171,11 @@ pub enum PortError {
         /// What DPDK says.
         source: DpdkError,
     },
+}
+
+impl PortError {
+    /// Whether the device is good, but has an owner.
+    pub(super) fn is_about_an_owner(&self) -> bool {
+        matches!(self, PortError::Open { .. } | PortError::Claimed { .. } | PortError::NoLock { .. })
+    }
 }

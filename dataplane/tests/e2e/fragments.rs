@@ -105,7 +105,8 @@ fn fragments_go_through_af_packet_as_they_are() {
     for workers in ["[0]", "[0, 1]"].into_iter().take(cores) {
         lab.configure_daemon([1, 1], Driver::AfPacket, &format!("workers = {workers}\nslow_path = 0\n"));
         lab.restart();
-        assert!(lab.status().warnings.is_empty(), "{:?}", lab.status().warnings);
+        let warnings = lab.status().warnings;
+        assert!(!warnings.iter().any(|warning| warning.starts_with("Port lan0")), "{warnings:?}");
         add_udp_services(&lab);
         large_datagrams_arrive(&lab, &[1_600, 3_000, 9_000]);
         a_lone_first_fragment_arrives(&lab);

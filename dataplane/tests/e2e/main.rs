@@ -17,6 +17,7 @@ mod interfaces;
 mod lab;
 mod mtu;
 mod owner;
+mod queues;
 mod vlan;
 mod wire;
 mod xdp;
