@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use ctl::Mac;
+use ctl::answer::XdpSockets;
 use tracing::{info, warn};
 
 use crate::api::{PortFacts, PortLive};
@@ -13,8 +14,9 @@ use crate::base::ids::PortNo;
 use crate::config::Config;
 use crate::daemon::eal::Dpdk;
 use crate::daemon::followed::Followed;
-use crate::dpdk::{Device, Port, PortSettings, QueuePair};
+use crate::dpdk::{Device, Port, PortSettings, PortStats, QueuePair, XdpStats};
 use crate::slow::PortControl;
+use crate::slow::port_watch::{self, PortCounts};
 use crate::state::networks::PortLink;
 
 /// The open ports, in the order of the configuration.
@@ -88,6 +90,12 @@ impl Ports {
         Box::new(Control(self.open.clone()))
     }
 
+    /// As the slow path watches them.
+    pub(super) fn watched(&self) -> port_watch::Ports {
+        let (names, open) = (self.names.clone(), self.open.clone());
+        Box::new(move || names.iter().zip(&*open).map(|(name, port)| counts(name, &port.stats())).collect())
+    }
+
     /// As the API tells of them.
     pub(super) fn facts(&self) -> Vec<PortFacts> {
         self.names.iter().enumerate().map(|(number, name)| port_facts(name, &self.open, number)).collect()
@@ -102,6 +110,17 @@ fn interface(port: &Port) -> Option<(String, u32)> {
         _ => nix::net::if_::if_indextoname(index).ok()?.into_string().ok()?,
     };
     Some((name, index))
+}
+
+fn counts(name: &str, stats: &PortStats) -> PortCounts {
+    PortCounts {
+        name: name.into(),
+        missed: stats.rx_missed,
+        refused: stats.xdp.map_or([0, 0], |xdp| [xdp.rx_invalid, xdp.tx_invalid]),
+        given: stats.tx_given,
+        left: stats.tx_left,
+        down: stats.down,
+    }
 }
 
 struct Control(Arc<[Port]>);
@@ -129,6 +148,11 @@ fn warn_of_kernel_addresses(device: &Device) {
     }
 }
 
+fn sockets(stats: XdpStats) -> XdpSockets {
+    let XdpStats { rx_dropped, rx_ring_full, fill_ring_empty, rx_invalid, tx_invalid } = stats;
+    XdpSockets { rx_dropped, rx_ring_full, fill_ring_empty, rx_invalid, tx_invalid }
+}
+
 /// The API's threads end with the process, so they must not be what keeps a port open.
 fn port_facts(name: &str, ports: &Arc<[Port]>, number: usize) -> PortFacts {
     let (port, weak) = (&ports[number], Arc::downgrade(ports));
@@ -140,6 +164,7 @@ fn port_facts(name: &str, ports: &Arc<[Port]>, number: usize) -> PortFacts {
             rx_missed: stats.rx_missed,
             rx_errors: stats.rx_errors,
             rx_no_mbuf: stats.rx_no_mbuf,
+            xdp: stats.xdp.map(sockets),
         }
     };
     PortFacts {

@@ -59,7 +59,7 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
     let rings = threads.begin_workers(workers, queues, &dpdk.eal)?;
     events.write(Kind::Started, Subject::default(), Instant::now(), || in_short(config));
     let SlowPathRings { punts, samples, outgoing } = rings;
-    let reporter = Reporter::new(events.clone(), samples).watching(dpdk.buffers.each(&config.ports));
+    let reporter = Reporter::new(events.clone(), samples).watching(dpdk.buffers.each(&config.ports), ports.watched());
     let buffers = dpdk.buffers.own().clone();
     let slow_path =
         SlowPath::new(director.clone(), neighbors.clone(), buffers, punts, outgoing, ports.control(), reporter);

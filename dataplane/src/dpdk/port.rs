@@ -20,8 +20,10 @@ use crate::dpdk::null_device;
 use crate::dpdk::open_port::OpenPort;
 use crate::dpdk::packet_socket;
 use crate::dpdk::port_error::PortError;
+use crate::dpdk::port_stats::{KernelCounters, PortStats};
 use crate::dpdk::queue::{QueuePair, Takes};
 use crate::dpdk::settings::{Offloads, PortSettings};
+use crate::dpdk::sockets::Finder;
 use crate::dpdk::xdp_check::{self, XdpError};
 
 /// Descriptors of a queue, where the device has no other wish.
@@ -29,17 +31,6 @@ const DESCRIPTORS: u16 = 1_024;
 
 /// What a VF can ask of its PF (82576, 82599: 30 addresses in a message).
 const MAX_GROUPS: usize = 30;
-
-/// What the NIC counts.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PortStats {
-    /// Frames dropped because no worker took them from the queue in time.
-    pub rx_missed: u64,
-    /// Frames received with errors.
-    pub rx_errors: u64,
-    /// Frames for which there was no mbuf.
-    pub rx_no_mbuf: u64,
-}
 
 /// The state of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +56,7 @@ pub struct Port {
     interface: Option<u32>,
     most_mtu: u16,
     warnings: Vec<String>,
+    kernel: KernelCounters,
 }
 
 /// Drivers that reach a Linux interface, and do not tell what becomes of it: to them, the link is always up.
@@ -165,7 +157,7 @@ impl Port {
         &self.warnings
     }
 
-    /// What the NIC has counted since it was opened.
+    /// What has been counted since it was opened.
     pub fn stats(&self) -> PortStats {
         let mut stats = rte_eth_stats::default();
         let _turn = self.open.turn();
@@ -174,7 +166,8 @@ impl Port {
         if code != 0 {
             return PortStats::default();
         }
-        PortStats { rx_missed: stats.imissed, rx_errors: stats.ierrors, rx_no_mbuf: stats.rx_nombuf }
+        // SAFETY: the port is open while `self` is.
+        unsafe { self.kernel.stats(&stats) }
     }
 
     /// Has the port receive these multicast addresses.
@@ -249,6 +242,7 @@ fn open_device(
     name: &str,
 ) -> Result<(Port, Vec<QueuePair>), PortError> {
     let device = || settings.device.to_string();
+    let finder = Finder::new();
     let taken = |owner: String| PortError::Open { device: device(), owner };
     let mut warnings = Vec::new();
     let (claim, number) = {
@@ -327,6 +321,7 @@ fn open_device(
         interface,
         most_mtu,
         warnings,
+        kernel: KernelCounters::new(finder.found(), interface, mac),
     };
     Ok((port, pairs))
 }

@@ -19,6 +19,7 @@ pub mod echo;
 pub mod mld;
 pub mod ndp;
 pub mod neighbor;
+pub mod port_watch;
 pub mod report;
 pub mod slow_path;
 pub mod too_big;

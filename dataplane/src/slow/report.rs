@@ -17,6 +17,7 @@ use crate::count::counters::WorkerCounters;
 use crate::forward::sample::Sample;
 use crate::slow::buffers::{BufferWatch, Pools};
 use crate::slow::neighbor::{Neighbors, News};
+use crate::slow::port_watch::{PortWatch, Ports};
 
 /// The drop reasons whose counters are watched, by port. Growth of a counter is an event.
 const LOSSES: [(DropReason, Kind); 2] =
@@ -30,6 +31,7 @@ pub struct Reporter {
     lost: Vec<[Lost; LOSSES.len()]>,
     /// The packet buffers.
     buffers: Option<BufferWatch>,
+    ports: Option<PortWatch>,
 }
 
 /// The values of a drop counter at two times.
@@ -44,13 +46,20 @@ struct Lost {
 impl Reporter {
     /// With the other ends of the workers' rings.
     pub fn new(events: Arc<EventLog>, samples: Vec<Consumer<Sample>>) -> Self {
-        Reporter { events, samples, lost: Vec::new(), buffers: None }
+        Reporter { events, samples, lost: Vec::new(), buffers: None, ports: None }
     }
 
-    /// With a watch on the packet buffers.
+    /// With a watch on the packet buffers, and one on the ports.
     #[must_use]
-    pub fn watching(self, pools: Pools) -> Self {
-        Reporter { buffers: Some(BufferWatch::new(pools)), ..self }
+    pub fn watching(self, pools: Pools, ports: Ports) -> Self {
+        Reporter { buffers: Some(BufferWatch::new(pools)), ports: Some(PortWatch::new(ports)), ..self }
+    }
+
+    /// Reports what the ports have lost, and ports that send nothing any more.
+    pub fn ports(&mut self, now: Instant) {
+        if let Some(watch) = &mut self.ports {
+            watch.look(&self.events, now);
+        }
     }
 
     /// Reports packet buffers that have run out, or are back.

@@ -199,6 +199,7 @@ impl<S: FrameSource> SlowPath<S> {
     fn report(&mut self, current: &Compiled, now: Instant) {
         self.reporter.losses(self.director.workers(), current, now);
         self.reporter.buffers(now);
+        self.reporter.ports(now);
         let neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
         self.reporter.samples(&neighbors, current, now);
     }

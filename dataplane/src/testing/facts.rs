@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctl::answer::PacketBuffers;
+use ctl::answer::{PacketBuffers, XdpSockets};
 use ctl::request::ServiceAdd;
 
 use super::model::{PORT, model};
@@ -31,7 +31,7 @@ pub fn facts(director: Arc<Director>) -> Facts {
         driver: "net_null".into(),
         queues: 1,
         warnings: Vec::new(),
-        live: Box::new(PortLive::default),
+        live: Box::new(|| PortLive { xdp: Some(XdpSockets::default()), ..PortLive::default() }),
     };
     Facts {
         recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
