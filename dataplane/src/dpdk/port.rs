@@ -41,6 +41,18 @@ pub struct PortStats {
     pub rx_no_mbuf: u64,
 }
 
+impl std::ops::Add for PortStats {
+    type Output = PortStats;
+
+    fn add(self, other: PortStats) -> PortStats {
+        PortStats {
+            rx_missed: self.rx_missed + other.rx_missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            rx_no_mbuf: self.rx_no_mbuf + other.rx_no_mbuf,
+        }
+    }
+}
+
 /// The state of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
@@ -153,6 +165,12 @@ impl Port {
     /// driver does not know them once the port is open.
     pub fn interface(&self) -> Option<u32> {
         self.interface
+    }
+
+    /// Whether frames that it was given before its Linux interface went administratively down stay in its rings, to be sent when the
+    /// interface is up again. Nothing but closing the port takes them out.
+    pub fn keeps_frames(&self) -> bool {
+        self.driver == "net_af_packet"
     }
 
     /// Its queue pairs.
