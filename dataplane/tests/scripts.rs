@@ -1,5 +1,7 @@
 //! What `scripts/` and the daemon must agree on.
 
+#![allow(clippy::print_stderr, reason = "a test says that it is skipped")]
+
 use std::process::Command;
 
 use dataplane::control::model::check_unicast;
