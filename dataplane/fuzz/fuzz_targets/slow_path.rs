@@ -35,10 +35,6 @@ static TRAFFIC: LazyLock<Traffic> = LazyLock::new(Traffic::default);
 struct Ports;
 
 impl PortControl for Ports {
-    fn links(&mut self) -> Vec<bool> {
-        vec![true]
-    }
-
     fn listen(&mut self, _port: PortNo, groups: &[Mac]) {
         assert!(groups.iter().all(|group| group.0[0] & 1 == 1), "{groups:?}");
     }

@@ -404,8 +404,10 @@ mod tests {
         let mut rig = Rig::new();
         rig.turn();
         // Behind the announcements of the start, which report the same groups and leave nothing to answer.
-        rig.now += Duration::from_secs(35);
-        rig.turn();
+        for _ in 0..35 {
+            rig.now += Duration::from_secs(1);
+            rig.turn();
+        }
         let query = |eth: Ethernet| {
             let ip = eth.to(Mac([0x33, 0x33, 0, 0, 0, 1])).ipv6("fe80::1", "ff02::1").hop_limit(1);
             let ip = ip.extension(0, &[0, 0, 5, 2, 0, 0, 1, 0]);
