@@ -368,6 +368,24 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_that_is_always_full_does_not_keep_the_others_waiting() {
+        let mut workers = connected(4);
+        let to_first = |worker: &mut Fragments<u32>, packet| worker.pass(WorkerNo::new(0), PORT, packet).is_ok();
+        to_first(&mut workers[2], 2);
+        to_first(&mut workers[3], 3);
+        let mut taken = Vec::new();
+        for _ in 0..8 {
+            // Bound: the ring's room.
+            while to_first(&mut workers[1], 1) {}
+            let mut burst = Burst::new();
+            workers[0].ready(&hasher(), 0, &mut burst);
+            assert_eq!(burst.len(), BURST);
+            taken.extend(burst);
+        }
+        assert!(taken.contains(&2) && taken.contains(&3));
+    }
+
+    #[test]
     fn a_worker_that_does_not_keep_up_gets_no_more_frames() {
         let mut workers = connected(2);
         let passed = (0..1_000)
