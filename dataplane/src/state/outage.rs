@@ -19,7 +19,7 @@ const SLOTS_ASKED: usize = 64;
 /// numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// Whether the backend gets packets of old flows.
+    /// Whether the backend gets packets of the old flows of its slots.
     serves: Box<[bool]>,
     /// Whether the backend takes new flows. Such a backend was in the table when it was built, unless none of those is
     /// left.
@@ -45,9 +45,12 @@ impl Outage {
         if self.takes(named) { named } else { self.stand_in(table, slot) }
     }
 
-    /// The backend that had a slot before, if it still serves.
-    pub fn before(&self, backend: BackendNo) -> BackendNo {
-        if self.serves.get(backend.index()).copied().unwrap_or(false) { backend } else { BackendNo::NONE }
+    /// The backend that gets the old flows of a slot, if another one gets the new flows: the one that had the slot
+    /// before, or the one that the table names. `NONE` if neither serves.
+    pub fn before(&self, before: BackendNo, named: BackendNo) -> BackendNo {
+        let serves = |backend: &BackendNo| self.serves.get(backend.index()).copied().unwrap_or(false);
+        let left = Some(named).filter(|&named| !self.takes(named));
+        Some(before).filter(serves).or(left.filter(serves)).unwrap_or(BackendNo::NONE)
     }
 
     /// The stand-in for a slot. The backends of other slots are asked first, so that they share a failed backend's
@@ -126,8 +129,11 @@ mod tests {
     fn a_drained_backend_keeps_old_flows_and_gets_no_new_ones() {
         let outage = Outage::new([(false, false), (true, false), (true, true)].into_iter());
         let [first, second, third] = [0, 1, 2].map(BackendNo::new);
-        let all = [first, second, third, BackendNo::NONE];
-        assert_eq!(all.map(|backend| outage.before(backend)), [BackendNo::NONE, second, third, BackendNo::NONE]);
+        let none = BackendNo::NONE;
+        let all = [first, second, third, none];
+        assert_eq!(all.map(|backend| outage.before(backend, third)), [none, second, third, none]);
+        assert_eq!(all.map(|named| outage.before(none, named)), [none, second, none, none], "what the table names");
+        assert_eq!(outage.before(third, second), third, "what had the slot before comes first");
         assert_eq!(all.map(|backend| outage.takes(backend)), [false, false, true, false]);
     }
 

@@ -94,11 +94,12 @@ impl ServiceEntry {
         }
     }
 
-    /// The backend that had a slot before.
+    /// The backend that gets the old flows of a slot, if it is not the slot's `now`.
     #[inline]
     pub fn before(&self, slot: usize) -> BackendNo {
         let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(BackendNo::NONE);
-        self.outage.as_ref().map_or(before, |outage| outage.before(before))
+        let named = || self.table.get(slot).copied().unwrap_or(BackendNo::NONE);
+        self.outage.as_ref().map_or(before, |outage| outage.before(before, named()))
     }
 
     /// Whether a backend may get a new flow. In an outage, a backend that has failed may not.

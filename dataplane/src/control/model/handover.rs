@@ -42,11 +42,13 @@ const MAX_ROUNDS: usize = 256;
 impl HandOver {
     /// The hand-over from old slots to a new table. It begins at `now_ms` and lasts until `until_ms`. `renumber` maps
     /// the number of a backend in the old slots to its number now, or to [`BackendNo::NONE`] if the backend is gone or
-    /// does not serve. Returns `None` if no slot has a `before`.
+    /// does not serve. `hands_over` says whether slots that move to a backend have a `before`. Returns `None` if no slot
+    /// has one.
     pub fn begin(
         old: Slots<'_>,
         table: &[BackendNo],
         renumber: impl Fn(BackendNo) -> BackendNo,
+        hands_over: impl Fn(BackendNo) -> bool,
         now_ms: u64,
         until_ms: u64,
     ) -> Option<HandOver> {
@@ -66,7 +68,7 @@ impl HandOver {
                 })
             };
             let (backend, its_round) = kept.unwrap_or_else(|| (left(), new_round));
-            if backend != BackendNo::NONE && backend != now {
+            if backend != BackendNo::NONE && backend != now && hands_over(now) {
                 (before[slot], round[slot]) = (backend, its_round);
                 slots += 1;
             }
@@ -142,7 +144,7 @@ mod tests {
         now_ms: u64,
         until_ms: u64,
     ) -> Option<HandOver> {
-        HandOver::begin(Slots { now: old, handover }, new, same, now_ms, until_ms)
+        HandOver::begin(Slots { now: old, handover }, new, same, |_| true, now_ms, until_ms)
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_gone_is_no_before() {
-        let moved = HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), 0, 100).unwrap();
+        let moved = HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), |_| true, 0, 100).unwrap();
         assert_eq!(*moved.before, [N, B]);
     }
 
@@ -174,7 +176,8 @@ mod tests {
     fn when_the_first_backend_goes_its_slots_keep_only_the_backend_that_they_leave() {
         let first = begin(&[A, A], None, &[B, B], 0, 100).unwrap();
         let second =
-            HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), 50, 150).unwrap();
+            HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), |_| true, 50, 150)
+                .unwrap();
         assert_eq!(*second.before, [N, B]);
     }
 
@@ -182,6 +185,12 @@ mod tests {
     fn a_move_back_to_the_first_backend_is_no_hand_over() {
         let first = begin(&[A], None, &[B], 0, 100).unwrap();
         assert!(begin(&[B], Some(&first), &[A], 50, 150).is_none());
+    }
+
+    #[test]
+    fn slots_may_move_without_a_hand_over() {
+        let moved = HandOver::begin(Slots { now: &[A, A], handover: None }, &[B, C], same, |now| now != B, 0, 100);
+        assert_eq!(*moved.unwrap().before, [N, A]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod addresses;
 mod backend;
 mod changes;
 mod checks;
+mod contact;
 mod error;
 pub mod handover;
 mod merge;
@@ -20,9 +21,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, Duty, Reachability};
+pub use backend::{Backend, Duty};
 pub use changes::Model;
 pub use checks::check_unicast;
+pub use contact::{Contact, Outlook, Reach, Reachability};
 pub use error::ModelError;
 pub use network::Network;
 pub use service::Service;

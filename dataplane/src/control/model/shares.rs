@@ -34,7 +34,7 @@ impl Service {
         }
         let owner = |slot| {
             let earlier = before.map_or(BackendNo::NONE, |before| before[slot]);
-            let earlier = self.outage.as_ref().map_or(earlier, |outage| outage.before(earlier));
+            let earlier = self.outage.as_ref().map_or(earlier, |outage| outage.before(earlier, self.table[slot]));
             if earlier != BackendNo::NONE {
                 return earlier;
             }

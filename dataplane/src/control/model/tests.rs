@@ -17,7 +17,7 @@ fn a_table_does_not_depend_on_the_order_in_which_backends_were_added() {
     other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &leases()).unwrap();
     let id = service("192.168.0.101:80", &[]).service;
     other.add_backend(&id, &backend("192.168.0.3", 1), &leases()).unwrap();
-    other.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+    other.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| true });
     assert_eq!(one.services[&id].table, other.services[&id].table);
 }
 

@@ -37,7 +37,7 @@ fn handing_over(all: bool) -> Model {
         wanted.service.protocol = protocol;
         wanted.tracking = all.then_some(Tracking::All);
         model.add_service(&wanted, &leases).unwrap();
-        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+        model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| true });
         let address = second.parse().unwrap();
         let edit = BackendEdit { service: wanted.service, address, weight: Some(1), mac: None };
         model.edit_backend(&edit).unwrap();
