@@ -1,6 +1,5 @@
 //! What the model accepts, and what it refuses.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ctl::request::{BackendEdit, MacChange, ServiceAdd};
@@ -190,7 +189,7 @@ fn in_an_outage_the_share_is_that_of_the_stand_ins() {
         let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)]);
         wanted.scheduler = scheduler;
         model.add_service(&wanted, &leases()).unwrap();
-        model.mark_down(&wanted.service, &["192.168.0.4".parse().unwrap()].into());
+        model.take_note(&wanted.service, &Outlook::with_down(["192.168.0.4".parse().unwrap()]));
         let shares = model.services[&wanted.service].shares();
         assert!(shares[1] == 0.0 && (0.4..0.6).contains(&shares[0]), "{scheduler}: {shares:?}");
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{scheduler}: {shares:?}");

@@ -11,7 +11,7 @@ use super::remembered::*;
 use super::rules::*;
 use crate::base::ids::{BackendNo, WorkerNo};
 use crate::control::compile::compile;
-use crate::control::model::{Model, Reachability};
+use crate::control::model::{Model, Outlook, Reachability};
 use crate::count::counters::WorkerCounters;
 use crate::count::lease::Leases;
 use crate::state::snapshot::Snapshot;
@@ -381,7 +381,7 @@ fn without_tracking_each_packet_goes_by_the_table_as_it_is() {
     scene.change(|model| model.enable_backend(&id, drained).unwrap());
     let both: HashSet<BackendNo> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
     assert_eq!(both.len(), 2);
-    scene.change(|model| model.mark_down(&id, &[drained].into()));
+    scene.change(|model| model.take_note(&id, &Outlook::with_down([drained])));
     assert!((0..100).all(|source| scene.ask(source, Segment::Data) == NEW));
     assert!(scene.snapshot.services[0].outage.is_some(), "without a new table yet");
     assert_eq!(scene.exceptions.books.used, 0, "nothing is remembered");

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::base::packet::BURST;
 use crate::control::model::Model;
-use crate::control::model::Reachability;
+use crate::control::model::{Outlook, Reachability};
 use crate::count::counters::WorkerCounters;
 use crate::count::lease::Leases;
 use crate::forward::tests::rig::Rig;
