@@ -75,6 +75,12 @@ fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendSta
         backends.map(|(b, _)| format!("Backend {} of {} does not answer ARP or NDP", b.address, service.id))
     });
     extend_bounded(&mut warnings, unreachable.collect());
+    let cut_off = services.iter().flat_map(|(service, states)| {
+        let backends = service.backends.iter().zip(states).filter(|&(_, &state)| state == BackendState::CutOff);
+        let why = "nothing in its network answers, or the link of its port is down";
+        backends.map(move |(b, _)| format!("Backend {} of {} is cut off: {why}", b.address, service.id))
+    });
+    extend_bounded(&mut warnings, cut_off.collect());
 
     for reason in [DropReason::ReturnViaDirector, DropReason::Loop, DropReason::TxFull, DropReason::PuntFull] {
         let count = |worker: &WorkerCounters| worker.over_ports(|port| port.drops[reason.index()].read());

@@ -204,13 +204,15 @@ impl<S: FrameSource> SlowPath<S> {
     }
 
     fn publish_macs(&self, current: &Compiled, now: Instant) {
-        let (changed, news) = {
+        let (news, changed) = {
             let mut neighbors = self.neighbors();
-            (neighbors.take_changed_macs().map(|macs| (macs, neighbors.down())), neighbors.take_news())
+            let (judged, macs) = (neighbors.judge(), neighbors.take_changed_macs());
+            let changed = (judged || !macs.is_empty()).then(|| (macs, neighbors.outlook().clone()));
+            (neighbors.take_news(), changed)
         };
         self.reporter.news(news, current, now);
-        if let Some((macs, down)) = changed {
-            self.director.hear(&macs, &down);
+        if let Some((macs, outlook)) = changed {
+            self.director.hear(&macs, &outlook);
         }
     }
 
