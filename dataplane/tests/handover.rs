@@ -510,8 +510,8 @@ impl World {
                 self.change(|model| model.enable_backend(&id, address).unwrap());
             }
             Event::Down { backends } => {
-                let down = |number| if backends & 1 << number == 0 { Reach::Answers } else { Reach::Down };
-                self.hear([0, 1, 2, 3, 4, 5].map(down));
+                let down = |bit: u8| if backends & bit == 0 { Reach::Answers } else { Reach::Down };
+                self.hear([1, 2, 4, 8, 16, 32].map(down));
             }
             Event::Hear { reaches } => self.hear(reaches),
             Event::Renew => self.renew(),

@@ -345,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::base::ids::{BackendNo, CounterNo};
+    use crate::control::model::Reach;
     use crate::state::vips::Local;
     use crate::testing::model::{PORT, backend, leases, model, service};
     use crate::wire::ipv6::link_local;
@@ -545,6 +546,41 @@ mod tests {
             assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::NONE), "renewed: {renewed}");
             hear(&director, &[], &[], &[4]);
             assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "renewed: {renewed}");
+        }
+    }
+
+    /// Of two networks, one is silent or has no link. Its backends answer again later.
+    #[test]
+    fn a_network_that_is_out_gives_its_new_flows_to_another_and_gets_them_back() {
+        for reach in [Reach::Silent, Reach::NoLink] {
+            let director = director();
+            let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)]);
+            director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
+            hear(&director, &[3, 4, 5], &[], &[]);
+            let at_first = owners(&director, 0);
+            let out: Outlook = [address(3), address(4)].into_iter().map(|address| (address, reach)).collect();
+            director.hear(&[], &out);
+            for renewed in [false, true] {
+                assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(2)), "renewed: {renewed}");
+                let snapshot = director.current();
+                for (slot, &first) in at_first.iter().enumerate() {
+                    let before = snapshot.services[0].before(slot);
+                    assert_eq!(before, if first.index() == 2 { BackendNo::NONE } else { first }, "renewed: {renewed}");
+                }
+                assert!(snapshot.targets.iter().all(|target| target.known), "they keep their MAC addresses");
+                while director.catch_up() {}
+            }
+            assert_eq!(slots(&director, "192.168.0.101:80"), [0, 0, 1_021]);
+            // The other one is out as well: all have their shares again.
+            let all: Outlook = [3, 4, 5].into_iter().map(|last| (address(last), Reach::Silent)).collect();
+            director.hear(&[], &all);
+            assert!(owners(&director, 0).iter().all(|&owner| owner != BackendNo::NONE));
+            while director.catch_up() {}
+            assert_eq!(owners(&director, 0), at_first);
+            director.hear(&[], &Outlook::default());
+            while director.catch_up() {}
+            assert_eq!(owners(&director, 0), at_first);
+            assert!(director.current().services[0].before.is_none());
         }
     }
 

@@ -1,6 +1,5 @@
 //! Properties of every frame.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ctl::Protocol;

@@ -193,7 +193,8 @@ fn a_network_that_is_out_takes_no_backend_down() {
 fn behind_a_link_that_is_down_no_backend_is_probed_or_given_up() {
     let mut lan = Lan::new(2);
     (0..10).for_each(|tick| lan.tick(tick, &[0, 1]));
-    let at = |second| lan.begin + Duration::from_secs(second);
+    let begin = lan.begin;
+    let at = |second| begin + Duration::from_secs(second);
     lan.neighbors.set_links(&with_port(&lan.current, PortLink { up: false, ..PORT }), at(5));
     assert!((5..200).all(|second| lan.neighbors.poll(&lan.current, at(second), usize::MAX).is_empty()));
     assert!(lan.neighbors.table.values().all(|neighbor| neighbor.state != NeighborState::Failed));
