@@ -226,7 +226,9 @@ impl World {
     /// Whether all backends that should serve are down, and the service uses them nevertheless.
     fn forced(&self) -> bool {
         let mut wanted = self.known.values().filter(|known| known.weight > 0 && !known.draining).peekable();
-        self.wanted.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|known| known.contact == Contact::Down)
+        self.wanted.on_all_down == OnAllDown::All
+            && wanted.peek().is_some()
+            && wanted.all(|known| known.contact == Contact::Down)
     }
 
     fn serves(&self, number: u8) -> bool {

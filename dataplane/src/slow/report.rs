@@ -132,7 +132,9 @@ fn in_words(news: News, port: &str) -> (Kind, String) {
                      backends that answer, if its services have any",
                     "is it up? Look at the switch, the cables and the VLAN on the way to it",
                 ),
-                (None, true) => ("although other backends there do", "is its address right, is it up, and on this segment?"),
+                (None, true) => {
+                    ("although other backends there do", "is its address right, is it up, and on this segment?")
+                }
                 (None, false) => {
                     ("and no other backend there does", "is its address right, is it up, and on this segment?")
                 }
@@ -284,7 +286,13 @@ mod tests {
         for (before, now, others_answer, kind, says) in [
             (None, old, false, "backend-resolved", "Backend 192.168.0.3 is at 02:00:00:00:00:03 on lan0"),
             (old, new, false, "backend-mac-changed", "from 02:00:00:00:00:03 to 02:00:00:00:00:33"),
-            (new, None, true, "backend-unreachable", "(02:00:00:00:00:33) does not answer ARP on lan0 any more, although"),
+            (
+                new,
+                None,
+                true,
+                "backend-unreachable",
+                "(02:00:00:00:00:33) does not answer ARP on lan0 any more, although",
+            ),
             (new, None, false, "backend-unreachable", "so the director may be cut off from it"),
             (None, None, true, "backend-unreachable", "although other backends there do: is its address right"),
             (None, None, false, "backend-unreachable", "and no other backend there does: is its address right"),

@@ -279,7 +279,10 @@ impl<S: FrameSource> Scene<S> {
                 Ok(())
             }
             9 => {
-                model.renew_all(&Reachability { outlook: &self.outlook, resolved: &|address| resolve(address).is_some() });
+                model.renew_all(&Reachability {
+                    outlook: &self.outlook,
+                    resolved: &|address| resolve(address).is_some(),
+                });
                 Ok(())
             }
             11 => {

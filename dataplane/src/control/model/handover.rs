@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_gone_is_no_before() {
-        let moved = HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), |_| true, 0, 100).unwrap();
+        let moved =
+            HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), |_| true, 0, 100).unwrap();
         assert_eq!(*moved.before, [N, B]);
     }
 

@@ -63,7 +63,9 @@ pub struct Service {
 impl Service {
     pub(super) fn is_forced(&self) -> bool {
         let mut wanted = self.backends.iter().filter(|backend| backend.is_wanted()).peekable();
-        self.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|backend| backend.contact == Contact::Down)
+        self.on_all_down == OnAllDown::All
+            && wanted.peek().is_some()
+            && wanted.all(|backend| backend.contact == Contact::Down)
     }
 
     /// Whether a backend gets the packets of its old flows.
