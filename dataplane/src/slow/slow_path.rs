@@ -256,9 +256,9 @@ mod tests {
     use crate::forward::rings::{Punts, punt_rings};
     use crate::slow::mld::message::{Record, report};
     use crate::state::networks::PortLink;
+    use crate::state::networks::PortLink;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::memory::{MemoryPacket, MemorySource};
-    use crate::state::networks::PortLink;
     use crate::testing::model::{PORT, PORT_MAC, backend_mac, leases, network, service};
 
     /// A port that takes any address.

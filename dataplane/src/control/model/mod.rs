@@ -14,6 +14,7 @@ mod error;
 pub mod handover;
 mod merge;
 mod network;
+mod reach;
 mod renewal;
 mod service;
 mod shares;

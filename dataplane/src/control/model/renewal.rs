@@ -8,7 +8,8 @@ use ctl::ServiceId;
 
 use crate::control::model::backend::Duty;
 use crate::control::model::changes::Model;
-use crate::control::model::contact::{FEW_ADDRESSES, Outlook, Reachability};
+use crate::control::model::contact::{Outlook, Reachability};
+use crate::control::model::reach::FEW_ADDRESSES;
 use crate::control::model::service::{Service, schedule};
 use crate::state::outage::Outage;
 
