@@ -249,13 +249,14 @@ pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Ou
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use rtrb::Consumer;
 
     use super::*;
     use crate::control::model::{Contact, Model};
     use crate::forward::rings::{Punts, punt_rings};
     use crate::slow::mld::message::{Record, report};
-    use crate::state::networks::PortLink;
     use crate::state::networks::PortLink;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::memory::{MemoryPacket, MemorySource};
