@@ -4,6 +4,7 @@
 //! It is measured from a request at the control socket, and from the moment when the slow path knows that a backend
 //! does not answer.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a bench fails by a panic")]
 
 use std::collections::HashSet;

@@ -9,6 +9,8 @@
 //! With `--scaling`, only workers run: one on each core, each with its own device and tables. They share one snapshot
 //! and one pool.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};

@@ -7,6 +7,8 @@
 //! room, does not make the path look faster than it is. The result is one line of JSON; messages go to stderr. At the
 //! end, it waits until its standard input is closed.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

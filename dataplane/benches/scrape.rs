@@ -3,6 +3,7 @@
 //! Prints for each format the size of the page, how long it takes from the request to its last byte, and how much memory the daemon's
 //! process takes at most while it puts the page together and hands it out, above what it had before.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a bench says by panicking what is wrong")]
 
 use std::io::{Read, Write};

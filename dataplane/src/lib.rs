@@ -43,7 +43,7 @@
 //! state                    what workers read
 //! wire  select  count      bytes; tables; numbers         dpdk     the only unsafe code
 //!                                                         netlink  what the kernel says of interfaces
-//! base                     what every room uses
+//! base                     what every room uses           log      what the daemon says, and libraries print
 //! ```
 //!
 //! Only [`dpdk`] knows DPDK. All else works on slices and on the [traits of a packet](base::packet), and is tested in
@@ -57,6 +57,7 @@ pub mod count;
 pub mod daemon;
 pub mod dpdk;
 pub mod forward;
+pub mod log;
 pub mod metrics;
 pub mod netlink;
 pub mod select;

@@ -1,12 +1,13 @@
-//! `shuntd`: arguments to configuration to [`daemon`](dataplane::daemon).
+//! `shuntd`: arguments to [`daemon`](dataplane::daemon).
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use dataplane::config::{Config, ConfigError};
-use tracing::error;
+use dataplane::daemon::process::run_daemon;
 use tracing_subscriber::EnvFilter;
 
 /// Puts the forwarding tables into huge pages where the kernel has them (`.cargo/config.toml`).
@@ -16,8 +17,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// The Shunt daemon: a layer-4 load balancer in direct-routing mode, on DPDK.
 ///
 /// Takes its ports and services from a TOML file; environment variables go over it, section and key set
-/// off by two underscores, for instance SHUNT_DIRECTOR__SLOW_PATH=2. Runs in the foreground and logs to standard error. SIGTERM and SIGINT end
-/// it. `shuntctl` talks to it over the control socket.
+/// off by two underscores, for instance SHUNT_DIRECTOR__SLOW_PATH=2. Runs in the foreground and logs to standard error; forwarding never
+/// waits for who reads that. SIGTERM and SIGINT end it. `shuntctl` talks to it over the control socket.
 #[derive(Debug, Parser)]
 #[command(name = "shuntd", version, max_term_width = 100)]
 struct Args {
@@ -35,36 +36,24 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(said) => return printed(said.print(), u8::try_from(said.exit_code()).unwrap_or(2)),
+    };
     if let Some(file) = &args.check {
         return check(file);
     }
     let filter = match EnvFilter::try_new(&args.log) {
         Ok(filter) => filter,
         Err(problem) => {
-            eprintln!("shuntd: --log {}: {problem}", args.log);
+            complain(format_args!("shuntd: --log {}: {problem}", args.log));
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    match Config::load(&args.config) {
-        Ok(config) => match dataplane::daemon::run::run(&args.config, &config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(problem) => {
-                error!("{problem:#}");
-                ExitCode::FAILURE
-            }
-        },
-        Err(problems) => {
-            print_problems(&problems);
-            ExitCode::FAILURE
-        }
-    }
+    run_daemon(&args.config, filter).unwrap_or_else(|problem| {
+        complain(format_args!("shuntd: {problem:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 /// `--check`: nothing is started, nothing is changed.
@@ -72,22 +61,38 @@ fn check(file: &Path) -> ExitCode {
     match Config::load(file) {
         Ok(config) => {
             for warning in config.advice() {
-                eprintln!("{}: warning: {warning}", file.display());
+                complain(format_args!("{}: warning: {warning}", file.display()));
             }
             let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
             let (ports, services) = (config.ports.len(), config.services.len());
-            println!("{}: good: {ports} ports, {services} services, {backends} backends", file.display());
-            ExitCode::SUCCESS
+            let good = format!("{}: good: {ports} ports, {services} services, {backends} backends", file.display());
+            printed(writeln!(io::stdout(), "{good}"), 0)
         }
         Err(problems) => {
-            print_problems(&problems);
+            complain_of(&problems);
             ExitCode::FAILURE
         }
     }
 }
 
-fn print_problems(error: &ConfigError) {
-    eprintln!("{error}");
-    let count = error.problems.len();
-    eprintln!("shuntd: {count} {} in the configuration", if count == 1 { "problem" } else { "problems" });
+fn complain_of(error: &ConfigError) {
+    complain(error);
+    complain(format_args!("shuntd: {}", error.count()));
+}
+
+/// The status, unless the output could not be written.
+fn printed(outcome: io::Result<()>, status: u8) -> ExitCode {
+    match outcome.and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(format_args!("shuntd: The output cannot be written: {error}"));
+            ExitCode::FAILURE
+        }
+        // Who has read enough (`| head`) wants no more.
+        _ => ExitCode::from(status),
+    }
+}
+
+/// Writes a line to standard error. Where that is not possible, there is nobody to tell.
+fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,6 +1,8 @@
 //! DPDK's edge with real ports and pools: no device has two owners, what is closed can be opened again, and a pool's memory stays as
 //! long as a buffer of it is out. EAL is one for a process, so this is one test with several parts.
 
+#![allow(clippy::print_stdout, reason = "a test says that it is skipped")]
+
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;

@@ -16,6 +16,7 @@ use syn::{Attribute, Item, UseTree};
 const ROOMS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("netlink", &[]),
+    ("log", &[]),
     ("wire", &["base"]),
     ("select", &["base"]),
     ("count", &["base"]),
@@ -29,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["base", "wire", "select", "count", "dpdk", "forward", "control"]),
     (
         "daemon",
-        &["base", "count", "dpdk", "netlink", "state", "forward", "control", "slow", "api", "metrics", "config"],
+        &["base", "log", "count", "dpdk", "netlink", "state", "forward", "control", "slow", "api", "metrics", "config"],
     ),
     // For tests, benches and fuzz targets: no other room may use it.
     ("testing", &["base", "wire", "count", "state", "forward", "control", "slow", "api"]),

@@ -1,8 +1,11 @@
 #include "shim.h"
 
+#include <stdio.h>
+
 #include <rte_cycles.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mempool.h>
 
 uint16_t shunt_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
@@ -63,4 +66,9 @@ int shunt_errno(void)
 uint64_t shunt_tsc(void)
 {
 	return rte_rdtsc();
+}
+
+int shunt_log_to_stderr(void)
+{
+	return rte_openlog_stream(stderr);
 }

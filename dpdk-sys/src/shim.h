@@ -23,6 +23,8 @@ unsigned int shunt_common_count(const struct rte_mempool *pool);
 int shunt_is_registered(void);
 int shunt_errno(void);
 uint64_t shunt_tsc(void);
+/* Has DPDK log to standard error alone. Its own stream writes to syslog as well, which may block. */
+int shunt_log_to_stderr(void);
 
 /* Macros with casts or shifts that bindgen cannot evaluate. */
 static const uint64_t SHUNT_ETH_RSS_FLOWS = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP;

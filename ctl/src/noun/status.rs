@@ -41,6 +41,9 @@ pub struct Status {
     /// Events of the last hour that an operator should look at.
     #[serde(default)]
     pub events: EventCount,
+    /// Lines of the daemon's log that were lost since the start, because nobody read them or their disk was full.
+    #[serde(default)]
+    pub lost_log_lines: u64,
 }
 
 /// The buffers that frames are received into.

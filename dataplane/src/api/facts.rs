@@ -39,6 +39,8 @@ pub struct Facts {
     pub packet_buffers: Box<dyn Fn() -> PacketBuffers + Send + Sync>,
     /// How many flows a worker can remember.
     pub room_for_flows: usize,
+    /// How many lines of the log were lost.
+    pub lost_log_lines: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// What does not change about a port, and how to ask for what does.

@@ -8,6 +8,7 @@ use ctl::verb::{self, Answers};
 use crate::api::backend;
 use crate::api::facts::Facts;
 use crate::base::exit::DropReason;
+use crate::control::events;
 use crate::control::hash_key::HashKey;
 use crate::control::model::Service;
 use crate::count::counters::{PortCounters, WorkerCounters};
@@ -55,6 +56,7 @@ fn status(facts: &Facts) -> answer::Status {
         dropped_packets: sum(PortCounters::dropped),
         warnings: warnings(facts, &links, &states),
         events: facts.events.recent(Instant::now()),
+        lost_log_lines: (facts.lost_log_lines)(),
     }
 }
 
@@ -100,6 +102,14 @@ fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendSta
              ends; raise director.exceptions"
         ));
     }
+    let lost = (facts.lost_log_lines)();
+    if lost > 0 {
+        warnings.push(format!(
+            "{lost} lines of the daemon's log were lost: nobody reads its standard error, or there is no room on that disk; the last \
+             {} events are in shuntctl events",
+            events::KEPT
+        ));
+    }
     warnings
 }
 
@@ -124,6 +134,16 @@ mod tests {
     use crate::control::model::{Model, ModelError};
     use crate::state::networks::PortLink;
     use crate::testing::model::PORT;
+
+    #[test]
+    fn lost_lines_of_the_log_are_worth_a_warning() {
+        let mut facts = example();
+        facts.lost_log_lines = Box::new(|| 17);
+        let status = &ask(&facts, "status", Value::Null)["ok"]["status"];
+        assert_eq!(status["lost_log_lines"], 17);
+        let warnings: Vec<&str> = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(warnings.last().unwrap().starts_with("17 lines of the daemon's log were lost: "), "{warnings:?}");
+    }
 
     #[test]
     fn the_status_counts_what_works_and_warns_of_what_does_not() {

@@ -10,6 +10,14 @@ pub struct ConfigError {
     pub problems: Vec<Problem>,
 }
 
+impl ConfigError {
+    /// How many problems there are, a sentence.
+    pub fn count(&self) -> String {
+        let count = self.problems.len();
+        format!("{count} {} in the configuration", if count == 1 { "problem" } else { "problems" })
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

@@ -24,15 +24,22 @@ impl Cores {
         Ok(Cores(allowed))
     }
 
-    /// Lets this thread, and those that it will start, use all cores but the workers'.
-    pub(super) fn keep_off(&self, workers: &[usize]) {
+    /// All cores but the workers'; `None` where the workers have all cores.
+    pub(super) fn without(&self, workers: &[usize]) -> Option<CpuSet> {
         let mut cores = self.0;
         for &core in workers {
             let _ = cores.unset(core);
         }
         let any = (0..CpuSet::count()).any(|core| cores.is_set(core).unwrap_or(false));
+        any.then_some(cores)
+    }
+
+    /// Lets this thread, and those that it will start, use all cores but the workers'.
+    pub(super) fn keep_off(&self, workers: &[usize]) {
         // Where the workers have all cores, the control threads share the slow path's.
-        if any && let Err(problem) = sched_setaffinity(Pid::from_raw(0), &cores) {
+        if let Some(cores) = self.without(workers)
+            && let Err(problem) = sched_setaffinity(Pid::from_raw(0), &cores)
+        {
             warn!("the control threads stay on the slow path's core: {problem}");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! - In: a checked configuration.
 //! - Out: a director that runs.
-//! - Uses: `base`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `metrics`, `config`, `netlink`.
+//! - Uses: `base`, `log`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `metrics`, `config`, `netlink`.
 
 mod cores;
 mod eal;
@@ -11,7 +11,8 @@ mod followed;
 mod hugepages;
 pub mod memory;
 mod ports;
-pub mod run;
+pub mod process;
+mod run;
 mod serve;
 mod threads;
 mod workers;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use ctl::answer::Subject;
+use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
 use crate::api::Facts;
@@ -21,6 +22,7 @@ use crate::daemon::follow::Follower;
 use crate::daemon::ports::{self, Ports};
 use crate::daemon::threads::{SlowPathRings, Threads};
 use crate::daemon::{eal, serve, workers};
+use crate::log::Log;
 use crate::slow::SlowPath;
 use crate::slow::neighbor::Neighbors;
 use crate::slow::report::Reporter;
@@ -29,15 +31,17 @@ use crate::slow::report::Reporter;
 ///
 /// # Errors
 /// Says why the daemon cannot start, or that one of its threads has ended by itself. All that was started has ended then.
-pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
+pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut Signals) -> anyhow::Result<()> {
     config.director.hash_key.warning().iter().chain(&config.warnings).for_each(|warning| warn!("{warning}"));
     let started = Instant::now();
     if config.director.metrics.is_some() {
         crate::metrics::install();
     }
-    let mut signals = serve::take_signals()?;
     let server = Server::bind(&config.director.socket, config.director.socket_group.as_deref())?;
     let cores = Cores::check(&config.director)?;
+    if let Some(cores) = cores.without(&config.director.workers) {
+        log.keep_to(cores);
+    }
     let mtus = ports::check(config)?;
 
     // First of all, so that their memory is on their NUMA nodes.
@@ -82,12 +86,12 @@ pub fn run(config_file: &Path, config: &Config) -> anyhow::Result<()> {
         hugepages: dpdk.hugepages,
         packet_buffers: dpdk.buffers.figures(),
         room_for_flows,
+        lost_log_lines: Box::new(log.lost_lines()),
     };
     let socket = serve::serve(server, facts, &config.director)?;
-    let outcome = serve::wait(&mut signals, &threads, &recent_latency);
+    let outcome = serve::wait(signals, &threads, &recent_latency);
     drop(socket);
     drop(threads);
-    info!("stopped");
     outcome
 }
 

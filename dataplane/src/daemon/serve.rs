@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
 use tracing::{info, warn};
 
 use crate::api::Facts;
@@ -18,11 +19,6 @@ use crate::metrics::serve_metrics;
 
 /// How often the main thread looks for signals and at its workers.
 const TICK: Duration = Duration::from_millis(50);
-
-/// Takes the signals from here on, for [`wait`].
-pub(super) fn take_signals() -> anyhow::Result<Signals> {
-    Signals::new([SIGTERM, SIGINT, SIGHUP]).context("Signals cannot be taken")
-}
 
 /// Starts the threads that answer, on the cores of the calling thread. Until the guard is dropped, there is a control socket.
 pub(super) fn serve(server: Server, facts: Facts, director: &Director) -> anyhow::Result<SocketGuard> {
@@ -45,7 +41,7 @@ pub(super) fn wait(signals: &mut Signals, threads: &Threads, recent_latency: &Re
                     info!("stopping");
                     return Ok(());
                 }
-                _ => {}
+                other => warn!("{}: this signal has no meaning here", signal_name(other).unwrap_or("A signal")),
             }
         }
         if threads.lost() {

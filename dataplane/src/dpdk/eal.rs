@@ -80,6 +80,11 @@ impl Eal {
         if INITIALIZED.swap(true, Ordering::Relaxed) {
             return Err(EalError::Twice);
         }
+        // SAFETY: may be called before the initialization, and at this time by nobody else: the flag above. Its argument is the C
+        // library's standard error, which is never closed.
+        if unsafe { dpdk_sys::shunt_log_to_stderr() } < 0 {
+            tracing::warn!("DPDK writes its messages to syslog, too: {}", DpdkError::last());
+        }
         let mut strings: Vec<*mut c_char> = strings.into_iter().map(CString::into_raw).collect();
         let count = i32::try_from(strings.len()).expect("a handful of arguments");
         // SAFETY: `strings` are `count` NUL-terminated strings. EAL keeps pointers into them and reorders the array:

@@ -45,6 +45,7 @@ fn director(facts: &Facts, started_s: f64) {
     let buffers = (facts.packet_buffers)();
     gauge!("shunt_packet_buffers").set(buffers.total as f64);
     gauge!("shunt_packet_buffers_in_use").set(buffers.in_use as f64);
+    counter!("shunt_lost_log_lines_total").absolute((facts.lost_log_lines)());
 }
 
 fn ports(facts: &Facts) {

@@ -46,5 +46,6 @@ pub fn facts(director: Arc<Director>) -> Facts {
         hugepages: false,
         packet_buffers: Box::new(PacketBuffers::default),
         room_for_flows: 0,
+        lost_log_lines: Box::new(|| 0),
     }
 }

@@ -309,13 +309,19 @@ impl Lab {
     /// Starts the daemon with the current configuration; returns when it has resolved the real servers.
     pub(crate) fn restart(&mut self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        self.restart_by(r#"exec "$@""#, log);
+    }
+
+    /// The same by a shell's command, in which `"$@"` is the daemon, with this standard error.
+    pub(crate) fn restart_by(&mut self, shell: &str, log: impl Into<Stdio>) {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace("director"), env!("CARGO_BIN_EXE_shuntd"), "--config"]);
+        let shuntd = env!("CARGO_BIN_EXE_shuntd");
+        command.args(["netns", "exec", &self.namespace("director"), "sh", "-c", shell, "sh", shuntd, "--config"]);
         let child = command.arg(self.config()).stderr(log).spawn().unwrap();
         self.daemon = Some(child);
         wait_for("the daemon resolves its backends", || {
             let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon ended:\n{}", fs::read_to_string(self.log()).unwrap());
+            assert!(ended.is_none(), "the daemon ended:\n{}", self.logged());
             self.try_ask(Request::Status).is_ok_and(|answer| match answer {
                 Answer::Status(status) => status.backends.total > 0 && status.backends.up == status.backends.total,
                 _ => false,
@@ -329,7 +335,7 @@ impl Lab {
 
     /// The daemon's log.
     pub(crate) fn logged(&self) -> String {
-        fs::read_to_string(self.log()).unwrap()
+        fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// The daemon's process. `ip netns exec` becomes the program that it runs.

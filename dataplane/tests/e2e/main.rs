@@ -2,7 +2,12 @@
 //! curl. No NIC and no hugepages are needed, but root is. Where namespaces cannot be made, scripts/test leaves these
 //! tests out and says so.
 
-#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but does not see that this is all tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "clippy.toml allows it in tests, but does not see that this is all tests"
+)]
 
 mod addresses;
 mod bytes;
@@ -15,6 +20,7 @@ mod handover;
 mod http;
 mod interfaces;
 mod lab;
+mod log;
 mod mtu;
 mod owner;
 mod queues;

@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     Done = 0,
     /// The daemon refused.
     Refused = 1,
-    /// Wrong usage (clap's own status, too), or no daemon answered.
+    /// Wrong usage (clap's own status, too), no daemon answered, or its answer could not be written.
     Unusable = 2,
 }
 

@@ -1,6 +1,7 @@
 //! `shuntctl events --follow`: shows what happens until Ctrl-C.
 
-use std::io::{self, Write};
+use std::fmt::Write;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use signal_hook::iterator::Signals;
 
 use crate::command::events::Args;
 use crate::exit_code::Exit;
+use crate::output::{self, complain};
 
 /// How often the daemon is asked for what is new.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,13 +30,14 @@ pub(crate) fn events(socket: &Path, json: bool, args: &Args) -> Result<Exit, Cli
         match client.as_mut().map(|client| news(client, query)) {
             Some(Ok(events)) => {
                 query = EventQuery { since: events.last().map(|event| event.sequence).or(query.since), limit: None };
-                if print(&events[events.len().saturating_sub(most)..], json).is_err() {
-                    return Ok(Exit::Done);
+                let printed = print(&events[events.len().saturating_sub(most)..], json);
+                if printed.is_err() {
+                    return Ok(output::exit("An event", printed));
                 }
                 most = usize::MAX;
             }
             Some(Err(error @ (ClientError::Io { .. } | ClientError::Closed { .. }))) => {
-                eprintln!("shuntctl: {error}: waiting for it to come back");
+                complain(format_args!("shuntctl: {error}: waiting for it to come back"));
                 client = None;
             }
             Some(Err(error)) => return Err(error),
@@ -45,6 +48,9 @@ pub(crate) fn events(socket: &Path, json: bool, args: &Args) -> Result<Exit, Cli
             }
         }
         std::thread::sleep(INTERVAL);
+        if output::is_abandoned() {
+            return Ok(Exit::Done);
+        }
     }
 }
 
@@ -68,13 +74,11 @@ fn news(client: &mut Client, query: EventQuery) -> Result<Vec<Event>, ClientErro
 }
 
 fn print(events: &[Event], json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut text = String::new();
     for event in events {
-        if json {
-            writeln!(out, "{}", serde_json::to_string(event)?)?;
-        } else {
-            writeln!(out, "{event}")?;
-        }
+        let written =
+            if json { writeln!(text, "{}", serde_json::to_string(event)?) } else { writeln!(text, "{event}") };
+        written.map_err(io::Error::other)?;
     }
-    out.flush()
+    output::write(&text)
 }

@@ -4,11 +4,11 @@ mod args;
 mod command;
 mod exit_code;
 mod follow;
+mod output;
 mod question;
 mod table;
 mod value;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,31 +17,37 @@ use ctl::{Client, ClientError};
 use args::Cli;
 use command::Command;
 use exit_code::Exit;
+use output::complain;
 
 fn main() -> ExitCode {
-    let Cli { socket, json, command } = Cli::parse();
+    let Cli { socket, json, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return usage(&said).into(),
+    };
     let done = match command {
         Command::Events(events) if events.follow => follow::events(&socket, json, &events),
         command => {
             let connected = Client::connect(&socket);
-            connected.and_then(|mut client| command.question().ask(&mut client, json)).map(|text| print(&text))
+            connected.and_then(|mut client| command.question().ask(&mut client, json)).map(|text| output::print(&text))
         }
     };
     done.unwrap_or_else(|error| fail(&error, json)).into()
 }
 
-/// The reader may have had enough (`| head`): that is no failure.
-fn print(text: &str) -> Exit {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Exit::Done
+/// Help that was asked for goes to standard output, what is wrong with the command line to standard error.
+fn usage(said: &clap::Error) -> Exit {
+    match said.print() {
+        _ if said.use_stderr() => Exit::Unusable,
+        printed => output::exit("The help", printed),
+    }
 }
 
 fn fail(error: &ClientError, json: bool) -> Exit {
     let source = std::error::Error::source(error).map_or(String::new(), |source| format!(" ({source})"));
     match error {
-        ClientError::Refused(refusal) if json => eprintln!("{}", serde_json::json!({ "error": refusal })),
-        _ if json => eprintln!("{}", serde_json::json!({ "error": { "message": format!("{error}{source}") } })),
-        _ => eprintln!("shuntctl: {error}{source}"),
+        ClientError::Refused(refusal) if json => complain(serde_json::json!({ "error": refusal })),
+        _ if json => complain(serde_json::json!({ "error": { "message": format!("{error}{source}") } })),
+        _ => complain(format_args!("shuntctl: {error}{source}")),
     }
     Exit::from(error)
 }
