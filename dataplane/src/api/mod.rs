@@ -10,10 +10,13 @@
 
 mod answer;
 mod backend;
+mod clients;
 pub mod decode;
 mod drops;
 mod events;
 mod facts;
+mod line;
+mod lock;
 mod neighbor;
 mod port;
 pub mod server;
@@ -24,4 +27,5 @@ mod worker;
 
 pub use answer::answer;
 pub use facts::{Facts, PortFacts, PortLive};
+pub use lock::LockError;
 pub use tally::{OUTCOMES, UNREADABLE};

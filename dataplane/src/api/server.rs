@@ -1,16 +1,15 @@
-//! The Unix socket: which users may connect, how long a line may be and how long it may take.
+//! The Unix socket: which users may connect, and what happens to their requests.
 //!
-//! Each client has a thread of its own, so one that hangs disturbs no other; the number of clients is bounded, with some
-//! kept for users who may change things, so that an operator can always get in.
+//! Each client has a thread of its own, so one that hangs disturbs no other. How many there may be, and who has to go for another, is in
+//! `clients.rs`; how long a line may be and how long it may take, in `line.rs`.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ctl::MAX_REQUEST_BYTES;
 use ctl::answer::{Answer, Envelope, Outcome};
@@ -18,27 +17,27 @@ use ctl::request::Request;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::api::answer::answer;
+use crate::api::clients::{Clients, Place};
 use crate::api::decode::{self, refusal};
 use crate::api::facts::Facts;
+use crate::api::line::{LINE_TIMEOUT, Line, WRITE_TIMEOUT, read_line, write_line};
+use crate::api::lock::{self, LockError};
 use crate::api::tally;
-
-/// Clients at one time.
-const MAX_CLIENTS: usize = 64;
-/// Of these, for root and the daemon's own user alone.
-const RESERVED_CLIENTS: usize = 16;
-/// A line must be whole this long after its first byte.
-const LINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client may be silent for this long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A client must take its answer within this time.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// A daemon answers there.
-    #[error("Another shuntd answers at {0}: stop it, or give this one another director.socket")]
+    /// A daemon answers there, or will soon.
+    #[error("Another shuntd answers at {0}, or is about to: stop it, or give this one another director.socket")]
     InUse(PathBuf),
+    /// The lock that keeps others from it cannot be had.
+    #[error("The control socket {path} cannot be locked")]
+    Lock {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why not.
+        source: LockError,
+    },
     /// Something else is there.
     #[error("{0} is there, and is no socket: remove it, or give director.socket another path")]
     NotASocket(PathBuf),
@@ -108,16 +107,15 @@ impl Server {
     /// Makes the socket: mode 0660, of the given group. One that a killed daemon has left is replaced.
     pub fn bind(path: &Path, group: Option<&str>) -> Result<Server, ServerError> {
         let fail = |source| ServerError::Io { path: path.into(), source };
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(fail)?;
-        }
-        let lock = File::create(path.with_extension("lock")).map_err(fail)?;
-        if lock.try_lock().is_err() {
-            return Err(ServerError::InUse(path.into()));
-        }
+        let lock = lock::take(path).map_err(|error| match error {
+            LockError::Taken(_) => ServerError::InUse(path.into()),
+            source => ServerError::Lock { path: path.into(), source },
+        })?;
         remove_stale(path)?;
         // Bound under another name and then renamed: no client can connect before the mode is right.
-        let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(format!(".{}.tmp", std::process::id()));
+        let unfinished = PathBuf::from(unfinished);
         let _ = std::fs::remove_file(&unfinished);
         let listener = UnixListener::bind(&unfinished).map_err(fail)?;
         let finish = || -> Result<(), ServerError> {
@@ -143,9 +141,9 @@ impl Server {
 }
 
 fn accept(listener: &UnixListener, facts: &Arc<Facts>) {
-    let clients = Arc::new(AtomicUsize::new(0));
+    let (clients, readers) = (Clients::new(), Arc::default());
     for stream in listener.incoming() {
-        let served = stream.and_then(|stream| serve(stream, facts.clone(), Admission::take(&clients)));
+        let served = stream.and_then(|stream| serve(stream, facts, &clients, &readers));
         if let Err(error) = served {
             tracing::warn!("a control client could not be served: {error}");
             // Out of file descriptors or memory: do not spin on it.
@@ -154,34 +152,16 @@ fn accept(listener: &UnixListener, facts: &Arc<Facts>) {
     }
 }
 
-/// One of the [`MAX_CLIENTS`] that a client takes.
-struct Admission {
-    clients: Arc<AtomicUsize>,
-    /// How many were taken before.
-    before: usize,
-}
-
-impl Admission {
-    fn take(clients: &Arc<AtomicUsize>) -> Admission {
-        Admission { clients: clients.clone(), before: clients.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.clients.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn serve(stream: UnixStream, facts: Arc<Facts>, admission: Admission) -> io::Result<()> {
-    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+fn serve(stream: UnixStream, facts: &Arc<Facts>, clients: &Arc<Clients>, readers: &Arc<Mutex<()>>) -> io::Result<()> {
     let uid = getsockopt(&stream, PeerCredentials).map_err(io::Error::from)?.uid();
     let privileged = uid == 0 || uid == nix::unistd::geteuid().as_raw();
-    let mut client = Client { stream, facts, uid, privileged, _admission: admission };
-    let most = if privileged { MAX_CLIENTS } else { MAX_CLIENTS - RESERVED_CLIENTS };
-    if client._admission.before >= most {
-        return client.write(Outcome::Error(refusal("Too many control clients: try again in a minute")));
-    }
+    let stream = Arc::new(stream);
+    let Some(place) = clients.admit(uid, privileged, &stream) else {
+        let refused = Outcome::Error(refusal("Too many control clients are at work: try again in some seconds"));
+        // It fits the socket's buffer: this waits for nobody.
+        return write_line(&stream, &line_of(refused)?, WRITE_TIMEOUT);
+    };
+    let mut client = Client { stream, facts: facts.clone(), uid, privileged, place, readers: readers.clone() };
     std::thread::Builder::new().name("shunt-client".into()).spawn(move || {
         if let Err(error) = client.converse() {
             tracing::debug!("a control client went away: {error}");
@@ -191,36 +171,50 @@ fn serve(stream: UnixStream, facts: Arc<Facts>, admission: Admission) -> io::Res
 }
 
 struct Client {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     facts: Arc<Facts>,
     uid: u32,
     privileged: bool,
-    _admission: Admission,
+    place: Place,
+    /// Taken while an answer for a reader is made: one at a time, so that they need no more memory and time than one.
+    readers: Arc<Mutex<()>>,
 }
 
 impl Client {
     fn converse(&mut self) -> io::Result<()> {
         let mut buffer = Vec::new();
         loop {
-            match read_line(&mut self.stream, &mut buffer)? {
+            match read_line(&self.stream, &mut buffer)? {
                 Line::Whole(line) => {
-                    let request = decode::request(&line);
-                    let command = tally::command(&request);
-                    let outcome = request.map_or_else(Outcome::Error, |request| self.carry_out(request));
-                    tally::count(command, &outcome);
-                    self.write(outcome)?;
+                    if !self.place.work() {
+                        return Ok(());
+                    }
+                    let line = self.answer(&line)?;
+                    self.write(&line)?;
+                    self.place.rest();
                 }
                 Line::TooLong => {
                     let message = format!("The request is longer than {MAX_REQUEST_BYTES} bytes");
-                    return self.write(Outcome::Error(refusal(message)));
+                    return self.write(&line_of(Outcome::Error(refusal(message)))?);
                 }
                 Line::TooSlow => {
                     let message = format!("The request was not complete after {} s", LINE_TIMEOUT.as_secs());
-                    return self.write(Outcome::Error(refusal(message)));
+                    return self.write(&line_of(Outcome::Error(refusal(message)))?);
                 }
                 Line::End => return Ok(()),
             }
         }
+    }
+
+    /// Carries out the request on a line; returns the line that answers it.
+    fn answer(&self, line: &[u8]) -> io::Result<Vec<u8>> {
+        let readers = &self.readers;
+        let _one_at_a_time = (!self.privileged).then(|| readers.lock().unwrap_or_else(PoisonError::into_inner));
+        let request = decode::request(line);
+        let command = tally::command(&request);
+        let outcome = request.map_or_else(Outcome::Error, |request| self.carry_out(request));
+        tally::count(command, &outcome);
+        line_of(outcome)
     }
 
     fn carry_out(&self, request: Request) -> Outcome {
@@ -241,67 +235,25 @@ impl Client {
         outcome
     }
 
-    fn write(&mut self, outcome: Outcome) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&Envelope { version: ctl::VERSION, outcome })?;
-        line.push(b'\n');
-        self.stream.write_all(&line)
+    fn write(&self, line: &[u8]) -> io::Result<()> {
+        let Some(_until_taken) = self.place.answer(line.len()) else {
+            let message = "Too many large answers are still to be taken by others: try again in some seconds";
+            return write_line(&self.stream, &line_of(Outcome::Error(refusal(message)))?, WRITE_TIMEOUT);
+        };
+        write_line(&self.stream, line, WRITE_TIMEOUT)
     }
 }
 
-/// What a client sent.
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    /// A line, without its newline.
-    Whole(Vec<u8>),
-    /// More than [`MAX_REQUEST_BYTES`] without a newline.
-    TooLong,
-    /// The beginning of a line, and then nothing more in time.
-    TooSlow,
-    /// Nothing more, or nothing for a long time.
-    End,
-}
-
-/// Reads a line; `buffer` keeps what came behind it for the next call.
-fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<Line> {
-    let mut searched = 0;
-    let mut deadline = Instant::now() + if buffer.is_empty() { IDLE_TIMEOUT } else { LINE_TIMEOUT };
-    loop {
-        if let Some(end) = buffer[searched..].iter().position(|&byte| byte == b'\n') {
-            let rest = buffer.split_off(searched + end + 1);
-            let mut line = std::mem::replace(buffer, rest);
-            line.pop();
-            return Ok(Line::Whole(line));
-        }
-        searched = buffer.len();
-        if searched >= MAX_REQUEST_BYTES {
-            return Ok(Line::TooLong);
-        }
-        let slow = |buffer: &[u8]| if buffer.is_empty() { Line::End } else { Line::TooSlow };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(slow(buffer));
-        }
-        stream.set_read_timeout(Some(left))?;
-        let mut chunk = [0; 4096];
-        match stream.read(&mut chunk) {
-            Ok(0) => return Ok(Line::End),
-            Ok(count) => {
-                if buffer.is_empty() {
-                    deadline = Instant::now() + LINE_TIMEOUT;
-                }
-                buffer.extend_from_slice(&chunk[..count]);
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Ok(slow(buffer));
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+fn line_of(outcome: Outcome) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(&Envelope { version: ctl::VERSION, outcome })?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+
     use metrics::with_local_recorder;
 
     use super::*;
@@ -311,9 +263,10 @@ mod tests {
     #[test]
     fn requests_are_counted_by_command_and_outcome() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let admission = Admission::take(&Arc::default());
+        let stream = Arc::new(ours);
+        let place = Clients::new().admit(1, false, &stream).unwrap();
         let facts = Arc::new(facts(Arc::new(director(&[]))));
-        let mut client = Client { stream: ours, facts, uid: 1, privileged: false, _admission: admission };
+        let mut client = Client { stream, facts, uid: 1, privileged: false, place, readers: Arc::default() };
         for line in [
             "{\"version\":1,\"command\":\"status\"}",
             "{\"version\":1,\"command\":\"service-remove\",\"arguments\":{\"vip\":\"192.0.2.1\",\"port\":80}}",
@@ -334,30 +287,6 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_told_apart_and_bounded() {
-        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        theirs.write_all(b"one\ntwo\nthr").unwrap();
-        let mut buffer = Vec::new();
-        assert_eq!(read_line(&mut ours, &mut buffer).unwrap(), Line::Whole(b"one".into()));
-        assert_eq!(read_line(&mut ours, &mut buffer).unwrap(), Line::Whole(b"two".into()));
-        theirs.write_all(b"ee\n").unwrap();
-        assert_eq!(read_line(&mut ours, &mut buffer).unwrap(), Line::Whole(b"three".into()));
-        drop(theirs);
-        assert_eq!(read_line(&mut ours, &mut buffer).unwrap(), Line::End);
-    }
-
-    #[test]
-    fn a_line_without_end_is_not_read_for_ever() {
-        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let writer = std::thread::spawn(move || theirs.write_all(&vec![b'x'; 10 << 20]));
-        let mut buffer = Vec::new();
-        assert_eq!(read_line(&mut ours, &mut buffer).unwrap(), Line::TooLong);
-        assert!(buffer.len() < MAX_REQUEST_BYTES + 8192);
-        drop(ours);
-        assert!(writer.join().unwrap().is_err());
-    }
-
-    #[test]
     fn a_socket_that_nobody_serves_is_replaced_and_one_in_use_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/shuntd.sock");
@@ -374,7 +303,51 @@ mod tests {
             Err(ServerError::NoGroup(_))
         ));
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.iter().all(|name| name == "run" || name == "other.lock"), "nothing unfinished is left: {left:?}");
+        assert!(left.iter().all(|name| name == "run" || name == ".other.lock"), "nothing unfinished is left: {left:?}");
+    }
+
+    /// A server in a folder of its own, which lasts as long as the guard.
+    fn served() -> (tempfile::TempDir, PathBuf, SocketGuard) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shuntd.sock");
+        let server = Server::bind(&path, None).unwrap();
+        let guard = server.run(Arc::new(facts(Arc::new(director(&[]))))).unwrap();
+        (folder, path, guard)
+    }
+
+    const STATUS: &[u8] = b"{\"version\":1,\"command\":\"status\"}";
+
+    #[test]
+    fn clients_that_say_nothing_shut_nobody_out() {
+        let (_folder, path, _guard) = served();
+        let silent: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        // Some have begun a line.
+        silent.iter().step_by(2).for_each(|mut client| drop(client.write_all(b"{")));
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(STATUS).unwrap();
+        client.write_all(b"\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(client).read_line(&mut answer).unwrap();
+        assert!(answer.contains("\"ok\":{\"status\""), "{answer}");
+        drop(silent);
+    }
+
+    #[test]
+    fn a_last_line_without_newline_is_answered() {
+        let (_folder, path, _guard) = served();
+        let ask = |request: &[u8]| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(request).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let answer = ask(STATUS);
+        assert!(answer.contains("\"ok\":{\"status\"") && answer.ends_with('\n'), "{answer}");
+        let cut_off = ask(&STATUS[..STATUS.len() - 1]);
+        assert!(cut_off.contains("\"error\""), "half a request is none: {cut_off}");
+        assert_eq!(ask(b""), "");
     }
 
     #[test]

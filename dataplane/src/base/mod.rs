@@ -1,11 +1,12 @@
 //! The base: types that every room may use.
 //!
 //! - In: numbers and plain values.
-//! - Out: typed numbers, limits, lock files, the clock, counters, token buckets, exit reasons, the traits of packets and queues.
+//! - Out: typed numbers, limits, lock files, the clock, counters, token buckets, the clients of a server, exit reasons, the traits of packets and queues.
 //! - Uses: no other room.
 
 pub mod clock;
 pub mod counter;
+pub mod crowd;
 pub mod ethertype;
 pub mod exit;
 pub mod ids;

@@ -358,4 +358,47 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
         assert!(said.contains("environment SHUNT_DIRECTOR__SLOWPATH: "), "{said}");
         assert!(said.contains("environment SHUNT_DIRECTOR__SLOW_PATH: "), "{said}");
     }
+
+    #[test]
+    fn what_is_wrong_in_the_environment_is_not_blamed_on_the_file() {
+        for (variable, value, location) in [
+            ("SHUNT_DIRECTOR__WORKERS", "3,x", "environment SHUNT_DIRECTOR__WORKERS: director.workers[1]: "),
+            ("SHUNT_DIRECTOR__WORKERS", "3,3", "environment SHUNT_DIRECTOR__WORKERS: director.workers: "),
+            ("SHUNT_DIRECTOR__WORKERS", "-1", "environment SHUNT_DIRECTOR__WORKERS: director.workers[0]: "),
+            ("SHUNT_DIRECTOR__WORKERS__X", "3", "environment SHUNT_DIRECTOR__WORKERS__X: director.workers"),
+            ("SHUNT_PORTS__NAME", "lan1", "environment SHUNT_PORTS__NAME: ports.name: "),
+            ("SHUNT_SERVICES__0__VIP", "192.0.2.1", "environment SHUNT_SERVICES__0__VIP: services.0.vip: "),
+        ] {
+            let error = Config::from_text("shunt.toml", EXAMPLE, &[(variable, value)]).unwrap_err();
+            let said = error.to_string();
+            assert!(said.starts_with(location) && !said.contains("shunt.toml"), "{variable}={value}: {said}");
+            assert_eq!(error.problems.len(), 1, "{said}");
+        }
+    }
+
+    #[test]
+    fn an_element_that_is_no_number_is_one_mistake() {
+        let text = with("workers = [1]", "workers = [1, \"x\", 2, true]").replace("weight = 3", "weight = 70000");
+        let problems = problems(&text);
+        assert_eq!(problems.len(), 2, "{problems:#?}");
+        assert!(problems[0].starts_with("shunt.toml:3: director.workers[1]: Invalid type"), "{problems:#?}");
+    }
+
+    #[test]
+    fn what_others_set_in_the_environment_does_not_matter() {
+        // As Kubernetes does for a service with the name shunt.
+        let kubernetes = [
+            ("SHUNT_PORT", "tcp://10.96.0.17:80"),
+            ("SHUNT_PORT_80_TCP", "tcp://10.96.0.17:80"),
+            ("SHUNT_PORT_80_TCP_ADDR", "10.96.0.17"),
+            ("SHUNT_SERVICE_HOST", "10.96.0.17"),
+            ("SHUNT_SERVICE_PORT", "80"),
+        ];
+        assert_eq!(Config::from_text("f", EXAMPLE, &kubernetes).unwrap(), load(EXAMPLE).unwrap());
+        let mistake = [("SHUNT_DIRECTR__SLOW_PATH", "2")];
+        let config = Config::from_text("f", EXAMPLE, &mistake).unwrap();
+        let expected =
+            "Environment variable SHUNT_DIRECTR__SLOW_PATH is ignored: did you mean SHUNT_DIRECTOR__SLOW_PATH?";
+        assert_eq!((config.director.slow_path, config.warnings), (0, vec![expected.to_owned()]));
+    }
 }

@@ -9,7 +9,7 @@ use config::{Environment, FileFormat};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::environment::{self, PREFIX, SEPARATOR};
+use crate::config::environment::{self, Meaning, PREFIX, SEPARATOR};
 use crate::config::problem::{ConfigError, Problem};
 use crate::config::rows::{Row, Section};
 
@@ -59,8 +59,17 @@ impl Source {
                 Problem { location: format!("{name}:{line}"), key: String::new(), message: error.message().into() };
             return Err(ConfigError { problems: vec![problem] });
         }
-        let ours: HashMap<String, String> =
-            environment::ours(variables).map(|(name, value)| (name.into(), value.into())).collect();
+        let (mut ours, mut of_lists, mut warnings) = (HashMap::<String, String>::new(), Vec::new(), Vec::new());
+        for &(variable, value) in variables {
+            match environment::meaning(variable, sections) {
+                Meaning::Key => _ = ours.insert(variable.into(), value.into()),
+                Meaning::KeyOfList => of_lists.push(variable),
+                Meaning::Like(other) => {
+                    warnings.push(format!("Environment variable {variable} is ignored: did you mean {other}?"));
+                }
+                Meaning::Nothing => {}
+            }
+        }
         let environment =
             Environment::with_prefix(PREFIX).prefix_separator("_").separator(SEPARATOR).source(Some(ours.clone()));
         let layered = config::Config::builder()
@@ -72,7 +81,8 @@ impl Source {
             let problem = Problem { location: name.into(), key: String::new(), message: error.to_string() };
             ConfigError { problems: vec![problem] }
         })?;
-        let variables = ours.into_keys().map(|variable| (environment::key(&variable), variable)).collect();
+        let names = ours.into_keys().chain(of_lists.iter().copied().map(String::from));
+        let variables = names.map(|variable| (environment::key(&variable), variable)).collect();
         let mut source = Source {
             name: name.into(),
             text: text.into(),
@@ -80,8 +90,14 @@ impl Source {
             values,
             problems: Vec::new(),
             bad: BTreeSet::new(),
-            warnings: Vec::new(),
+            warnings,
         };
+        for variable in of_lists {
+            source.problem(
+                &environment::key(variable),
+                "The environment has only keys of [director]: write it into the file",
+            );
+        }
         for section in sections {
             section.rows.iter().for_each(|row| source.check_row(section, row));
         }
@@ -113,6 +129,11 @@ impl Source {
                 Err(error) => error,
             };
             let mut key = error.path().to_string();
+            if let Some(list) = self.list_that_misses(&key) {
+                self.bad.insert(list.clone());
+                remove(&mut self.values, &list);
+                continue;
+            }
             let message = error.inner().to_string();
             if key == "." {
                 key.clear();
@@ -127,6 +148,14 @@ impl Source {
                 return T::default();
             }
         }
+    }
+
+    /// The list whose element was complained about and taken out, if it cannot do without it: a list of numbers has no holes.
+    fn list_that_misses(&mut self, key: &str) -> Option<String> {
+        let (list, _) = key.strip_suffix(']')?.rsplit_once('[')?;
+        let taken_out =
+            self.bad.contains(key) && value_at(&mut self.values, steps(key)).is_some_and(|value| value.is_null());
+        taken_out.then(|| list.to_owned())
     }
 
     /// Notes what is wrong with a key.
@@ -173,9 +202,17 @@ impl Source {
         if problems.is_empty() { Ok(self.warnings) } else { Err(ConfigError { problems }) }
     }
 
+    /// The variable that sets a key: all of it, what it is in (an element of a list), or a part of it.
+    fn variable_of(&self, key: &str) -> Option<&String> {
+        let is_in =
+            |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with(['.', '[']));
+        let sets = |set: &str| set == key || is_in(key, set) || (key.contains('.') && is_in(set, key));
+        self.variables.iter().find(|(set, _)| sets(set)).map(|(_, variable)| variable)
+    }
+
     /// The line of a key in the file, and how to say where it is.
     fn location(&self, key: &str) -> (usize, String) {
-        if let Some(variable) = self.variables.get(key) {
+        if let Some(variable) = self.variable_of(key) {
             return (0, format!("environment {variable}"));
         }
         let line = toml_edit::Document::parse(self.text.as_str())

@@ -19,8 +19,10 @@ use crate::log::Log;
 /// # Errors
 /// Where not even a log can be started. All else that is wrong is in the log, and in the status.
 pub fn run_daemon(config_file: &Path, filter: EnvFilter) -> anyhow::Result<ExitCode> {
+    // Before the first thread begins: a signal that one of them does not block can end the process.
+    let mut signals = take_signals()?;
     let log = Log::start(filter).context("The log cannot be started")?;
-    let outcome = take_signals().and_then(|mut signals| run(config_file, &load(config_file)?, &log, &mut signals));
+    let outcome = load(config_file).and_then(|config| run(config_file, &config, &log, &mut signals));
     // What DPDK had to say about it stands before what we say.
     log.end_libraries();
     match outcome {

@@ -1,6 +1,9 @@
 //! Puts pages together, and keeps each for a moment.
+//!
+//! A page may have tens of megabytes, and is in memory until its last reader has all of it. However slow readers are, there are at
+//! most two pages of a format.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::body::Bytes;
@@ -21,8 +24,38 @@ pub(super) struct Exporter {
     control_side: Arc<ControlSide>,
     /// When the daemon started, in seconds since 1970: read once, since clocks are set.
     started_s: f64,
-    /// The last pages, one of a format, and when they were put together.
-    last: Mutex<Vec<(Format, Instant, Bytes)>>,
+    pages: Mutex<Pages>,
+}
+
+/// The pages in memory.
+#[derive(Debug, Default)]
+struct Pages {
+    /// The last ones, one of a format, and when they were put together.
+    last: Vec<(Format, Instant, Arc<Text>)>,
+    /// Those before, one of a format, as long as somebody reads them.
+    older: Vec<(Format, Weak<Text>)>,
+}
+
+/// The text of a page.
+#[derive(Debug)]
+struct Text(String);
+
+/// Keeps a text as long as it is read.
+struct Reading(Arc<Text>);
+
+impl AsRef<[u8]> for Reading {
+    fn as_ref(&self) -> &[u8] {
+        self.0.0.as_bytes()
+    }
+}
+
+/// A page, for one reader.
+#[derive(Debug)]
+pub(super) struct Served {
+    /// Its text.
+    pub(super) text: Bytes,
+    /// The page is older than it should be: slow readers keep two of them, which is as many as there may be.
+    pub(super) crowded: bool,
 }
 
 impl Exporter {
@@ -34,23 +67,27 @@ impl Exporter {
     fn with(facts: Arc<Facts>, control_side: Arc<ControlSide>) -> Self {
         let started = SystemTime::now().checked_sub(facts.started.elapsed()).unwrap_or(UNIX_EPOCH);
         let started_s = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Exporter { facts, control_side, started_s, last: Mutex::default() }
+        Exporter { facts, control_side, started_s, pages: Mutex::default() }
     }
 
-    /// As it was a second ago at most, so that many clients cost no more than one that asks each second.
-    pub(super) fn page(&self, format: Format) -> Bytes {
+    /// As it was a second ago at most, so that many clients cost no more than one that asks each second; older only where slow readers
+    /// hold two pages.
+    pub(super) fn page(&self, format: Format) -> Served {
         counter!("shunt_scrapes_total", "format" => format.name()).increment(1);
-        let mut last = self.last.lock().expect("no holder of this lock panics");
-        // What is too old goes first: two large pages need not be there at a time.
-        last.retain(|(_, then, _)| then.elapsed() < FRESH);
-        if let Some((.., page)) = last.iter().find(|(other, ..)| *other == format) {
-            return page.clone();
+        let mut pages = self.pages.lock().expect("no holder of this lock panics");
+        pages.let_go();
+        if let Some((_, made, text)) = pages.last.iter().find(|(other, ..)| *other == format) {
+            let fresh = made.elapsed() < FRESH;
+            if fresh || pages.older.iter().any(|(other, _)| *other == format) {
+                return Served { text: Bytes::from_owner(Reading(text.clone())), crowded: !fresh };
+            }
         }
+        pages.make_older(format);
         let begin = Instant::now();
-        let page = Bytes::from(self.text(format));
+        let text = Arc::new(Text(self.text(format)));
         histogram!("shunt_scrape_seconds").record(begin.elapsed());
-        last.push((format, Instant::now(), page.clone()));
-        page
+        pages.last.push((format, Instant::now(), text.clone()));
+        Served { text: Bytes::from_owner(Reading(text)), crowded: false }
     }
 
     fn text(&self, format: Format) -> String {
@@ -58,6 +95,21 @@ impl Exporter {
         self.control_side.tell(&page);
         collect(&self.facts, self.started_s, &page);
         Arc::new(page.finish()).text(format)
+    }
+}
+
+impl Pages {
+    /// What is old, and read by nobody, goes before another page is made: two large pages need not be there at a time.
+    fn let_go(&mut self) {
+        self.last.retain(|(_, made, text)| made.elapsed() < FRESH || Arc::strong_count(text) > 1);
+        self.older.retain(|(_, text)| text.strong_count() > 0);
+    }
+
+    /// The last page of a format is so no more.
+    fn make_older(&mut self, format: Format) {
+        for (_, _, text) in self.last.extract_if(.., |(other, ..)| *other == format) {
+            self.older.push((format, Arc::downgrade(&text)));
+        }
     }
 }
 
@@ -182,9 +234,39 @@ mod tests {
     #[test]
     fn a_crowd_gets_one_page_of_a_format() {
         let exporter = exporter();
-        let same = |format| exporter.page(format).as_ptr() == exporter.page(format).as_ptr();
+        let page = |format| exporter.page(format).text;
+        let same = |format| page(format).as_ptr() == page(format).as_ptr();
         assert!(same(Format::OpenMetrics) && same(Format::Classic));
-        assert_ne!(exporter.page(Format::OpenMetrics), exporter.page(Format::Classic));
+        assert_ne!(page(Format::OpenMetrics), page(Format::Classic));
+    }
+
+    /// Makes all pages older than they may be.
+    fn a_second_passes(exporter: &Exporter) {
+        for (_, made, _) in &mut exporter.pages.lock().unwrap().last {
+            *made -= FRESH;
+        }
+    }
+
+    #[test]
+    fn however_slow_readers_are_there_are_two_pages_of_a_format() {
+        let exporter = exporter();
+        let mut held: Vec<Served> = Vec::new();
+        for _ in 0..60 {
+            held.extend(Format::ALL.iter().map(|&format| exporter.page(format)));
+            a_second_passes(&exporter);
+        }
+        let texts: BTreeSet<*const u8> = held.iter().map(|served| served.text.as_ptr()).collect();
+        assert_eq!(texts.len(), 2 * Format::ALL.len());
+        let crowded = held.iter().filter(|served| served.crowded).count();
+        assert_eq!(crowded, 58 * Format::ALL.len(), "and they are told");
+        // The first page's readers have read it.
+        held.remove(0);
+        assert!(!exporter.page(Format::ALL[0]).crowded);
+        held.clear();
+        a_second_passes(&exporter);
+        drop(exporter.page(Format::ALL[0]));
+        let pages = exporter.pages.lock().unwrap();
+        assert_eq!((pages.last.len(), pages.older.len()), (1, 0), "nothing that nobody reads is kept");
     }
 
     /// A service that is gone leaves no series behind.

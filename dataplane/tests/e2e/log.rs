@@ -10,10 +10,10 @@ use ctl::answer::Status;
 use ctl::request::{BackendEdit, Request};
 use ctl::{Client, ClientError};
 use dataplane::dpdk::Driver;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::fstat;
 
-use crate::lab::{Lab, Topology, VIP, service_id};
+use crate::lab::{Lab, Topology, VIP, service_id, wait_for};
 
 /// Far more lines than a pipe, a socket or a terminal takes without a reader, and more than the daemon keeps for one.
 const LINES: u64 = 6_000;
@@ -48,10 +48,23 @@ fn works_and_ends(lab: &mut Lab, what: &str) -> Status {
     status
 }
 
+fn signals_without_a_meaning_end_nothing(lab: &Lab) {
+    use Signal::{SIGALRM, SIGHUP, SIGIO, SIGPROF, SIGPWR, SIGSTKFLT, SIGTTOU, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ};
+    let logged = [SIGHUP, SIGUSR1, SIGUSR2];
+    let blocked = [SIGALRM, SIGIO, SIGPROF, SIGPWR, SIGSTKFLT, SIGTTOU, SIGVTALRM, SIGXFSZ, Signal::SIGPIPE];
+    for signal in logged.into_iter().chain(blocked) {
+        kill(lab.daemon_pid(), signal).unwrap();
+    }
+    for signal in logged {
+        wait_for("the log says so", || lab.logged().contains(signal.as_str()));
+    }
+}
+
 #[test]
 fn whoever_reads_the_log_or_does_not_the_director_works_and_ends() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
+    signals_without_a_meaning_end_nothing(&lab);
     let lost = works_and_ends(&mut lab, "a file").lost_log_lines;
     assert_eq!(lab.logged().matches("refused: ").count() as u64 + lost, LINES, "a file gets every line in time");
 
