@@ -18,6 +18,7 @@ mod lane;
 pub mod latency;
 mod leave;
 pub mod limits;
+mod look;
 pub mod port;
 mod readdress;
 pub mod rings;

@@ -18,12 +18,22 @@ pub struct WorkerPort<Io: PacketIo> {
     tx_bytes: u64,
     /// Whether these frames are the slow path's, and not forwarded ones.
     pub(super) of_slow_path: bool,
+    /// When a frame's checksum was last looked at, in ms.
+    pub(super) looked_ms: u64,
 }
 
 impl<Io: PacketIo> WorkerPort<Io> {
     /// With a queue pair of the port. Its MAC address and its link are the snapshot's.
     pub fn new(io: Io) -> Self {
-        WorkerPort { io, mac: MacNumber::NONE, up: false, tx: Burst::new(), tx_bytes: 0, of_slow_path: false }
+        WorkerPort {
+            io,
+            mac: MacNumber::NONE,
+            up: false,
+            tx: Burst::new(),
+            tx_bytes: 0,
+            of_slow_path: false,
+            looked_ms: u64::MAX,
+        }
     }
 
     /// Takes what is new of the port.

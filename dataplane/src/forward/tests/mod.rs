@@ -3,6 +3,7 @@
 mod choice;
 mod counts;
 mod fragments;
+mod look;
 mod mtu;
 mod properties;
 mod punts;
