@@ -243,7 +243,7 @@ fn schedules(criterion: &mut Criterion) {
 fn fragments(criterion: &mut Criterion) {
     let hasher = FlowHasher::new(&[7; 16]);
     let mut fragments = Fragments::<MemoryPacket>::alone();
-    let of = |first| Fragment { identification: 7, first, segment: Segment::Related };
+    let of = |first| Fragment { identification: 7, first, extended: false, segment: Segment::Related };
     let flows: Vec<Flow> = (0..FEW).map(|number| flow(number, 1)).collect();
     let mut group = criterion.benchmark_group("fragment");
     each(&mut group, "first", &flows, |flow| fragments.verdict(&flow, of(true), &hasher, 0));
