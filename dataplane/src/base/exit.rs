@@ -127,7 +127,7 @@ reasons! {
         NoHeadroom = "no_headroom": "The packet buffer had no room before the frame for a VLAN tag.",
             "The device's driver leaves none: take another driver, or untagged backends.";
         LinkDown = "link_down": "The link of the port that leads to the backend is down, or its device is gone.",
-            "See `shuntctl port list` and the events `link-down` and `port-gone`.";
+            "See `shuntctl port list` and the event `link-down`.";
         TxFull = "tx_full": "The port's transmit queue was full.",
             "The link is saturated, or the device too slow: see `shuntctl port list`. On memif and AF_PACKET, the other end does not \
              empty its ring in time: it is the limit then, not Shunt; for memif, `rsize=14` at both ends makes the ring longer.";
