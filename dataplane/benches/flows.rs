@@ -430,16 +430,18 @@ fn scale(arguments: &Arguments) -> anyhow::Result<Value> {
     let opened = (0..arguments.core.len()).map(|index| open(&eal, &pool, index, arguments.frame_len()));
     let mut opened = opened.collect::<anyhow::Result<Vec<(Port, QueuePair)>>>()?;
     let director = &director(arguments, &opened[0].0, arguments.core.len())?;
+    // The snapshot knows one port; to a worker, each device is this port, under its MAC address.
+    let frame = &arguments.frame(&opened[0].0);
     let length = Duration::from_millis(arguments.milliseconds);
     let ready = &Barrier::new(arguments.core.len() + 1);
     let eal = &eal;
     let costs = std::thread::scope(|scope| {
-        let threads = opened.drain(..).zip(&arguments.core).enumerate().map(|(number, ((port, queue), &id))| {
+        let threads = opened.drain(..).zip(&arguments.core).enumerate().map(|(number, ((_port, queue), &id))| {
             scope.spawn(move || {
                 let set_up = || {
                     ensure!(core_affinity::set_for_current(core_affinity::CoreId { id }), "There is no core {id}");
                     let registered = RegisteredThread::register(eal)?;
-                    let generator = Generator::install(&queue, &arguments.frame(&port), arguments.services)?;
+                    let generator = Generator::install(&queue, frame, arguments.services)?;
                     generator.set_flows(arguments.flows[0]);
                     Ok(registered)
                 };
