@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use ctl::Tracking;
+use ctl::{Scheduler, Tracking};
 use dataplane::base::ids::{BackendNo, WorkerNo};
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
 use dataplane::control::compile::{Compiled, compile};
@@ -21,7 +21,7 @@ use dataplane::select::maglev;
 use dataplane::state::vips::{LastService, Near};
 use dataplane::testing::frame::eth;
 use dataplane::testing::memory::MemoryPacket;
-use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, service};
+use dataplane::testing::model::{PORT, PORT_MAC, backend_mac, model, network, service};
 use dataplane::wire::flow::{Flow, FlowHasher, Transport, TupleV4};
 use dataplane::wire::headers::{Fragment, Segment};
 use dataplane::wire::parse;
@@ -192,10 +192,58 @@ fn exceptions(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A new flow of a service whose scheduler decides flow by flow: a backend is chosen, and remembered.
+fn schedules(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("new flow");
+    group.throughput(Throughput::Elements(FEW as u64));
+    for scheduler in [Scheduler::Wrr, Scheduler::Wlc, Scheduler::Lc] {
+        for backends in [10, 1_000, 10_000] {
+            let counters = Arc::new(WorkerCounters::new(1));
+            let leases = Leases::new(vec![counters.clone()]);
+            let mut model = Model::new([1; 16], 1_021, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
+            let addresses: Vec<String> =
+                (0..backends).map(|number| std::net::Ipv4Addr::from_bits(0x0a02_0000 + number).to_string()).collect();
+            let backends: Vec<(&str, u32)> =
+                addresses.iter().zip((1..=3).cycle()).map(|(address, weight)| (address.as_str(), weight)).collect();
+            let mut service = service("172.16.0.0:80", &backends);
+            service.scheduler = scheduler;
+            model.add_service(&service, &leases).expect("a service");
+            let snapshot = compile(Arc::new(model), |address| Some(backend_mac(address)), &[PORT], 1);
+            let mut last = LastService::default();
+            let service = snapshot.service(&flow(0, 1), &mut last).expect("there is one");
+            let (mut table, mut round) = (Exceptions::new(ROOM, WorkerNo::new(0)), 0);
+            group.bench_function(format!("{scheduler}, {} backends", addresses.len()), |bencher| {
+                bencher.iter_custom(|rounds| {
+                    let mut taken = Duration::ZERO;
+                    for _ in 0..rounds {
+                        // Flows that are as old as five rounds have been swept out.
+                        round += 1;
+                        (0..64).for_each(|part| {
+                            table.advance(12_000 * round as u64 + 187 * part, &snapshot, &counters);
+                        });
+                        let first = round * FEW % (1 << 24);
+                        let flows: Vec<Flow> = (first..first + FEW).map(|number| flow(number, 1)).collect();
+                        let begin = Instant::now();
+                        for &flow in &flows {
+                            let hash = snapshot.hasher.hash(&flow);
+                            let slot = service.slot(flow, hash, &snapshot.hasher);
+                            let asked = Asked { hash, segment: Segment::Open, service, slot };
+                            black_box(table.resolve(black_box(flow), &asked, &snapshot, &counters));
+                        }
+                        taken += begin.elapsed();
+                    }
+                    taken
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn fragments(criterion: &mut Criterion) {
     let hasher = FlowHasher::new(&[7; 16]);
     let mut fragments = Fragments::<MemoryPacket>::alone();
-    let of = |first| Fragment { identification: 7, first, segment: Segment::Related };
+    let of = |first| Fragment { identification: 7, first, extended: false, segment: Segment::Related };
     let flows: Vec<Flow> = (0..FEW).map(|number| flow(number, 1)).collect();
     let mut group = criterion.benchmark_group("fragment");
     each(&mut group, "first", &flows, |flow| fragments.verdict(&flow, of(true), &hasher, 0));
@@ -203,5 +251,5 @@ fn fragments(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parsing, services, slots, exceptions, fragments);
+criterion_group!(benches, parsing, services, slots, exceptions, schedules, fragments);
 criterion_main!(benches);

@@ -340,6 +340,107 @@ fn addresses(net: Net) -> Vec<Row> {
     ]
 }
 
+/// Sources that no client has.
+fn sources(net: Net) -> Vec<Row> {
+    let row = |what: String, frame, fate| (what, frame, fate);
+    let from = |source: &str, to: u8| net.packet(eth(), source, &net.host(to));
+    let martian = Drop(MartianSource);
+    let nobody: &[&str] = if net == Net::V4 {
+        &[
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.255.255",
+            "224.0.0.1",
+            "239.1.2.3",
+            "240.0.0.1",
+            "255.255.255.255",
+        ]
+    } else {
+        &["::", "::1", "::192.0.2.1", "::ffff:10.0.0.1", "ff02::1", "ff00::", "ff0e::1"]
+    };
+    let broadcasts: &[&str] = if net == Net::V4 { &["192.168.0.0", "192.168.0.255"] } else { &[] };
+    let ours = [net.host(VIP), net.host(ALL_PORTS), net.host(OWN)];
+    let mut rows = Vec::new();
+    for source in nobody.iter().chain(broadcasts).map(|source| source.to_string()).chain(ours) {
+        let from = |to| from(&source, to);
+        rows.extend([
+            row(format!("a SYN from {source}"), from(VIP).tcp(1234, 80).syn(), martian),
+            row(format!("an ACK from {source}"), from(VIP).tcp(1234, 80).ack(), martian),
+            row(format!("a datagram from {source}"), from(VIP).udp(1234, 53, b"?"), martian),
+            row(format!("from {source} to a range of ports"), from(VIP).tcp(1234, 8_050).syn(), martian),
+            row(format!("from {source} to a closed port"), from(VIP).tcp(1234, 79).syn(), martian),
+            row(format!("a ping from {source}"), from(VIP).echo(b"?"), martian),
+            row(format!("GRE from {source}"), from(VIP).protocol(47, &[0; 20]), martian),
+            row(
+                format!("a first fragment from {source}"),
+                net.fragment(from(VIP), 0, true).udp(1, 53, &[0; 64]),
+                martian,
+            ),
+            row(
+                format!("a later fragment from {source}"),
+                net.fragment(from(VIP), 9, false).protocol(17, &[0; 64]),
+                martian,
+            ),
+            row(
+                format!("an error from {source}"),
+                from(VIP).icmp(net.icmp(), net.errors()[0], 0, &about(&net.reply().tcp(80, 1234).ack())),
+                martian,
+            ),
+        ]);
+        let careful = if net == Net::V4 { from(VIP).options(&[1; 4]) } else { from(VIP).extension(60, &[0; 8]) };
+        rows.push(row(format!("from {source}, not plain"), careful.tcp(1234, 80).syn(), martian));
+        // From a VIP, backends send replies: to our health checks, or on a wrong way to clients.
+        let vip = source == net.host(VIP) || source == net.host(ALL_PORTS);
+        let (own, other) =
+            if vip { (Punt(PuntReason::OwnAddress), Drop(ReturnViaDirector)) } else { (martian, martian) };
+        let other = if broadcasts.contains(&source.as_str()) { martian } else { other };
+        rows.push(row(format!("from {source} to the director"), from(OWN).tcp(80, 1234).ack(), own));
+        rows.push(row(format!("from {source} to another host"), from(ANOTHER_HOST).tcp(80, 1234).ack(), other));
+        let quoted = net.packet(eth(), &net.host(VIP), &source).tcp(80, 1234).ack();
+        if nobody.contains(&source.as_str()) {
+            let error = net.vip().icmp(net.icmp(), net.errors()[0], 0, &about(&quoted));
+            rows.push(row(format!("a quote of a packet to {source}"), error, Drop(IcmpQuote)));
+        }
+    }
+    let hosts: &[&str] = if net == Net::V4 {
+        &[
+            "1.0.0.1",
+            "126.0.0.1",
+            "128.0.0.1",
+            "169.254.1.1",
+            "192.168.0.1",
+            "192.168.0.100",
+            "192.168.1.101",
+            "192.168.1.255",
+            "10.255.255.255",
+            "101.0.168.192",
+            "223.255.255.254",
+        ]
+    } else {
+        &["64:ff9b::10.0.0.1", "2001:db8::101", "2001:db8::2", "fd00:0:0:1::101", "fe80::1", "fd00::1:101", "fec0::1"]
+    };
+    for source in hosts {
+        rows.push(row(format!("a SYN from {source}"), from(source, VIP).tcp(1234, 80).syn(), To(3)));
+        rows.push(row(format!("a datagram from {source}"), from(source, VIP).udp(1234, 53, b"?"), To(5)));
+    }
+    for last in 1..=254 {
+        if ![VIP, ALL_PORTS, OWN].contains(&last) {
+            rows.push(row(format!("a SYN from neighbor {last}"), from(&net.host(last), VIP).tcp(1, 80).syn(), To(3)));
+        }
+    }
+    if net == Net::V6 {
+        let target: std::net::Ipv6Addr = net.host(VIP).parse().unwrap();
+        let body = [&[0; 4][..], &target.octets()].concat();
+        for source in [net.host(VIP), net.host(OWN)] {
+            let what = format!("a solicitation from {source}, which the slow path judges");
+            let solicitation = from(&source, VIP).hop_limit(255).icmp(58, 135, 0, &body);
+            rows.push(row(what, solicitation, Punt(PuntReason::Ndp)));
+        }
+    }
+    rows
+}
+
 fn icmp(net: Net) -> Vec<Row> {
     let row = |what: String, frame, fate| (what, frame, fate);
     let message = |kind: u8, body: &[u8]| net.vip().icmp(net.icmp(), kind, 0, body);
@@ -520,6 +621,62 @@ fn extensions() -> Vec<Row> {
         rows.push(row(format!("{name}, quoted"), ip().icmp(58, 1, 0, &about(&ping)), To(3)));
     }
     let authentication = [&[0, 4][..], &[0; 22]].concat();
+    let header = |number: u8| if number == 51 { authentication.clone() } else { vec![0; 8] };
+    let with = |ip: Ip, chain: &[u8]| chain.iter().fold(ip, |ip, &number| ip.extension(number, &header(number)));
+    // A first fragment, and a later one, which names what the fragment header of the first one names.
+    let chains: [(&[u8], &[u8]); 8] = [
+        (&[], &[60]),
+        (&[], &[43]),
+        (&[], &[51]),
+        (&[], &[0]),
+        (&[0, 60, 43], &[51, 60]),
+        (&[60], &[43, 60, 51]),
+        (&[51], &[60]),
+        (&[0], &[44, 60]),
+    ];
+    for ((before, behind), id) in chains.into_iter().zip(100..) {
+        let part = |field: u16| {
+            with(ip(), before).extension(44, &[&[0, 0][..], &field.to_be_bytes(), &[0, 0, 0, id]].concat())
+        };
+        let what = format!("{before:?}, fragment, {behind:?}");
+        rows.push(row(format!("{what}, UDP"), with(part(1), behind).udp(1234, 53, &[0; 64]), To(5)));
+        rows.push(row(format!("{what}, a later one"), part(20 << 3 | 1).protocol(behind[0], &[2; 64]), To(5)));
+        rows.push(row(format!("{what}, the last one"), part(28 << 3).protocol(behind[0], &[3; 5]), To(5)));
+        let quoted = with(with(Net::V6.reply(), before).extension(44, &fragment(1)), behind).udp(53, 1234, b"!");
+        rows.push(row(format!("{what}, quoted"), ip().icmp(58, 1, 0, &about(&quoted)), To(5)));
+        // Of another protocol: the first one says so, and the later ones share its fate.
+        let part = |field: u16| part(field).extension(60, &[0; 8]);
+        let ping = with(part(1), behind).echo(&[0; 64]);
+        rows.push(row(format!("{what}, a ping"), ping, Drop(FragmentNoPorts)));
+    }
+    let later = |next| ip().extension(44, &[&[0, 0, 0, 80][..], &[9, 9, 9, 9]].concat()).protocol(next, &[0; 40]);
+    let first_of = |next| {
+        ip().extension(44, &[&[0, 0, 0, 1][..], &[9, 9, 9, 9]].concat()).protocol(next, &[60, 0, 0, 0, 0, 0, 0, 0])
+    };
+    for (name, next) in [("ESP", 50), ("nothing", 59), ("ICMPv6", 58), ("GRE", 47)] {
+        rows.push(row(format!("a later fragment that names {name}"), later(next), Drop(FragmentNoPorts)));
+    }
+    rows.extend([
+        row("a later fragment that names another header, alone".into(), later(60), Drop(FragmentOrphan)),
+        row("a first fragment that ends within its headers".into(), first_of(60), Drop(FragmentTiny)),
+        row(
+            "one that ends behind them".into(),
+            with(ip().extension(44, &fragment(1)), &[60]).protocol(17, &[]),
+            Drop(FragmentTiny),
+        ),
+        row(
+            "a first fragment of a fragment".into(),
+            ip().extension(44, &fragment(1)).extension(44, &fragment(1)).udp(1, 53, &[0; 64]),
+            Drop(BadIpHeader),
+        ),
+        row(
+            "a later fragment in a first one".into(),
+            ip().extension(44, &fragment(1)).extension(44, &fragment(80)).udp(1, 53, &[0; 64]),
+            Drop(BadIpHeader),
+        ),
+        row("an atomic fragment of a ping".into(), ip().extension(44, &fragment(0)).echo(b"?"), Punt(PuntReason::Echo)),
+        row("an atomic one behind others".into(), with(ip(), &[0, 44, 60, 44]).udp(1, 53, b"?"), To(5)),
+    ]);
     let chain = |count: usize| (0..count).fold(ip(), |ip, _| ip.extension(60, &[0; 8]));
     rows.extend([
         row("authentication".into(), ip().extension(51, &authentication).tcp(1, 80).syn(), To(3)),
@@ -698,9 +855,17 @@ fn of_neighbors() -> Vec<Row> {
 fn table() -> Vec<Row> {
     let mut rows: Vec<Row> = [ethernet(), of_neighbors(), options(), extensions()].concat();
     for net in [Net::V4, Net::V6] {
-        let both =
-            [transport(net), sctp(net), addresses(net), icmp(net), fragments(net), tags_and_sizes(net), malformed(net)]
-                .concat();
+        let both = [
+            transport(net),
+            sctp(net),
+            addresses(net),
+            sources(net),
+            icmp(net),
+            fragments(net),
+            tags_and_sizes(net),
+            malformed(net),
+        ]
+        .concat();
         rows.extend(both.into_iter().map(|(what, frame, fate)| (format!("{}: {what}", net.name()), frame, fate)));
     }
     rows
@@ -744,7 +909,7 @@ fn every_reason_has_a_frame() {
     caused(&mut rig, Drop(BadIpChecksum), vec![MemoryPacket { bad_ip_checksum: true, ..syn().into() }]);
     caused(&mut rig, Drop(HeadersSplit), vec![MemoryPacket::segmented(Net::V4.vip().tcp(1, 80).data(&[0; 64]), 40)]);
     // Fragments of one sender, without a first one: some are held, but not all.
-    let fragments = (0..40).map(|index| Net::V4.vip().fragment(0x2001 + index).protocol(17, &[0; 8]).into());
+    let fragments = (0..300).map(|index| Net::V4.vip().fragment(0x2001 + index).protocol(17, &[0; 8]).into());
     caused(&mut rig, Drop(FragmentHoldFull), fragments.collect());
     caused(&mut rig, Drop(EchoLimited), (0..1_500).map(|_| Net::V4.vip().echo(b"?").into()).collect());
     let asks = arp::request(CLIENT_MAC, [192, 168, 0, 10].into(), [192, 168, 0, 101].into(), None);
@@ -767,7 +932,7 @@ fn every_reason_has_a_frame() {
     rig.wire.0.borrow_mut().tx_room = 3;
     caused(&mut rig, Drop(TxFull), (0..8).map(|_| syn().into()).collect());
     // These two need another worker and a VLAN. They have tests: `a_worker_that_does_not_keep_up_gets_no_more_frames`
-    // in forward/fragment.rs, and `a_tag_needs_headroom` in forward/tests/tags.rs.
+    // in forward/fragment/fragments.rs, and `a_tag_needs_headroom` in forward/tests/tags.rs.
     seen.extend([Drop(FragmentPassFull), Drop(NoHeadroom)]);
     let all = DropReason::ALL.iter().map(|&reason| Drop(reason)).chain(PuntReason::ALL.iter().map(|&r| Punt(r)));
     let without: Vec<Fate> = all.filter(|fate| !seen.contains(fate)).collect();

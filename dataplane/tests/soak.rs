@@ -18,6 +18,8 @@ const ALL_REASONS: u64 = 2_000_000;
 const FRAMES_OF_A_SCENE: u64 = 50_000;
 /// The frames that are received together, in one burst or two.
 const BATCH: u64 = 48;
+/// The frames of a flood of fragments: more than two workers hold.
+const FLOOD: u64 = 600;
 const BUFFERS: u32 = 4_095;
 
 /// SplitMix64: a random sequence, which is the same for the same seed.
@@ -49,7 +51,7 @@ fn play(scene: &mut Scene<Arc<Mempool>>, traffic: &Traffic, random: &mut Random,
     while given < frames {
         let batch = BATCH.min(frames - given);
         let decisions: [u8; 8] = random.bytes();
-        let [storm, time, change, finish, choke, ..] = decisions;
+        let [storm, time, change, finish, choke, flood, ..] = decisions;
         let mut bytes: [u8; 64] = random.bytes();
         for _ in 0..batch {
             // Sometimes the same frame again and again, as in a flood.
@@ -63,6 +65,13 @@ fn play(scene: &mut Scene<Arc<Mempool>>, traffic: &Traffic, random: &mut Random,
             scene.receive(worker, port, frame);
         }
         given += batch;
+        // Now and then a flood of fragments, more than can be held.
+        if flood == 0 {
+            let strays = FLOOD.min(frames - given);
+            (0..strays)
+                .for_each(|stray| scene.receive(0, 0, Traffic::stray_fragment(u32::try_from(stray).unwrap_or(0))));
+            given += strays;
+        }
         if choke < 4 {
             scene.choke(usize::from(choke & 1), 0, 3);
         }

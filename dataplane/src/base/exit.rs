@@ -97,6 +97,9 @@ reasons! {
             "Look for a broken device on the way.";
         NotForUs = "not_for_us": "The packet's destination is neither a VIP nor an address of ours.",
             "A host uses this director as a router; check the routes to it.";
+        MartianSource = "martian_source": "The packet's source is no address that a client can have: unspecified, loopback, multicast, \
+            broadcast or reserved, IPv4 in an IPv6 address, or the director's own, or that of a VIP where the destination is one, too.",
+            "Such sources are forged, or a sender is broken: look for it, and filter them at the border (BCP 38).";
         NoService = "no_service": "The VIP is ours, but there is no service on that port and protocol.",
             "Check `shuntctl service list`; scans cause this, too.";
         IcmpUnhandled = "icmp_unhandled": "An ICMP or ICMPv6 message to a VIP that is neither an echo request nor an error.",
@@ -107,11 +110,11 @@ reasons! {
             "Nothing: services are TCP, UDP and SCTP; a VIP answers pings that fit the MTU.";
         FragmentTiny = "fragment_tiny": "A first fragment that is too short for the ports.",
             "No ordinary sender makes such fragments; look for the sender.";
-        FragmentOrphan = "fragment_orphan": "A later fragment whose first fragment did not come in time.",
-            "Look for loss on the way to the director.";
-        FragmentHoldFull = "fragment_hold_full": "Too many fragments of that sender, or of all, wait for their first ones.",
+        FragmentOrphan = "fragment_orphan": "A later fragment whose first fragment did not come in time, or was forgotten in a flood of others.",
+            "Look for loss on the way to the director, or a flood of fragments.";
+        FragmentHoldFull = "fragment_hold_full": "Too many fragments wait for their first ones: one of the senders with the most, or the oldest, gave way.",
             "Look for a flood of fragments, or heavy reordering.";
-        FragmentPassFull = "fragment_pass_full": "The worker that has the packet's fragments was too busy to take one more.",
+        FragmentPassFull = "fragment_pass_full": "The worker that has the packet's fragments was too busy to take one more, or one more of that sender.",
             "Look for a flood of fragments; see `shuntctl worker list`.";
         NoBackend = "no_backend": "The service has no backend that takes the flow.",
             "Are all down, drained, or of weight 0? See `shuntctl service list`.";

@@ -87,27 +87,28 @@ fn compile_from(
     }
 
     let mut parts = Parts::new(&model, &networks, previous.map(|previous| previous.compiled));
-    let mut old = previous.map(|Previous { compiled, .. }| compiled.model.services.values().zip(&compiled.services));
+    let old = previous.map(|Previous { compiled, .. }| compiled.model.services.values().zip(&compiled.services));
+    let mut old = old.map(Iterator::enumerate);
     // Bound: the services of the previous model.
     let mut old = std::iter::from_fn(|| old.as_mut()?.next()).peekable();
     for service in model.services.values() {
         // Bound: each round takes a service of the previous model.
-        while let Some((gone, _)) = old.next_if(|(old, _)| old.id < service.id) {
+        while let Some((_, (gone, _))) = old.next_if(|(_, (old, _))| old.id < service.id) {
             parts.forget(gone);
         }
-        let before = old.next_if(|(old, _)| old.id == service.id);
+        let before = old.next_if(|(_, (old, _))| old.id == service.id);
         match (previous, before) {
-            (Some(previous), Some((same, entry))) if Arc::ptr_eq(same, service) => {
-                parts.take_over(service, entry, previous, &resolve);
+            (Some(previous), Some((number, (same, entry)))) if Arc::ptr_eq(same, service) => {
+                parts.take_over(service, number, entry, previous, &resolve);
             }
-            (Some(previous), Some((other, entry))) => {
+            (Some(previous), Some((_, (other, entry)))) => {
                 parts.forget(other);
                 parts.add(service, |number| unchanged_target(previous, other, entry, service, number), &resolve);
             }
             _ => parts.add(service, |_| None, &resolve),
         }
     }
-    old.for_each(|(gone, _)| parts.forget(gone));
+    old.for_each(|(_, (gone, _))| parts.forget(gone));
     let Parts { services, targets, owners, .. } = parts;
 
     let snapshot = Snapshot {
@@ -153,6 +154,13 @@ fn vip_map(model: &Model, networks: &[LocalNetwork], previous: Option<&Compiled>
     for network in networks {
         for address in &network.addresses {
             vips.insert_own(address.addr());
+            // A network of two addresses has no broadcast address (RFC 3021 §2.1).
+            if let IpNet::V4(net) = address
+                && net.prefix_len() < 31
+            {
+                vips.insert_broadcast(net.network());
+                vips.insert_broadcast(net.broadcast());
+            }
         }
     }
     vips
@@ -179,16 +187,17 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Adds a service that has not changed. Some of its backends may have other MAC addresses.
+    /// Adds a service that has not changed, and had this number. Some of its backends may have other MAC addresses.
     fn take_over(
         &mut self,
         service: &Service,
+        number: usize,
         entry: &ServiceEntry,
         previous: Previous<'_>,
         resolve: &impl Fn(IpAddr) -> Option<Mac>,
     ) {
         let first_target = self.targets.len();
-        let moved_by = first_target != entry.first_target;
+        let moved_by = first_target != entry.first_target || self.services.len() != number;
         let end = entry.first_target + entry.backends;
         self.targets.extend_from_slice(&previous.compiled.targets[entry.first_target..end]);
         self.services.push(ServiceEntry { first_target, ..entry.clone() });
@@ -222,7 +231,7 @@ impl<'a> Parts<'a> {
             counter: service.counter.number(),
             source_bits,
             tracks,
-            simple: before.is_none() && !tracks && source_bits.is_none(),
+            needs_more: before.is_some() || tracks || source_bits.is_some(),
             schedule: service.schedule.clone(),
             cursors: service.cursors.clone(),
             outage: service.outage.clone(),
@@ -242,15 +251,17 @@ impl<'a> Parts<'a> {
         Target::new(mac, network, backend.target.publish(), service.counter.number())
     }
 
+    /// Sets the owners of the last service, whose backends begin at that target.
     fn set_owners(&mut self, service: &Service, first_target: usize) {
         let idle_ticks = idle_ticks(service.idle_ms);
+        let service_number = u16::try_from(self.services.len() - 1).expect("below MAX_SERVICES");
         for number in (0..service.backends.len()).filter(|&number| service.serves(&service.backends[number])) {
             let counter = self.targets[first_target + number].counter.index();
             if self.owners.len() <= counter {
                 self.owners.resize(counter + 1, Owner::NONE);
             }
             let target = u32::try_from(first_target + number).expect("below MAX_TARGETS");
-            self.owners[counter] = Owner { target, idle_ticks };
+            self.owners[counter] = Owner { target, service: service_number, idle_ticks };
         }
     }
 
@@ -280,4 +291,37 @@ fn local_network(network: &Network, ports: &[PortLink]) -> LocalNetwork {
     let mut addresses = network.addresses.clone();
     addresses.push(IpNet::V6(link_local));
     LocalNetwork { port: network.port, tags: network.tags, link, addresses: addresses.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::model::{PORT, backend_mac, leases, model, service};
+
+    /// A service in front of the others moves their numbers, even if it has no backends that would move their targets.
+    #[test]
+    fn what_is_copied_from_the_previous_snapshot_is_as_if_it_were_made_anew() {
+        let leases = leases();
+        let mut model = model();
+        for vip in ["192.168.0.101:80", "192.168.0.102:80", "192.168.0.103:80"] {
+            model.add_service(&service(vip, &[("192.168.0.3", 1), ("192.168.0.4", 1)]), &leases).unwrap();
+        }
+        let resolve = |address| Some(backend_mac(address));
+        let before = compile(Arc::new(model.clone()), resolve, &[PORT], 1);
+        model.add_service(&service("192.168.0.100:80", &[]), &leases).unwrap();
+        model.remove_service(&"192.168.0.102:80".parse().unwrap()).unwrap();
+        model.add_service(&service("192.168.0.99:80", &[("192.168.0.5", 1)]), &leases).unwrap();
+        let model = Arc::new(model);
+        let copied = recompile(&before, &[], model.clone(), resolve, &[PORT], 2);
+        let made = compile(model, resolve, &[PORT], 2);
+        assert_eq!(copied.targets, made.targets);
+        for (counter, owner) in made.owners.iter().enumerate() {
+            assert_eq!(copied.owners[counter], *owner);
+            let service = &made.services[usize::from(owner.service)];
+            let targets = service.first_target..service.first_target + service.backends;
+            assert!(*owner == Owner::NONE || targets.contains(&(owner.target as usize)));
+        }
+        let owned = |compiled: &Compiled| compiled.owners.iter().filter(|owner| **owner != Owner::NONE).count();
+        assert_eq!((owned(&copied), owned(&made)), (5, 5));
+    }
 }

@@ -73,6 +73,14 @@ pub struct TargetCounters {
     pub inactive: Counter,
 }
 
+impl TargetCounters {
+    /// The backend's load by the flows that are remembered: an active one weighs as much as 256 inactive ones, as in LVS.
+    #[inline]
+    pub fn load(&self) -> u64 {
+        self.active.read() * 256 + self.inactive.read()
+    }
+}
+
 /// One worker's counters of a service: its dropped packets.
 #[derive(Debug)]
 #[repr(align(128))]

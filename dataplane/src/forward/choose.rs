@@ -11,7 +11,7 @@ use crate::forward::fragment::Verdict;
 use crate::forward::ingress::{Ingress, parse_stage};
 use crate::select::maglev;
 use crate::state::snapshot::{ServiceEntry, Snapshot};
-use crate::state::vips::Local;
+use crate::state::vips::{Local, VipMap};
 use crate::wire::ethernet::MacNumber;
 use crate::wire::flow::{AnyTuple, Flow};
 use crate::wire::headers::{Headers, Payload, Segment};
@@ -69,8 +69,12 @@ fn choice<'w, Io: PacketIo, T: Staged>(
 ) -> Option<Choice<'w>> {
     let snapshot = context.snapshot;
     let found = tuple.service(&snapshot.vips).map(|number| &snapshot.services[number.index()]);
-    let Some(service) = found.filter(|service| service.simple && !remembering) else {
-        return close_choice(context, tuple, found, frame.get(T::L4..).unwrap_or_default(), index, rare);
+    // One branch for three questions.
+    let is_simple = |service: &&ServiceEntry| {
+        T::mark(frame, snapshot.vips.marks()) | u8::from(service.needs_more) | u8::from(remembering) == 0
+    };
+    let Some(service) = found.filter(is_simple) else {
+        return close_choice(context, tuple, found, frame, index, rare);
     };
     let backend = &service.table[maglev::slot(tuple.hash(&snapshot.hasher), service.table.len())];
     prefetch(backend);
@@ -83,16 +87,26 @@ fn close_choice<'w, Io: PacketIo, T: Staged>(
     context: &mut Context<'w, Io>,
     tuple: T,
     found: Option<&'w ServiceEntry>,
-    l4: &[u8],
+    frame: &[u8],
     index: usize,
     rare: &mut Rare<'w>,
 ) -> Option<Choice<'w>> {
     let snapshot = context.snapshot;
+    if T::mark(frame, snapshot.vips.marks()) != 0 && is_martian(tuple.into(), &snapshot.vips) {
+        rare.exits[index] = DropReason::MartianSource.into();
+        return None;
+    }
     let Some(service) = found.or_else(|| snapshot.service(&tuple.into(), &mut rare.last)) else {
         rare.exits[index] = exit_without_service(tuple.into(), snapshot);
         return None;
     };
+    let l4 = frame.get(T::L4..).unwrap_or_default();
     watched_choice(context, tuple, service, segment(tuple.transport().protocol, l4), index, rare)
+}
+
+#[inline(never)]
+fn is_martian(flow: Flow, vips: &VipMap) -> bool {
+    vips.is_martian(flow.source(), flow.destination())
 }
 
 /// The same for a flow whose service is known. If the exception table must be asked, prefetches its entries, notes the
@@ -147,7 +161,13 @@ fn try_choice<'w, Io: PacketIo>(
     rare: &mut Rare<'w>,
 ) -> Result<Option<Choice<'w>>, Exit> {
     let snapshot = context.snapshot;
-    let headers = with_ports(context, &parse_stage(packet, ingress)?)?;
+    let headers = parse_stage(packet, ingress)?;
+    // Neighbor discovery is judged by the slow path: a station may have no address yet (RFC 4861 §4.3), and one that claims
+    // an address of ours must be noticed.
+    if headers.payload != Payload::Ndp && snapshot.vips.is_martian(headers.source(), headers.flow.destination()) {
+        return Err(DropReason::MartianSource.into());
+    }
+    let headers = with_ports(context, &headers)?;
     let Payload::Ports(segment) = headers.payload else { return Err(not_for_a_service(&headers, snapshot)) };
     let Some(service) = snapshot.service(&headers.flow, &mut rare.last) else {
         return Err(not_for_a_service(&headers, snapshot));
@@ -158,17 +178,22 @@ fn try_choice<'w, Io: PacketIo>(
     })
 }
 
-/// Gives a fragment the ports of its packet, so that it goes on like a whole packet. If they are not known here, the
-/// fragment is held or passed to another worker.
+/// Gives a fragment the ports and the protocol of its packet, so that it goes on like a whole packet. If they are not
+/// known here, the fragment is held or passed to another worker.
 fn with_ports<'w, Io: PacketIo>(context: &mut Context<'w, Io>, headers: &Headers) -> Result<Headers, Exit> {
-    let Headers { flow, payload: Payload::Fragment(of) } = headers else { return Ok(*headers) };
+    let Headers { flow, payload: Payload::Fragment(of), .. } = headers else { return Ok(*headers) };
     let to_vip = context.snapshot.vips.local(flow.destination()) == Some(Local::Vip);
-    if !to_vip || !has_ports(flow.transport().protocol) {
+    // In IPv6, the first fragment alone says what the packet is (RFC 8200 §4.5). A later one may name an extension header.
+    let may_have_ports = of.extended || has_ports(flow.transport().protocol);
+    if !to_vip || !may_have_ports && matches!(flow, Flow::V4 { .. }) {
         return Err(not_for_a_service(headers, context.snapshot));
     }
     match context.fragments.verdict(flow, *of, &context.snapshot.hasher, context.now_ms) {
-        Verdict::Ports(ports) => Ok(Headers { flow: flow.with_ports(ports), payload: Payload::Ports(of.segment) }),
-        Verdict::Hold => Err(Exit::Hold),
+        Verdict::Of(transport) if has_ports(transport.protocol) => {
+            Ok(Headers::new(flow.with_transport(transport), Payload::Ports(of.segment)))
+        }
+        Verdict::Hold if may_have_ports => Err(Exit::Hold),
+        Verdict::Of(_) | Verdict::Hold => Err(not_for_a_service(headers, context.snapshot)),
         Verdict::Worker(worker) => Err(Exit::Pass(worker)),
     }
 }
@@ -176,7 +201,7 @@ fn with_ports<'w, Io: PacketIo>(context: &mut Context<'w, Io>, headers: &Headers
 /// The exit of a plain frame that no service takes.
 #[inline(never)]
 fn exit_without_service(flow: Flow, snapshot: &Snapshot) -> Exit {
-    not_for_a_service(&Headers { flow, payload: Payload::Ports(Segment::Data) }, snapshot)
+    not_for_a_service(&Headers::new(flow, Payload::Ports(Segment::Data)), snapshot)
 }
 
 /// The exit of a packet that no service takes.
@@ -186,7 +211,6 @@ fn not_for_a_service(headers: &Headers, snapshot: &Snapshot) -> Exit {
         (Some(_), Payload::Echo) => PuntReason::Echo.into(),
         (Some(_), Payload::Ndp) => PuntReason::Ndp.into(),
         (Some(Local::Own), Payload::MldQuery) => PuntReason::Mld.into(),
-        // A packet that claims one of our own addresses as its source gets no answer, but the slow path may report it.
         (Some(Local::Own), _) => PuntReason::OwnAddress.into(),
         (Some(Local::Vip), Payload::Fragment(_)) => DropReason::FragmentNoPorts.into(),
         (Some(Local::Vip), Payload::Icmp | Payload::MldQuery) => DropReason::IcmpUnhandled.into(),

@@ -9,7 +9,8 @@ use crate::forward::exceptions::{Asked, Kept};
 use crate::state::snapshot::{ServiceEntry, Target};
 use crate::state::vips::{LastService, Near};
 use crate::wire::flow::{TupleV4, TupleV6};
-use crate::wire::plain::{PLAIN_V4, PLAIN_V6};
+use crate::wire::plain::{PLAIN_V4, PLAIN_V6, mark_v4, mark_v6};
+use crate::wire::source::Marks;
 
 /// The table entry that holds the number of a packet's backend. Its memory may still be on the way to the cache.
 #[derive(Clone, Copy)]
@@ -36,12 +37,20 @@ pub(super) trait Staged: Near + Kept {
     /// The offset of a plain frame's transport header.
     const L4: usize;
 
+    /// The mark of a plain frame's source.
+    fn mark(frame: &[u8], marks: &Marks) -> u8;
+
     /// The questions about flows of this IP version.
     fn questions<'a, 's>(rare: &'a mut Rare<'s>) -> &'a mut Questions<'s, Self>;
 }
 
 impl Staged for TupleV4 {
     const L4: usize = PLAIN_V4;
+
+    #[inline(always)]
+    fn mark(frame: &[u8], marks: &Marks) -> u8 {
+        mark_v4(frame, marks)
+    }
 
     #[inline(always)]
     fn questions<'a, 's>(rare: &'a mut Rare<'s>) -> &'a mut Questions<'s, Self> {
@@ -51,6 +60,11 @@ impl Staged for TupleV4 {
 
 impl Staged for TupleV6 {
     const L4: usize = PLAIN_V6;
+
+    #[inline(always)]
+    fn mark(frame: &[u8], marks: &Marks) -> u8 {
+        mark_v6(frame, marks)
+    }
 
     #[inline(always)]
     fn questions<'a, 's>(rare: &'a mut Rare<'s>) -> &'a mut Questions<'s, Self> {

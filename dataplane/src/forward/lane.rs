@@ -93,7 +93,7 @@ pub(super) fn waiting_fragments<'w, Io: PacketIo>(context: &mut Context<'w, Io>)
     let mut any = false;
     for _ in 0..WAITING_BURSTS {
         let mut burst = Burst::new();
-        let Some(port) = context.fragments.ready(&context.snapshot.hasher, now_ms, &mut burst) else { break };
+        let Some(port) = context.fragments.ready(&mut burst) else { break };
         any = true;
         forward(context, port, &mut burst);
         context.flush();

@@ -27,15 +27,29 @@ pub(super) fn leave<'w, Io: PacketIo>(context: &mut Context<'w, Io>, exit: Exit,
         }
         Exit::Punt(reason) => admit(context, Punt { port, reason, mtu: 0, packet }),
         Exit::TooBig(mtu) => admit(context, Punt { port, reason: PuntReason::TooBig, mtu, packet }),
-        Exit::Hold => match parse_stage(&packet, context.ingress(port)) {
-            Ok(headers) => context.fragments.hold(&headers, port, packet, context.now_ms),
-            Err(_) => Err(DropReason::FragmentOrphan),
-        },
-        Exit::Pass(worker) => context.fragments.pass(worker, port, packet),
+        Exit::Hold | Exit::Pass(_) => keep(context, exit, packet, port),
     };
     if let Err(reason) = left {
         counters.drops[reason.index()].add(1);
     }
+}
+
+/// Holds a fragment, or passes it to another worker.
+fn keep<'w, Io: PacketIo>(
+    context: &mut Context<'w, Io>,
+    exit: Exit,
+    packet: Io::Packet,
+    port: PortNo,
+) -> Result<(), DropReason> {
+    let Ok(headers) = parse_stage(&packet, context.ingress(port)) else { return Err(DropReason::FragmentOrphan) };
+    let hasher = &context.snapshot.hasher;
+    if let Exit::Pass(worker) = exit {
+        return context.fragments.pass(worker, &headers, port, packet, hasher);
+    }
+    if let Some(port) = context.fragments.hold(&headers, port, packet, hasher, context.now_ms) {
+        context.counters.ports[port.index()].drops[DropReason::FragmentHoldFull.index()].add(1);
+    }
+    Ok(())
 }
 
 /// Gives the slow path a sample of a dropped frame, if the ring has room.

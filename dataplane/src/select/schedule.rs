@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::base::counter::Counter;
-use crate::base::ids::BackendNo;
+use crate::base::ids::{BackendNo, WorkerNo};
+use crate::select::fewest::Fewest;
 use crate::select::wrr;
 
 /// The most turns that are stored. If the weights' period is longer, shares are exact to one part in this number.
@@ -20,16 +21,11 @@ pub enum Schedule {
     Slot,
     /// The backends in this order, one flow each.
     Turns(Arc<[BackendNo]>),
-    /// The backend with the fewest connections. An active one counts as 256 inactive ones, as in LVS.
-    Fewest {
-        /// By backend: its weight. A backend of weight 0 takes no flows.
-        weights: Arc<[u32]>,
-        /// Whether connections are divided by the weight: `wlc` does, `lc` does not.
-        weighted: bool,
-    },
+    /// The backend with the fewest connections for its weight (`wlc`), or with the fewest at all (`lc`).
+    Fewest(Arc<Fewest>),
 }
 
-/// The next turn, or the first backend to look at. One for each worker and service.
+/// The next turn. One for each worker and service.
 #[derive(Debug, Default)]
 #[repr(align(128))] // no two workers write to one line
 pub struct Cursor(Counter);
@@ -54,80 +50,79 @@ impl Schedule {
         Schedule::Turns(wrr::period(weights, MAX_TURNS).into())
     }
 
+    /// For each flow, the backend with the fewest connections of this worker's; if `weighted`, for its weight.
+    pub fn fewest(weights: &[u32], weighted: bool, workers: usize) -> Schedule {
+        let weights = weights.iter().map(|&weight| if weighted { weight } else { weight.min(1) });
+        Schedule::Fewest(Arc::new(Fewest::new(weights.collect(), workers)))
+    }
+
     /// Whether it is made so quickly that backends can be left out at the moment of their failure. Of turns, those of a failed
     /// backend are skipped until there is a new table.
     pub fn is_quick_to_make(&self) -> bool {
         match self {
             Schedule::Slot | Schedule::Turns(_) => false,
-            Schedule::Fewest { .. } => true,
+            Schedule::Fewest(_) => true,
         }
     }
 
-    /// The backend of a new flow, or [`BackendNo::NONE`]. `of_slot` is the backend of the flow's slot. `load` gives the
-    /// active and the inactive flows that the worker remembers of a backend, by its number.
+    /// The backend of a worker's new flow, or [`BackendNo::NONE`]. `of_slot` is the backend of the flow's slot. `load`
+    /// gives the load of a backend, by its number: the flows that the worker remembers of it. The new flow is counted at
+    /// once; [`Schedule::set_load`] must be told afterwards what became of it, and of each other change.
     pub fn new_flow(
         &self,
         of_slot: BackendNo,
-        cursor: Option<&Cursor>,
-        load: impl Fn(usize) -> (u64, u64),
+        worker: WorkerNo,
+        cursors: &[Cursor],
+        load: impl Fn(usize) -> u64,
     ) -> BackendNo {
-        let turn = || cursor.map_or(0, Cursor::advance);
         match self {
             Schedule::Slot => of_slot,
             Schedule::Turns(turns) if turns.is_empty() => BackendNo::NONE,
             #[expect(clippy::cast_possible_truncation, reason = "the remainder is an index")]
-            Schedule::Turns(turns) => turns[(turn() % turns.len() as u64) as usize],
-            Schedule::Fewest { weights, weighted } => {
-                let weighed = |number: usize| {
-                    let (active, inactive) = load(number);
-                    active * 256 + inactive
-                };
-                fewest(weights, *weighted, turn(), weighed)
+            Schedule::Turns(turns) => {
+                let turn = cursors.get(worker.index()).map_or(0, Cursor::advance);
+                turns[(turn % turns.len() as u64) as usize]
             }
+            Schedule::Fewest(fewest) => fewest.next(worker, load).unwrap_or(of_slot),
         }
     }
-}
 
-/// The backend with the least load, divided by its weight if `weighted`. Of equal ones, it is the first from `start`
-/// on. The start moves on, so that not every worker's first flow goes to the first backend.
-#[expect(clippy::cast_possible_truncation, reason = "numbers of backends are below MAX_BACKENDS")]
-fn fewest(weights: &[u32], weighted: bool, start: u64, load: impl Fn(usize) -> u64) -> BackendNo {
-    let start = (start % weights.len().max(1) as u64) as usize;
-    let mut best: Option<(u64, u64, usize)> = None;
-    for number in (start..weights.len()).chain(0..start).filter(|&number| weights[number] > 0) {
-        let weight = if weighted { u64::from(weights[number]) } else { 1 };
-        let load = load(number);
-        // load / weight < best load / best weight, without a division.
-        if best.is_none_or(|(best_load, best_weight, _)| load * best_weight < best_load * weight) {
-            best = Some((load, weight, number));
+    /// Notes that the load of a backend has changed.
+    #[inline]
+    pub fn set_load(&self, worker: WorkerNo, backend: usize, load: u64) {
+        if let Schedule::Fewest(fewest) = self {
+            fewest.set_load(worker, backend, load);
         }
     }
-    best.map_or(BackendNo::NONE, |(_, _, number)| BackendNo::new(number))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
-    /// Active and inactive flows.
-    type Load = std::cell::Cell<(u64, u64)>;
+    /// The load of an active flow.
+    const ACTIVE: u64 = 256;
 
-    fn picks(schedule: &Schedule, loads: &[Load], count: usize) -> Vec<BackendNo> {
-        let cursor = Cursor::default();
+    fn picks(schedule: &Schedule, loads: &[Cell<u64>], count: usize) -> Vec<BackendNo> {
+        let cursors = [Cursor::default()];
+        let worker = WorkerNo::new(0);
         (0..count)
             .map(|_| {
-                let pick = schedule.new_flow(BackendNo::NONE, Some(&cursor), |number| loads[number].get());
+                let pick = schedule.new_flow(BackendNo::NONE, worker, &cursors, |number| loads[number].get());
                 if pick != BackendNo::NONE {
                     let load = &loads[pick.index()];
-                    load.set((load.get().0 + 1, load.get().1));
+                    load.set(load.get() + ACTIVE);
+                    schedule.set_load(worker, pick.index(), load.get());
                 }
                 pick
             })
             .collect()
     }
 
-    fn idle(count: usize) -> Vec<Load> {
-        vec![Load::default(); count]
+    fn idle(count: usize) -> Vec<Cell<u64>> {
+        vec![Cell::default(); count]
     }
 
     #[test]
@@ -148,18 +143,17 @@ mod tests {
 
     #[test]
     fn the_backend_with_the_fewest_connections_gets_the_next_flow() {
-        let lc = Schedule::Fewest { weights: [1, 0, 9].into(), weighted: false };
+        let lc = || Schedule::fewest(&[1, 0, 9], false, 1);
         let loaded = idle(3);
-        loaded[0].set((3, 0));
-        assert_eq!(picks(&lc, &loaded, 3), [2, 2, 2].map(BackendNo::new));
-        let wlc = Schedule::Fewest { weights: [1, 0, 3].into(), weighted: true };
+        loaded[0].set(3 * ACTIVE);
+        assert_eq!(picks(&lc(), &loaded, 3), [2, 2, 2].map(BackendNo::new));
         let all = idle(3);
-        picks(&wlc, &all, 400);
-        assert_eq!(all.iter().map(|load| load.get().0).collect::<Vec<_>>(), [100, 0, 300]);
+        picks(&Schedule::fewest(&[1, 0, 3], true, 1), &all, 400);
+        assert_eq!(all.iter().map(|load| load.get() / ACTIVE).collect::<Vec<_>>(), [100, 0, 300]);
         let idle = idle(3);
-        idle[2].set((0, 255));
-        idle[0].set((1, 0));
-        assert_eq!(picks(&lc, &idle, 1), [BackendNo::new(2)], "an active one weighs as much as 256 inactive ones");
+        idle[2].set(ACTIVE - 1);
+        idle[0].set(ACTIVE);
+        assert_eq!(picks(&lc(), &idle, 1), [BackendNo::new(2)], "an active one weighs as much as 256 inactive ones");
     }
 
     #[test]
@@ -167,7 +161,7 @@ mod tests {
         for schedule in [
             Schedule::weighted_round_robin(&[0, 0]),
             Schedule::round_robin(&[]),
-            Schedule::Fewest { weights: [0].into(), weighted: true },
+            Schedule::fewest(&[0], true, 1),
             Schedule::Slot,
         ] {
             assert_eq!(picks(&schedule, &idle(2), 2), [BackendNo::NONE; 2]);

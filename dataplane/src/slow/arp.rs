@@ -30,7 +30,9 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
             _ => Evidence::Announcement,
         },
     });
+    let may_ask = source_protocol_addr.is_unspecified() || view.may_ask(source_protocol_addr.into());
     let wanted = operation == ArpOperation::Request
+        && may_ask
         && source_protocol_addr != target_protocol_addr
         && view.answers_for(IpAddr::V4(target_protocol_addr));
     let reply = wanted.then(|| {
@@ -130,6 +132,23 @@ mod tests {
         let own = "192.168.0.2".parse().unwrap();
         let reply = packet(CLIENT_MAC, PORT_MAC, ArpOperation::Reply, CLIENT, PORT_MAC, own);
         assert_eq!(after(&reply).learned, learned(Evidence::Answer));
+    }
+
+    #[test]
+    fn a_request_from_an_address_that_is_no_hosts_is_not_answered() {
+        let vip = "192.168.0.101".parse().unwrap();
+        for source in ["192.168.0.2", "192.168.0.255", "255.255.255.255", "224.0.0.1", "127.0.0.1"] {
+            assert_eq!(after(&request(CLIENT_MAC, source.parse().unwrap(), vip, None)).reply, None, "{source}");
+        }
+    }
+
+    /// So asks a backend that has `arp_announce=0`; and a host that is routed has an address of another network.
+    #[test]
+    fn a_request_from_a_vip_or_from_another_network_is_answered() {
+        let own = "192.168.0.2".parse().unwrap();
+        for source in ["192.168.0.101", "203.0.113.1", "198.51.100.7"] {
+            assert!(after(&request(CLIENT_MAC, source.parse().unwrap(), own, None)).reply.is_some(), "{source}");
+        }
     }
 
     #[test]

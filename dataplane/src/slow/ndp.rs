@@ -35,14 +35,19 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
 
 fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, view: View<'_>) -> Outcome {
     // RFC 4861 §7.1.1: a solicitation without a source address is duplicate address detection. It has no link-layer
-    // option.
-    if target.is_multicast() || ip.src_addr.is_multicast() || ip.src_addr.is_unspecified() && sender.is_some() {
+    // option, and goes to the group of the address.
+    let detection = ip.src_addr.is_unspecified();
+    if target.is_multicast()
+        || ip.src_addr.is_multicast()
+        || detection && (sender.is_some() || ip.dst_addr != solicited_node(target))
+    {
         return Outcome::default();
     }
     let sender = sender.filter(|&mac| mac.is_unicast() && mac != view.mac());
     let learned = sender.map(|mac| Learned { address: ip.src_addr.into(), mac, evidence: Evidence::Announcement });
-    let reply = view.answers_for(IpAddr::V6(target)).then(|| {
-        let solicited = !ip.src_addr.is_unspecified();
+    let may_ask = detection || view.may_ask(ip.src_addr.into());
+    let reply = (may_ask && view.answers_for(IpAddr::V6(target))).then(|| {
+        let solicited = !detection;
         // §7.2.4: a station without an address yet is answered by multicast to all nodes. A unicast solicitation may
         // lack the sender's MAC address; then the answer goes to the source of the frame.
         let (to, to_mac) = match solicited {
@@ -219,6 +224,19 @@ mod tests {
         let target = "fd00::101".parse().unwrap();
         assert!(after(&request(CLIENT_MAC, client(), target, Some(PORT_MAC))).reply.is_some());
         assert_eq!(after(&request(CLIENT_MAC, ALL_NODES, target, Some(PORT_MAC))), Outcome::default());
+    }
+
+    #[test]
+    fn a_solicitation_from_an_address_that_is_no_hosts_is_not_answered() {
+        let target = "fd00::101".parse().unwrap();
+        for source in ["fd00::2", "::1", "::ffff:10.0.0.1"] {
+            let solicitation = request(CLIENT_MAC, source.parse().unwrap(), target, Some(PORT_MAC));
+            assert_eq!(after(&solicitation).reply, None, "{source}");
+        }
+        let message = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None };
+        let detection = |to| packet(CLIENT_MAC, Ipv6Addr::UNSPECIFIED, to, PORT_MAC, message);
+        assert_eq!(after(&detection(target)), Outcome::default(), "it goes to the address's group");
+        assert!(after(&detection(solicited_node(target))).reply.is_some());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::base::ids::NetworkNo;
 use crate::control::compile::Compiled;
 use crate::state::networks::LocalNetwork;
 use crate::state::vips::Local;
+use crate::wire::source::is_martian;
 
 /// A frame to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,19 @@ impl<'s> View<'s> {
     /// source: all members of the group would get the answer. Nor is our own address.
     pub(super) fn is_station(&self, source: Mac) -> bool {
         source.is_unicast() && source != self.mac()
+    }
+
+    /// Whether an address is a single host's, so that an answer can go there (RFC 1122 §3.2.1.3 and §3.2.2, RFC 4443 §2.2
+    /// and §2.4). A VIP is no single host's, and one of our own addresses would make us answer ourselves.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        let vips = &self.current.vips;
+        !is_martian(address) && vips.local(address).is_none() && !vips.is_broadcast(address)
+    }
+
+    /// Whether a station with this address is told our MAC address: a host, or a backend that asks from its VIP, as
+    /// `arp_announce=0` has it. Without an answer, such a backend could not even answer our probes.
+    pub fn may_ask(&self, address: IpAddr) -> bool {
+        self.is_host(address) || self.current.vips.local(address) == Some(Local::Vip)
     }
 
     /// Whether we answer for an address in this network. We answer for our own addresses in this network and for the

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ctl::Mac;
 
-use crate::base::ids::{BackendNo, CounterNo, NetworkNo, PortNo, ServiceCounterNo};
+use crate::base::ids::{BackendNo, CounterNo, NetworkNo, PortNo, ServiceCounterNo, WorkerNo};
+use crate::base::limits::MAX_SERVICES;
 use crate::select::maglev;
 use crate::select::schedule::{Cursor, Schedule};
 use crate::state::backends::BackendUses;
@@ -63,8 +64,8 @@ pub struct ServiceEntry {
     pub source_bits: Option<u8>,
     /// Whether all flows are remembered.
     pub tracks: bool,
-    /// Whether the hash of a flow's 5-tuple and the table alone decide, as long as nothing is remembered.
-    pub simple: bool,
+    /// Whether more is needed than the hash of a flow's 5-tuple and the table, even if nothing is remembered.
+    pub needs_more: bool,
     /// The rule that finds the backend of a new flow.
     pub schedule: Schedule,
     /// A cursor for each worker; empty if the schedule needs none.
@@ -118,13 +119,17 @@ impl ServiceEntry {
 pub struct Owner {
     /// The index in [`Snapshot::targets`] of a backend that serves its old flows.
     pub target: u32,
+    /// The index of the service in [`Snapshot::services`].
+    pub service: u16,
     /// The service's idle timeout.
     pub idle_ticks: u16,
 }
 
+const _: () = assert!(size_of::<Owner>() == 8 && MAX_SERVICES <= 1 << u16::BITS);
+
 impl Owner {
     /// No backend, or one that serves no flow.
-    pub const NONE: Owner = Owner { target: u32::MAX, idle_ticks: 0 };
+    pub const NONE: Owner = Owner { target: u32::MAX, service: 0, idle_ticks: 0 };
 }
 
 impl Snapshot {
@@ -142,6 +147,15 @@ impl Snapshot {
     #[inline]
     pub fn owner(&self, counter: CounterNo) -> Option<&Owner> {
         self.owners.get(counter.index()).filter(|owner| **owner != Owner::NONE)
+    }
+
+    /// Tells the schedule of a backend's service that a worker remembers more or fewer flows of that backend.
+    #[inline]
+    pub fn set_load(&self, counter: CounterNo, worker: WorkerNo, load: u64) {
+        if let Some(&Owner { target, service, .. }) = self.owner(counter) {
+            let service = &self.services[usize::from(service)];
+            service.schedule.set_load(worker, (target as usize).wrapping_sub(service.first_target), load);
+        }
     }
 
     /// The number of the backend that has these counters, if it is one of the service's and serves.

@@ -5,14 +5,15 @@
 //! taken, ranges of ports, and addresses without a service. The table is written when the map is made, never by a
 //! packet, so clients cannot make it slower.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ctl::{PortRange, ServiceId};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::base::ids::ServiceNo;
 use crate::wire::flow::{Flow, Transport, Tuple, TupleV4, TupleV6};
+use crate::wire::source::{Marks, is_martian};
 
 /// The kinds of local addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub struct VipMap {
     v4_ranges: HashMap<V4Key, Ranges>,
     v6_ranges: HashMap<V6Key, Ranges>,
     locals: HashMap<IpAddr, Local>,
+    /// The first and the last address of our IPv4 networks, which are broadcast addresses (RFC 1122 §3.2.1.3).
+    broadcasts: HashSet<IpAddr>,
+    /// Marks the sources that no client has. With it, [`VipMap::is_martian`] need not be asked for each packet.
+    marks: Marks,
 }
 
 /// The address in the upper half, port and protocol in the lower.
@@ -92,11 +97,19 @@ impl VipMap {
             }
         }
         self.locals.insert(id.vip, Local::Vip);
+        self.marks.add(id.vip);
     }
 
     /// Adds an address of the director.
     pub fn insert_own(&mut self, address: IpAddr) {
         self.locals.insert(address, Local::Own);
+        self.marks.add(address);
+    }
+
+    /// Adds a broadcast address of one of our networks.
+    pub fn insert_broadcast(&mut self, address: Ipv4Addr) {
+        self.broadcasts.insert(address.into());
+        self.marks.add(address.into());
     }
 
     /// The service that a flow belongs to.
@@ -125,6 +138,29 @@ impl VipMap {
         };
         let port = transport.destination();
         ranges.iter().find(|(range, _)| range.contains(port)).map(|(_, number)| number)
+    }
+
+    /// Marks of sources. A source without a mark is not [martian](VipMap::is_martian).
+    #[inline(always)]
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Whether no client can have sent a packet with these addresses: the source is no host's, or it is ours, or that of
+    /// all stations of a network of ours. From a VIP, backends send replies, to a health check of ours, or on a wrong way
+    /// to a client; but nothing goes from a VIP to a VIP.
+    pub fn is_martian(&self, source: IpAddr, destination: IpAddr) -> bool {
+        is_martian(source)
+            || match self.local(source) {
+                Some(Local::Own) => true,
+                Some(Local::Vip) => self.local(destination) == Some(Local::Vip),
+                None => self.is_broadcast(source),
+            }
+    }
+
+    /// Whether an address is a broadcast address of one of our networks.
+    pub fn is_broadcast(&self, address: IpAddr) -> bool {
+        self.broadcasts.contains(&address)
     }
 
     /// The kind of a local address; `None` if the address is not ours.

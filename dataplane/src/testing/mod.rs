@@ -12,6 +12,7 @@ pub mod facts;
 pub mod frame;
 pub mod memory;
 pub mod model;
+mod receiver;
 pub mod scene;
 pub mod traffic;
 pub mod world;

@@ -99,6 +99,12 @@ impl Traffic {
         frame
     }
 
+    /// A later fragment of a packet whose first fragment never comes, from a client with this number.
+    pub fn stray_fragment(number: u32) -> Vec<u8> {
+        let [_, a, b, c] = number.to_be_bytes();
+        eth().ipv4(&format!("10.{a}.{b}.{c}"), "192.168.0.101").fragment(9).protocol(17, &[0; 16])
+    }
+
     fn damage(&self, frame: &mut Vec<u8>, choices: &mut Choices<'_>) {
         let kind = choices.byte();
         let offset = choices.below(frame.len().max(1));
@@ -275,6 +281,31 @@ fn templates() -> Vec<Vec<u8>> {
                 frames.push(ndp::request(CLIENT_MAC, source, "fd00::4e4e".parse().expect("an address"), None));
             }
         }
+    }
+    // Pings and fragments whose extension headers stand in unusual places.
+    let v6 = || from_client("fd00::101".parse().expect("an address"));
+    let part = |field: u16| v6().extension(44, &fragment_header(field));
+    frames.push(v6().extension(0, &[0; 8]).extension(60, &[0; 8]).echo(b"abcdefgh"));
+    frames.push(part(0).extension(43, &[0; 8]).echo(b"abcdefgh"));
+    frames.push(part(1).extension(60, &[0; 8]).udp(PORT_MARK, 53, &[7; 40]));
+    frames.push(part(7 << 3 | 1).protocol(60, &[8; 48]));
+    frames.push(part(13 << 3).protocol(60, &[9; 10]));
+    frames.push(part(1).extension(60, &[0; 8]).echo(&[7; 48]));
+    frames.push(
+        from_client("192.168.0.101".parse().expect("an address")).options(&[7, 7, 4, 0, 0, 0, 0, 0]).echo(b"abcdefgh"),
+    );
+    // Sources that no client has: reserved ones, a broadcast address, VIPs and own addresses.
+    for source in ["127.0.0.1", "224.0.0.1", "192.168.0.255", "192.168.0.102", "192.168.1.2"] {
+        frames.push(eth().ipv4(source, "192.168.0.101").tcp(PORT_MARK, 80).syn());
+        frames.push(eth().ipv4(source, "192.168.0.102").echo(b"abcdefgh"));
+        let sender = source.parse().expect("an address");
+        frames.push(arp::request(CLIENT_MAC, sender, [192, 168, 0, 101].into(), None));
+    }
+    for source in ["::1", "ff02::1", "fd00::101", "fd00::2"] {
+        frames.push(eth().ipv6(source, "fd00::101").udp(PORT_MARK, 53, b"?"));
+        frames.push(eth().ipv6(source, "fd00::2").echo(b"abcdefgh"));
+        let sender = source.parse().expect("an address");
+        frames.push(ndp::request(CLIENT_MAC, sender, "fd00::101".parse().expect("an address"), Some(PORT_MAC)));
     }
     for own in OWN {
         frames.push(from_client(own.parse().expect("an address")).echo(b"abcdefgh"));

@@ -208,13 +208,14 @@ impl Flow {
 
     /// The same flow with other ports, both as in [`Transport::ports`].
     pub fn with_ports(self, ports: u32) -> Flow {
+        self.with_transport(Transport { ports, ..self.transport() })
+    }
+
+    /// The same flow with other ports and another protocol.
+    pub fn with_transport(self, transport: Transport) -> Flow {
         match self {
-            Flow::V4 { source, destination, transport } => {
-                Flow::V4 { source, destination, transport: Transport { ports, ..transport } }
-            }
-            Flow::V6 { source, destination, transport } => {
-                Flow::V6 { source, destination, transport: Transport { ports, ..transport } }
-            }
+            Flow::V4 { source, destination, .. } => Flow::V4 { source, destination, transport },
+            Flow::V6 { source, destination, .. } => Flow::V6 { source, destination, transport },
         }
     }
 

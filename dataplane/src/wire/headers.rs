@@ -12,6 +12,21 @@ pub struct Headers {
     pub flow: Flow,
     /// What follows the IP header.
     pub payload: Payload,
+    /// The source address of an ICMP error, whose flow is that of the packet that it quotes.
+    pub quoted_by: Option<IpAddr>,
+}
+
+impl Headers {
+    /// Those of a packet that quotes no other.
+    #[inline]
+    pub fn new(flow: Flow, payload: Payload) -> Self {
+        Headers { flow, payload, quoted_by: None }
+    }
+
+    /// The source address of the packet itself.
+    pub fn source(&self) -> IpAddr {
+        self.quoted_by.unwrap_or_else(|| self.flow.source())
+    }
 }
 
 /// What follows the IP header.
@@ -28,7 +43,7 @@ pub enum Payload {
     MldQuery,
     /// Another ICMP or ICMPv6 message, no error.
     Icmp,
-    /// A fragment. Only the first fragment's flow has ports.
+    /// A fragment. Only the first fragment's flow has ports, and in IPv6, only its protocol is certain.
     Fragment(Fragment),
     /// Another protocol.
     Other,
@@ -50,6 +65,9 @@ pub struct Fragment {
     pub identification: u32,
     /// Whether it is the first fragment, which has the ports.
     pub first: bool,
+    /// Whether extension headers stand behind the fragment header, in the first fragment (IPv6). The later ones name the
+    /// first of these headers in place of the protocol.
+    pub extended: bool,
     /// What it says about its flow.
     pub segment: Segment,
 }

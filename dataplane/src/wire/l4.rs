@@ -32,7 +32,7 @@ pub(super) fn fragmented(
     identification: u32,
     first: Option<&[u8]>,
     len: usize,
-) -> Result<(Transport, Payload), Exit> {
+) -> Result<(Transport, Fragment), Exit> {
     let (transport, segment) = match first.map(|l4| transport(protocol, icmp, l4, len)) {
         // RFC 1858, RFC 7112: ports in a second fragment are an attempt to get past a firewall.
         Some(Err(exit)) if exit == DropReason::HeadersSplit.into() => return Err(exit),
@@ -41,7 +41,7 @@ pub(super) fn fragmented(
         Some(Ok((transport, _))) => (transport, Segment::Data),
         None => (Transport::new(0, 0, protocol), Segment::Related),
     };
-    Ok((transport, Payload::Fragment(Fragment { identification, first: first.is_some(), segment })))
+    Ok((transport, Fragment { identification, first: first.is_some(), extended: false, segment }))
 }
 
 /// Whether a protocol's header begins with two ports. Services have such protocols only.

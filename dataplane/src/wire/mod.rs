@@ -16,4 +16,5 @@ pub mod mtu;
 pub mod ndp;
 pub mod parse;
 pub mod plain;
+pub mod source;
 pub mod vlan;

@@ -8,9 +8,9 @@ use crate::base::ethertype::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHE
 use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::wire::ethernet::{ETHERNET_HEADER, MacNumber, destination_mac, split};
 use crate::wire::flow::Flow;
-use crate::wire::headers::{Headers, Payload, short};
+use crate::wire::headers::{Fragment, Headers, Payload, short};
 use crate::wire::icmp::{is_v4_error, is_v6_error, quoted_v4, quoted_v6};
-use crate::wire::ipv6::{Chain, IPV6_HEADER, address_at, skip_extensions};
+use crate::wire::ipv6::{Chain, FragmentChain, IPV6_HEADER, address_at, skip_extensions};
 use crate::wire::l4::{ICMP, ICMPV6, fragmented, has_ports, transport};
 use crate::wire::{arp, mld, ndp};
 
@@ -79,14 +79,14 @@ fn ipv4(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     if fragment != 0 {
         let identification = u32::from(u16::from_be_bytes([header[4], header[5]]));
         let first = (fragment & 0x1fff == 0).then_some(l4);
-        let (transport, payload) = fragmented(protocol, ICMP, identification, first, total_len - header_len)?;
-        return Ok(Headers { flow: flow(transport), payload });
+        let (transport, of) = fragmented(protocol, ICMP, identification, first, total_len - header_len)?;
+        return Ok(Headers::new(flow(transport), Payload::Fragment(of)));
     }
     let (transport, payload) = transport(protocol, ICMP, l4, total_len - header_len)?;
     if payload == Payload::Icmp && is_v4_error(l4) {
-        return quoted_v4(destination, l4);
+        return quoted_v4(source, destination, l4);
     }
-    Ok(Headers { flow: flow(transport), payload })
+    Ok(Headers::new(flow(transport), payload))
 }
 
 /// RFC 8200 §3 and §4.
@@ -111,21 +111,21 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<Headers, Exit> {
     if !has_ports(protocol) {
         match skip_extensions(protocol, payload, payload_len)? {
             Chain::Ends { protocol: last, offset: at } => (protocol, offset) = (last, at),
-            Chain::Fragment { protocol, identification, first } => {
+            Chain::Fragment(FragmentChain { protocol, identification, extended, first }) => {
                 let l4 = first.map(|offset| payload.get(offset..).unwrap_or_default());
                 let len = payload_len - first.unwrap_or(payload_len);
-                let (transport, payload) = fragmented(protocol, ICMPV6, identification, l4, len)?;
-                return Ok(Headers { flow: flow(transport), payload });
+                let (transport, of) = fragmented(protocol, ICMPV6, identification, l4, len)?;
+                return Ok(Headers::new(flow(transport), Payload::Fragment(Fragment { extended, ..of })));
             }
         }
     }
     let l4 = payload.get(offset..).unwrap_or_default();
     let (transport, payload) = transport(protocol, ICMPV6, l4, payload_len - offset)?;
     match payload {
-        Payload::Icmp if is_v6_error(l4) => return quoted_v6(destination, l4),
+        Payload::Icmp if is_v6_error(l4) => return quoted_v6(source, destination, l4),
         Payload::Ndp if ndp::parties(packet).is_none() => return Err(DropReason::NdpInvalid.into()),
         Payload::MldQuery if mld::query(packet).is_none() => return Err(DropReason::MldInvalid.into()),
         _ => {}
     }
-    Ok(Headers { flow: flow(transport), payload })
+    Ok(Headers::new(flow(transport), payload))
 }

@@ -5,12 +5,19 @@ use crate::wire::ethernet::{ETHERNET_HEADER, MacNumber, destination_mac, load};
 use crate::wire::flow::{Transport, TupleV4, TupleV6};
 use crate::wire::ipv6::IPV6_HEADER;
 use crate::wire::l4::{TCP, UDP};
+use crate::wire::source::Marks;
 
 /// Length of the headers before the ports of a plain IPv4 frame.
 pub const PLAIN_V4: usize = ETHERNET_HEADER + 20;
 
 /// Length of the headers before the ports of a plain IPv6 frame.
 pub const PLAIN_V6: usize = ETHERNET_HEADER + IPV6_HEADER;
+
+/// Where the source address of a plain IPv4 frame begins.
+const SOURCE_V4: usize = ETHERNET_HEADER + 12;
+
+/// The same for IPv6.
+const SOURCE_V6: usize = ETHERNET_HEADER + 8;
 
 /// EtherType, version 4 and a header of 5 words. The type of service is masked.
 const PLAIN_V4_KIND: u32 = (ETHERTYPE_IPV4 as u32) << 16 | 0x4500;
@@ -40,7 +47,10 @@ pub fn plain_v4(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV
         return None;
     }
     let ports = u32::from_be_bytes(load(head, PLAIN_V4));
-    Some(TupleV4 { addresses: u64::from_be_bytes(load(head, 26)), transport: Transport { ports, protocol }.number() })
+    Some(TupleV4 {
+        addresses: u64::from_be_bytes(load(head, SOURCE_V4)),
+        transport: Transport { ports, protocol }.number(),
+    })
 }
 
 /// The same for IPv6, without extension headers. Its ports are at [`PLAIN_V6`].
@@ -56,9 +66,22 @@ pub fn plain_v6(frame: &[u8], wire_len: usize, ours: MacNumber) -> Option<TupleV
     if payload_len as usize + PLAIN_V6 > wire_len || payload_len < HEADER_LEN[usize::from(protocol)] {
         return None;
     }
-    let [source, destination] = [22, 38].map(|offset| u128::from_be_bytes(load(head, offset)));
+    let [source, destination] = [SOURCE_V6, SOURCE_V6 + 16].map(|offset| u128::from_be_bytes(load(head, offset)));
     let ports = u32::from_be_bytes(load(head, PLAIN_V6));
     Some(TupleV6 { source, destination, transport: Transport { ports, protocol }.number() })
+}
+
+/// The mark of a plain IPv4 frame's source; 0: all is well with it.
+#[inline(always)]
+pub fn mark_v4(frame: &[u8], marks: &Marks) -> u8 {
+    frame.first_chunk::<{ PLAIN_V4 + 4 }>().map_or(0, |head| marks.of_v4(load(head, SOURCE_V4)))
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub fn mark_v6(frame: &[u8], marks: &Marks) -> u8 {
+    let halves = |head| [load(head, SOURCE_V6), load(head, SOURCE_V6 + 8)];
+    frame.first_chunk::<{ PLAIN_V6 + 4 }>().map(halves).map_or(0, |[upper, lower]| marks.of_v6(upper, lower))
 }
 
 /// By protocol: the least length of a transport header. For protocols that are not plain, it is more than any packet's

@@ -255,10 +255,12 @@ impl Model {
         service.knows_all = service.knows_all_flows(self.now_ms);
         let candidates = service.candidates();
         let same = |old: &&Arc<Service>| old.outage.is_none() && old.candidates() == candidates;
-        (service.table, service.schedule) = match old.filter(same) {
-            Some(old) => (old.table.clone(), old.schedule.clone()),
-            None => (self.table(&candidates), schedule(service.scheduler, &candidates)),
-        };
+        let old_table = old.filter(same);
+        service.table = old_table.map_or_else(|| self.table(&candidates), |old| old.table.clone());
+        // A backend that was removed and added again has other counters, which the old schedule does not know.
+        let same_leases = |(old, new): (&Backend, &Backend)| Arc::ptr_eq(&old.target, &new.target);
+        let old_schedule = old_table.filter(|old| old.backends.iter().zip(&service.backends).all(same_leases));
+        service.schedule = old_schedule.map_or_else(|| schedule(&service, &candidates), |old| old.schedule.clone());
         service.handover = old.and_then(|old| hand_over(old, &service, self.now_ms)).map(Arc::new);
         service.deadline = service.next_deadline();
         if old.is_none_or(|old| !Arc::ptr_eq(&old.table, &service.table)) {

@@ -34,7 +34,7 @@ impl Model {
         }
         let candidates = service.candidates();
         if service.schedule.is_quick_to_make() {
-            service.schedule = schedule(service.scheduler, &candidates);
+            service.schedule = schedule(&service, &candidates);
         }
         let standing = service.backends.iter().zip(&candidates);
         let standing = standing.map(|(backend, candidate)| (service.serves(backend), candidate.weight > 0));

@@ -186,13 +186,16 @@ fn hand_over_end(service: &Service, now_ms: u64) -> u64 {
     begin_ms + service.handover_ms
 }
 
-pub(super) fn schedule(scheduler: Scheduler, candidates: &[Candidate]) -> Schedule {
+/// The schedule of a service with these candidates.
+pub(super) fn schedule(service: &Service, candidates: &[Candidate]) -> Schedule {
     let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
-    match scheduler {
+    // Each worker has a cursor.
+    let workers = service.cursors.len();
+    match service.scheduler {
         Scheduler::Maglev | Scheduler::Sh => Schedule::Slot,
         Scheduler::Wrr => Schedule::weighted_round_robin(&weights),
         Scheduler::Rr => Schedule::round_robin(&weights),
-        Scheduler::Wlc => Schedule::Fewest { weights: weights.into(), weighted: true },
-        Scheduler::Lc => Schedule::Fewest { weights: weights.into(), weighted: false },
+        Scheduler::Wlc => Schedule::fewest(&weights, true, workers),
+        Scheduler::Lc => Schedule::fewest(&weights, false, workers),
     }
 }

@@ -14,14 +14,12 @@ impl Service {
             Schedule::Slot => self.slots_of_new_flows().iter().copied().map(u64::from).collect(),
             Schedule::Turns(turns) => self.of_takers(maglev::slot_counts(turns, self.backends.len())),
             // So it is where all connections last equally long.
-            Schedule::Fewest { weights, weighted } => {
-                self.of_takers(weights.iter().map(|&weight| if *weighted { weight } else { weight.min(1) }).collect())
-            }
+            Schedule::Fewest(fewest) => self.of_takers(fewest.weights().to_vec()),
         };
         // Slots without a backend count, too: their flows are dropped.
         let all = match self.schedule {
             Schedule::Slot => self.table.len() as u64,
-            Schedule::Turns(_) | Schedule::Fewest { .. } => parts.iter().sum(),
+            Schedule::Turns(_) | Schedule::Fewest(_) => parts.iter().sum(),
         };
         parts.into_iter().map(|part| part as f64 / all.max(1) as f64).collect()
     }

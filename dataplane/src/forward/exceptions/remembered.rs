@@ -41,7 +41,7 @@ impl Exceptions {
     /// The tables of this worker. All memory is allocated and touched here: the worker's own thread calls this when it is
     /// pinned.
     pub fn new(room: Room, worker: WorkerNo) -> Self {
-        Exceptions { v4: Table::new(room.v4), v6: Table::new(room.v6), books: Books::default(), swept: 0, worker }
+        Exceptions { v4: Table::new(room.v4), v6: Table::new(room.v6), books: Books::new(worker), swept: 0, worker }
     }
 
     /// The number of flows that can be remembered.

@@ -100,11 +100,8 @@ impl Case<'_> {
 
     fn new_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, phase: Phase) -> BackendNo {
         let service = self.asked.service;
-        let load = |backend: usize| {
-            let counters = self.target_counters(backend);
-            (counters.active.read(), counters.inactive.read())
-        };
-        let pick = || service.schedule.new_flow(self.now(), service.cursors.get(self.worker.index()), load);
+        let load = |backend: usize| self.target_counters(backend).load();
+        let pick = || service.schedule.new_flow(self.now(), self.worker, &service.cursors, load);
         let mut backend = pick();
         // In an outage, some turns belong to backends that have failed.
         if backend == BackendNo::NONE {
@@ -115,11 +112,14 @@ impl Case<'_> {
         if backend == BackendNo::NONE {
             return BackendNo::NONE;
         }
-        if !self.must_remember(backend) {
+        let must_remember = self.must_remember(backend);
+        if !must_remember {
             ledger.forget();
-            return backend;
         }
-        if ledger.remember(backend, phase) { backend } else { self.if_unknown() }
+        let remembered = must_remember && ledger.remember(backend, phase);
+        // The schedule has counted the flow already.
+        service.schedule.set_load(self.worker, backend.index(), load(backend.index()));
+        if must_remember && !remembered { self.if_unknown() } else { backend }
     }
 
     fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> BackendNo {
@@ -174,7 +174,7 @@ impl<B: Bucket> Ledger<'_, B> {
         let heard = meta.heard(phase, self.books.tick);
         if heard != meta {
             self.table.update(position, heard);
-            self.books.settle(meta, Some(heard), &self.case.counters.targets);
+            self.books.settle(meta, Some(heard), self.case.snapshot, &self.case.counters.targets);
         }
     }
 
@@ -190,7 +190,7 @@ impl<B: Bucket> Ledger<'_, B> {
         let counter = snapshot.targets[asked.service.first_target + backend.index()].counter;
         let meta = Meta::new(counter, self.protocol, phase, tick);
         let old = self.table.write(position, self.key, meta);
-        self.books.settle(old, Some(meta), &counters.targets);
+        self.books.settle(old, Some(meta), snapshot, &counters.targets);
         if !asked.service.tracks {
             self.books.filter.mark(asked.hash);
         }
@@ -201,7 +201,7 @@ impl<B: Bucket> Ledger<'_, B> {
     fn forget(&mut self) {
         if let Some(position) = self.position.take() {
             let old = self.table.free(position);
-            self.books.settle(old, None, &self.case.counters.targets);
+            self.books.settle(old, None, self.case.snapshot, &self.case.counters.targets);
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn sweep_bucket<B: Bucket>(
     }
     for position in worthless {
         let old = table.free(position);
-        books.settle(old, None, &counters.targets);
+        books.settle(old, None, snapshot, &counters.targets);
     }
 }
 

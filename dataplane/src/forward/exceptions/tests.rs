@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::request::ServiceAdd;
+use ctl::request::{BackendEdit, ServiceAdd};
 use ctl::{Scheduler, ServiceId, Tracking};
 
 use super::remembered::*;
@@ -385,6 +385,50 @@ fn without_tracking_each_packet_goes_by_the_table_as_it_is() {
     assert!((0..100).all(|source| scene.ask(source, Segment::Data) == NEW));
     assert!(scene.snapshot.services[0].outage.is_some(), "without a new table yet");
     assert_eq!(scene.exceptions.books.used, 0, "nothing is remembered");
+}
+
+/// The ranking follows the flows: as they begin, are confirmed, end and idle out, and when weights change.
+#[test]
+fn with_wlc_the_backend_with_the_fewest_flows_for_its_weight_gets_the_next() {
+    let wanted = ServiceAdd { scheduler: Scheduler::Wlc, ..service("192.168.0.101:80", &[("192.168.0.3", 1)]) };
+    let mut scene = Scene::with(wanted, 4_096);
+    let id = scene.id;
+    scene.change(|model| model.enable_backend(&id, "192.168.0.3".parse().unwrap()).unwrap());
+    let mut client = 0;
+    let mut open = |scene: &mut Scene, flows: usize| -> Vec<(u32, BackendNo)> {
+        let opened = (0..flows).map(|_| {
+            client += 1;
+            let backend = scene.ask(client, Segment::Open);
+            assert_eq!(scene.ask(client, Segment::Data), backend);
+            (client, backend)
+        });
+        opened.collect()
+    };
+    let count = |flows: &[(u32, BackendNo)], of| flows.iter().filter(|(_, backend)| *backend == of).count();
+    let first = open(&mut scene, 100);
+    assert_eq!((count(&first, OLD), count(&first, NEW)), (50, 50));
+    // Half of one backend's flows are aborted: from then on, they weigh nearly nothing.
+    let ended = first.iter().filter(|(_, backend)| *backend == OLD).take(20);
+    ended.for_each(|&(client, _)| _ = scene.ask(client, Segment::Rst));
+    let second = open(&mut scene, 20);
+    assert_eq!(count(&second, OLD), 20);
+    assert_eq!(count(&open(&mut scene, 40), OLD), 20);
+    // The weight of one backend is doubled: 70 and 70 become 70 and 140.
+    scene.change(|model| {
+        let edit = BackendEdit { service: id, address: "192.168.0.4".parse().unwrap(), weight: Some(2), mac: None };
+        model.edit_backend(&edit).unwrap();
+    });
+    assert_eq!(count(&open(&mut scene, 70), NEW), 70);
+    assert_eq!(count(&open(&mut scene, 90), NEW), 60);
+    // All flows idle out, those of the second backend earlier.
+    scene.at(600);
+    let old: Vec<u32> =
+        first.iter().filter(|(_, backend)| *backend == OLD).map(|(client, _)| *client).skip(20).collect();
+    old.iter().for_each(|&client| _ = scene.ask(client, Segment::Data));
+    (600..1_200).step_by(4).for_each(|seconds| _ = scene.at(seconds));
+    assert_eq!((scene.exceptions.books.used, scene.counters.targets[1].active.read()), (30, 0));
+    assert_eq!(count(&open(&mut scene, 60), NEW), 60);
+    assert_eq!(count(&open(&mut scene, 30), NEW), 20);
 }
 
 /// The worker pauses in the middle of a sweep, and still remembers all flows.

@@ -74,7 +74,7 @@ proptest! {
         for (flow, l4) in [(v4, plain::PLAIN_V4), (v6, plain::PLAIN_V6)] {
             let Some(flow) = flow else { continue };
             let segment = l4::segment(flow.transport().protocol, &frame[l4..]);
-            prop_assert_eq!(whole, Ok(Headers { flow, payload: Payload::Ports(segment) }));
+            prop_assert_eq!(whole, Ok(Headers::new(flow, Payload::Ports(segment))));
         }
     }
 
