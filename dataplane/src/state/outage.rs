@@ -12,7 +12,7 @@
 
 use crate::base::ids::BackendNo;
 
-/// The number of other slots that are searched for a stand-in, before the backends are asked one by one.
+/// The number of other slots that are searched for a stand-in, before it is the next backend of all.
 const SLOTS_ASKED: usize = 64;
 
 /// Which of a service's backends can be reached, while its table does not yet take that into account. By the backends'
@@ -24,13 +24,16 @@ pub struct Outage {
     /// Whether the backend takes new flows. Such a backend was in the table when it was built, unless none of those is
     /// left.
     takes: Box<[bool]>,
+    /// The backends that take new flows.
+    taking: Box<[BackendNo]>,
 }
 
 impl Outage {
     /// From a pair for each backend: whether it serves, and whether it takes new flows.
     pub fn new(backends: impl Iterator<Item = (bool, bool)>) -> Self {
         let (serves, takes): (Vec<bool>, Vec<bool>) = backends.unzip();
-        Outage { serves: serves.into(), takes: takes.into() }
+        let taking = (0..takes.len()).filter(|&number| takes[number]).map(BackendNo::new).collect();
+        Outage { serves: serves.into(), takes: takes.into(), taking }
     }
 
     /// Whether a backend takes new flows.
@@ -51,7 +54,8 @@ impl Outage {
     }
 
     /// The stand-in for a slot. The backends of other slots are asked first, so that they share a failed backend's
-    /// flows by their weights. If few backends are left, all are asked in turn, from one that depends on the slot.
+    /// flows by their weights. If few backends are left, it is the next one from one that depends on the slot. All this
+    /// takes a few steps, however many backends there are.
     #[cold]
     fn stand_in(&self, table: &[BackendNo], slot: usize) -> BackendNo {
         // A fixed odd step, about M / φ, so that the slots are spread over the table, whatever its size.
@@ -60,10 +64,9 @@ impl Outage {
         if let Some(owner) = others.into_iter().find(|&owner| self.takes(owner)) {
             return owner;
         }
-        let all = self.takes.len();
-        let one_by_one = (0..all).map(|i| (slot + i) % all);
-        let found = one_by_one.into_iter().find(|&number| self.takes[number]);
-        found.map_or(BackendNo::NONE, BackendNo::new)
+        let Some(from) = slot.checked_rem(self.takes.len()) else { return BackendNo::NONE };
+        let next = self.taking.partition_point(|backend| backend.index() < from);
+        self.taking.get(next).or(self.taking.first()).copied().unwrap_or(BackendNo::NONE)
     }
 }
 
@@ -132,6 +135,20 @@ mod tests {
     }
 
     proptest! {
+        /// The last ones stand in as if they were asked one by one.
+        #[test]
+        fn the_next_backend_stands_in(takes in prop::collection::vec(prop::bool::weighted(0.02), 1..300)) {
+            let outage = Outage::new(takes.iter().map(|&takes| (takes, takes)));
+            // All slots have a backend that has failed, so that no other slot's can stand in.
+            let Some(failed) = takes.iter().position(|takes| !takes) else { return Ok(()) };
+            let table = vec![BackendNo::new(failed); SIZE];
+            for slot in 0..SIZE {
+                let mut order = (0..takes.len()).map(|i| (slot + i) % takes.len());
+                let expected = order.find(|&number| takes[number]).map_or(BackendNo::NONE, BackendNo::new);
+                prop_assert_eq!(outage.now(&table, slot), expected);
+            }
+        }
+
         /// A backend that has a slot keeps it until it fails itself.
         #[test]
         fn the_failure_of_other_backends_moves_no_slot(order in Just((0..12).collect::<Vec<usize>>()).prop_shuffle()) {

@@ -45,8 +45,55 @@ type V4Key = u64;
 /// The address, and port and protocol.
 type V6Key = (u128, u32);
 
-/// Ranges of ports and their services, the narrowest first.
-type Ranges = Vec<(PortRange, ServiceNo)>;
+/// Ports and the services that get them, in parts that do not overlap, in their order. A look-up takes a few steps,
+/// however many ranges there are.
+#[derive(Debug, Default, Clone)]
+struct Ranges(Vec<Part>);
+
+/// Ports that one service gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    first: u16,
+    last: u16,
+    /// The width of the whole range.
+    width: u16,
+    service: ServiceNo,
+}
+
+impl Ranges {
+    /// Adds a range. Where it overlaps others, the narrowest gets the ports; of equals, the one that was there.
+    fn insert(&mut self, range: PortRange, service: ServiceNo) {
+        let new = Part { first: range.first, last: range.last, width: range.width(), service };
+        let begin = self.0.partition_point(|part| part.last < new.first);
+        let end = self.0.partition_point(|part| part.first <= new.last);
+        let mut parts = Vec::with_capacity(2 * (end - begin) + 3);
+        // The first port of the range that no part has yet.
+        let mut next = Some(new.first);
+        for &old in &self.0[begin..end] {
+            if let Some(before) = new.first.checked_sub(1).filter(|&before| old.first <= before) {
+                parts.push(Part { last: before, ..old });
+            }
+            let (first, last) = (old.first.max(new.first), old.last.min(new.last));
+            if let Some(next) = next.filter(|&next| next < first) {
+                parts.push(Part { first: next, last: first - 1, ..new });
+            }
+            parts.push(Part { first, last, ..if old.width <= new.width { old } else { new } });
+            next = last.checked_add(1);
+            if let Some(behind) = new.last.checked_add(1).filter(|&behind| behind <= old.last) {
+                parts.push(Part { first: behind, ..old });
+            }
+        }
+        if let Some(next) = next.filter(|&next| next <= new.last) {
+            parts.push(Part { first: next, ..new });
+        }
+        self.0.splice(begin..end, parts);
+    }
+
+    fn service(&self, port: u16) -> Option<&ServiceNo> {
+        let part = self.0.get(self.0.partition_point(|part| part.last < port))?;
+        (part.first <= port).then_some(&part.service)
+    }
+}
 
 /// A flow whose service can be looked up in the tables.
 pub trait Near: Tuple {
@@ -92,8 +139,7 @@ impl VipMap {
                     IpAddr::V4(vip) => self.v4_ranges.entry(v4_key(vip.to_bits(), any)).or_default(),
                     IpAddr::V6(vip) => self.v6_ranges.entry(v6_key(vip.to_bits(), any)).or_default(),
                 };
-                let index = ranges.partition_point(|(other, _)| other.width() <= range.width());
-                ranges.insert(index, (range, number));
+                ranges.insert(range, number);
             }
         }
         self.locals.insert(id.vip, Local::Vip);
@@ -136,8 +182,7 @@ impl VipMap {
                 (self.v6_ranges.get(&v6_key(destination, Transport { ports: 0, ..transport }))?, transport)
             }
         };
-        let port = transport.destination();
-        ranges.iter().find(|(range, _)| range.contains(port)).map(|(_, number)| number)
+        ranges.service(transport.destination())
     }
 
     /// Marks of sources. A source without a mark is not [martian](VipMap::is_martian).
@@ -354,7 +399,41 @@ mod tests {
         );
     }
 
+    #[test]
+    fn many_ranges_are_found_in_few_steps() {
+        let mut ranges = Ranges::default();
+        for number in 0..16_000u16 {
+            ranges.insert(PortRange { first: 4 * number, last: 4 * number + 1 }, ServiceNo::new(number.into()));
+        }
+        assert_eq!(ranges.0.len(), 16_000);
+        for port in 0..=u16::MAX {
+            let expected = (port % 4 < 2 && port < 64_000).then(|| ServiceNo::new(usize::from(port / 4)));
+            assert_eq!(ranges.service(port).copied(), expected);
+        }
+    }
+
     proptest! {
+        /// Ranges that overlap: each port has the service of the narrowest.
+        #[test]
+        fn the_narrowest_range_gets_a_port(
+            ranges in prop::collection::vec((prop_oneof![0u16..40, 65_500u16..=65_535], 0u16..40), 1..30),
+        ) {
+            let ranges: Vec<PortRange> = ranges
+                .into_iter()
+                .map(|(first, more)| PortRange { first, last: first.saturating_add(more) })
+                .collect();
+            let mut parts = Ranges::default();
+            for (number, &range) in ranges.iter().enumerate() {
+                parts.insert(range, ServiceNo::new(number));
+            }
+            prop_assert!(parts.0.is_sorted_by(|a, b| a.last < b.first) && parts.0.iter().all(|part| part.first <= part.last));
+            for port in (0..100).chain(65_400..=65_535) {
+                let of = |(_, range): &(usize, &PortRange)| range.contains(port);
+                let expected = ranges.iter().enumerate().filter(of).min_by_key(|(number, range)| (range.width(), *number));
+                prop_assert_eq!(parts.service(port).copied(), expected.map(|(number, _)| ServiceNo::new(number)));
+            }
+        }
+
         /// Few ports and addresses, so that services share cells, and tables with more services than cells.
         #[test]
         fn the_tables_agree_with_the_maps(
