@@ -1,4 +1,4 @@
-//! A token bucket: a rate per second, and at most one second's tokens at once.
+//! A token bucket: a rate per second, and at most one second's tokens at once, or fewer.
 //!
 //! Each worker has its own bucket with its share of the rate, so that workers share nothing that they write. All
 //! numbers are whole: credit is counted in thousandths of a token, and a token costs that much times the number of
@@ -12,6 +12,8 @@ pub struct TokenBucket {
     /// The credit that one token costs.
     cost: u64,
     credit: u64,
+    /// The most credit, but at least one token's.
+    depth: u64,
     /// The time until which credit has been given.
     credited_ms: u64,
 }
@@ -19,15 +21,14 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// A full bucket for one of `workers` workers. A rate of 0 never gives a token.
     pub fn new(per_second: u32, workers: usize) -> Self {
-        let mut bucket =
-            TokenBucket { per_second: per_second.into(), cost: 1_000 * workers as u64, credit: 0, credited_ms: 0 };
-        bucket.credit = bucket.depth();
-        bucket
+        Self::with_depth(per_second, workers, 1_000)
     }
 
-    /// The most credit: one second's, but at least one token unless the rate is 0.
-    fn depth(&self) -> u64 {
-        if self.per_second == 0 { 0 } else { (self.per_second * 1_000).max(self.cost) }
+    /// The same with at most as many tokens at once as there are in so many milliseconds, but at least one.
+    pub fn with_depth(per_second: u32, workers: usize, depth_ms: u32) -> Self {
+        let (per_second, cost) = (u64::from(per_second), 1_000 * workers as u64);
+        let depth = if per_second == 0 { 0 } else { (per_second * u64::from(depth_ms)).max(cost) };
+        TokenBucket { per_second, cost, credit: depth, depth, credited_ms: 0 }
     }
 
     /// Takes a token. Returns whether there was one.
@@ -35,7 +36,7 @@ impl TokenBucket {
         let elapsed_ms = now_ms.saturating_sub(self.credited_ms);
         self.credited_ms = now_ms;
         let earned = elapsed_ms.saturating_mul(self.per_second);
-        self.credit = self.credit.saturating_add(earned).min(self.depth());
+        self.credit = self.credit.saturating_add(earned).min(self.depth);
         let enough = self.credit >= self.cost && self.per_second > 0;
         if enough {
             self.credit -= self.cost;
@@ -69,6 +70,15 @@ mod tests {
         assert_eq!(taken(&mut bucket, 0..1, 500), 100);
         assert_eq!(taken(&mut bucket, 3_600_000..3_600_001, 500), 100);
         assert_eq!(taken(&mut TokenBucket::new(1, 8), 0..1, 500), 1, "a share of less than one token still saves one");
+    }
+
+    #[test]
+    fn a_shallow_bucket_keeps_the_rate_but_saves_less() {
+        let mut bucket = TokenBucket::with_depth(100, 1, 250);
+        assert_eq!(taken(&mut bucket, 0..1, 500), 25);
+        assert_eq!(taken(&mut bucket, 60_000..60_001, 500), 25);
+        assert_eq!(taken(&mut bucket, 60_001..61_001, 5), 100);
+        assert_eq!(taken(&mut TokenBucket::with_depth(1, 1, 1), 0..1, 5), 1);
     }
 
     #[test]

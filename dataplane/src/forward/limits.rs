@@ -19,6 +19,8 @@ const TOO_BIG_RATE: u32 = 100;
 const STATION_RATE: u32 = 1_000;
 /// The same for one backend address. A backend answers one probe in 20 s, and asks for VIPs now and then.
 const BACKEND_RATE: u32 = 100;
+/// What a sender may send at once: the frames of this time. A sender cannot fill a ring.
+const AT_ONCE_MS: u32 = 250;
 /// The limits that all senders share.
 const BUCKETS: usize = 1_024;
 
@@ -87,7 +89,10 @@ impl Senders {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&random.hash_one(0).to_le_bytes());
         key[8..].copy_from_slice(&random.hash_one(1).to_le_bytes());
-        Senders { hasher: FlowHasher::new(&key), buckets: touched(BUCKETS, || TokenBucket::new(rate, 1)) }
+        Senders {
+            hasher: FlowHasher::new(&key),
+            buckets: touched(BUCKETS, || TokenBucket::with_depth(rate, 1, AT_ONCE_MS)),
+        }
     }
 
     fn take(&mut self, sender: u128, now_ms: u64) -> bool {
@@ -116,12 +121,13 @@ mod tests {
     #[test]
     fn one_station_gets_its_share_and_many_get_that_of_the_class() {
         let mut limits = Limits::new(7, 1);
-        assert_eq!(taken(&mut limits, Class::Arp, (0..50_000).map(|_| station(1))), STATION_RATE as usize);
+        assert_eq!(taken(&mut limits, Class::Arp, (0..50_000).map(|_| station(1))), STATION_RATE as usize / 4);
         let others = taken(&mut limits, Class::Arp, (0..50_000).map(station));
-        assert_eq!(others, 10_000 - STATION_RATE as usize, "the flood of one has left the others their share");
+        assert_eq!(others, 10_000 - STATION_RATE as usize / 4, "the flood of one has left the others their share");
         assert!(taken(&mut limits, Class::Ndp, (0..50_000).map(|number| station(!number))) > 5_000);
         let backends = taken(&mut limits, Class::Backends, (0..50_000).map(|_| Sender::Backend(3)));
-        assert_eq!(backends, BACKEND_RATE as usize);
+        assert_eq!(backends, BACKEND_RATE as usize / 4);
+        assert!(Class::ALL[..3].iter().all(|class| class.ring() >= 2 * STATION_RATE as usize / 4));
     }
 
     #[test]

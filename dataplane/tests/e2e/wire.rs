@@ -57,7 +57,7 @@ impl Capture {
     }
 }
 
-fn open() -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
+pub(crate) fn open() -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
     let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "lan0").unwrap();
     let config = Config {
         read_timeout: Some(Duration::from_millis(50)),

@@ -140,6 +140,7 @@ fn of_fragment(headers: &Headers, hasher: &FlowHasher) -> (Key, Sender) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::packet::BURST;
     use crate::forward::fragment::mesh;
     use crate::wire::headers::Segment;
 
@@ -238,6 +239,24 @@ mod tests {
             assert_eq!(burst.as_slice(), [id; 3]);
         }
         assert!(owners.iter().all(|&count| count > 50), "{owners:?}");
+    }
+
+    #[test]
+    fn a_ring_that_is_always_full_does_not_keep_the_others_waiting() {
+        let (mut workers, hasher) = (connected(4), hasher());
+        let to_first = |worker: &mut Fragments<u32>, sender, packet| {
+            worker.pass(WorkerNo::new(0), &headers(sender, 7), PORT, packet, &hasher).is_ok()
+        };
+        assert!(to_first(&mut workers[2], 2, 2) && to_first(&mut workers[3], 3, 3));
+        let mut taken = Vec::new();
+        for turn in 0..8 {
+            (0..1_000).for_each(|sender| _ = to_first(&mut workers[1], 1_000 * turn + sender, 1));
+            let mut burst = Burst::new();
+            workers[0].ready(&mut burst);
+            assert_eq!(burst.len(), BURST);
+            taken.extend(burst);
+        }
+        assert!(taken.contains(&2) && taken.contains(&3));
     }
 
     #[test]
