@@ -109,6 +109,12 @@ impl Device {
         }
     }
 
+    /// The largest MTU up to this one whose frames fit packet buffers with this room, where the device needs them in one piece.
+    pub fn most_mtu_of_buffers(&self, mtu: u16, room: u16) -> u16 {
+        let fits = |mtu: &u16| self.buffer(*mtu) <= usize::from(room);
+        if fits(&mtu) { mtu } else { (*MTUS.start()..mtu).rev().find(fits).unwrap_or(*MTUS.start()) }
+    }
+
     /// Whether the device may come to be an AF_XDP port, at an MTU (`None`: not known). Such a port takes its frames into buffers of a
     /// page each ([`Layout::Pages`](crate::dpdk::Layout::Pages)).
     pub fn may_take_xdp(&self, mtu: Option<u16>) -> bool {
@@ -171,6 +177,9 @@ mod tests {
         assert_eq!(ring(Some(9_000)), ",framesz=9216,blocksz=36864");
         let interface = Device::Interface { name: "eth1".into(), driver: Driver::AfPacket };
         assert_eq!(interface.buffer(1_500), 0);
+        assert_eq!(interface.most_mtu_of_buffers(1_400, 2_048), 1_400);
+        let fitting = interface.most_mtu_of_buffers(9_000, 2_048);
+        assert!(interface.buffer(fitting) <= 2_048 && interface.buffer(fitting + 1) > 2_048, "{fitting}");
         let most = |driver, mtu| interface.most_mtu(driver, mtu);
         assert_eq!((most("net_af_packet", 1_500), most("net_af_packet", 9_000)), (1_958, 9_216 - 26 - 64));
         assert_eq!((most("net_af_xdp", 1_400), most("net_pcap", 1_400)), (XDP_MTU, 1_400));

@@ -156,6 +156,20 @@ impl Mempool {
         outside - u32::try_from(self.apart.len()).expect("a pool has at most 2^32 buffers")
     }
 
+    /// Takes back buffers that an AF_XDP socket has not given back, by the addresses that it has for them. Returns how many they were.
+    ///
+    /// # Safety
+    /// A buffer that is there was taken out of the pool, and nobody has it.
+    pub(super) unsafe fn take_back(&self, addresses: &[u64]) -> usize {
+        // SAFETY: the pool is valid while `self` is, and this is its umem.
+        let mut buffers = unsafe { self.umem().buffers(self.pool) };
+        // None of them twice, whatever stands in the rings.
+        let mbufs: Vec<NonNull<rte_mbuf>> = addresses.iter().filter_map(|address| buffers.remove(address)).collect();
+        let count = mbufs.len();
+        give_back(mbufs);
+        count
+    }
+
     fn umem(&self) -> Umem {
         // SAFETY: the pool is valid while `self` is, and was populated before.
         unsafe { Umem::of(self.pool) }

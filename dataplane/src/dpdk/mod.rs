@@ -102,6 +102,7 @@ mod registry;
 mod settings;
 mod umem;
 mod xdp_check;
+mod xdp_rings;
 
 pub use cpu::{prefetch, tsc, tsc_hz};
 pub use device::{Device, Driver};

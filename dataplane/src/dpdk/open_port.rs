@@ -1,12 +1,13 @@
 //! What holds a port open.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use dpdk_sys::{RTE_MAX_ETHPORTS, rte_eth_dev_info};
 
 use crate::dpdk::eal::Eal;
 use crate::dpdk::interface_lock::Claim;
 use crate::dpdk::mempool::Mempool;
+use crate::dpdk::xdp_rings::XdpRings;
 
 /// Holds the port open; stops and closes it with its last holder. No thread may poll a queue of the port at that time.
 ///
@@ -18,6 +19,8 @@ pub(super) struct OpenPort {
     control: Mutex<()>,
     /// Buffers that the device's queues are filled with.
     mempool: Arc<Mempool>,
+    /// What the driver does not close.
+    xdp: OnceLock<XdpRings>,
     eal: Arc<Eal>,
     /// Goes when the port is closed.
     _claim: Claim,
@@ -26,7 +29,7 @@ pub(super) struct OpenPort {
 impl OpenPort {
     /// Takes over a port that is there, and that the registry has just let the caller take.
     pub(super) fn new(number: u16, mempool: Arc<Mempool>, eal: Arc<Eal>, claim: Claim) -> Self {
-        OpenPort { number, control: Mutex::new(()), mempool, eal, _claim: claim }
+        OpenPort { number, control: Mutex::new(()), mempool, xdp: OnceLock::new(), eal, _claim: claim }
     }
 
     /// DPDK's number of the port.
@@ -40,6 +43,12 @@ impl OpenPort {
         self.mempool.room()
     }
 
+    /// Notes what the AF_XDP driver has opened for it, and will not close.
+    pub(super) fn note(&self, xdp: XdpRings) {
+        // The queues are set up once.
+        let _ = self.xdp.set(xdp);
+    }
+
     /// A turn for such a call.
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
         self.control.lock().expect("nothing panics while calling DPDK")
@@ -50,6 +59,7 @@ impl Drop for OpenPort {
     fn drop(&mut self) {
         // Meanwhile, the number is not free, and no device comes or goes.
         let mut registry = self.eal.registry();
+        let xdp = self.xdp.take().map(XdpRings::before_closing);
         let mut info = rte_eth_dev_info::default();
         // SAFETY: the port is ours, and no queue pair is left that could use it; the structure is written whole. Stopping a port
         // that is not started does nothing, nor does ending a promiscuous mode that was not entered; a Linux interface
@@ -68,6 +78,10 @@ impl Drop for OpenPort {
             if !info.device.is_null() && u32::from(other) >= RTE_MAX_ETHPORTS {
                 let _ = dpdk_sys::rte_dev_remove(info.device);
             }
+        }
+        if let Some(left) = xdp {
+            // SAFETY: the port is closed, and the lock keeps others from opening and closing ports.
+            unsafe { left.take_back(&self.mempool) };
         }
         registry.give_back(self.number);
     }

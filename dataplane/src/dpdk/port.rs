@@ -23,6 +23,7 @@ use crate::dpdk::port_error::PortError;
 use crate::dpdk::queue::{QueuePair, Takes};
 use crate::dpdk::settings::{Offloads, PortSettings};
 use crate::dpdk::xdp_check::{self, XdpError};
+use crate::dpdk::xdp_rings::{self, FILLED};
 
 /// Descriptors of a queue, where the device has no other wish.
 const DESCRIPTORS: u16 = 1_024;
@@ -39,6 +40,18 @@ pub struct PortStats {
     pub rx_errors: u64,
     /// Frames for which there was no mbuf.
     pub rx_no_mbuf: u64,
+}
+
+impl std::ops::Add for PortStats {
+    type Output = PortStats;
+
+    fn add(self, other: PortStats) -> PortStats {
+        PortStats {
+            rx_missed: self.rx_missed + other.rx_missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            rx_no_mbuf: self.rx_no_mbuf + other.rx_no_mbuf,
+        }
+    }
 }
 
 /// The state of the wire.
@@ -155,6 +168,12 @@ impl Port {
         self.interface
     }
 
+    /// Whether frames that it was given before its Linux interface went administratively down stay in its rings, to be sent when the
+    /// interface is up again. Nothing but closing the port takes them out.
+    pub fn keeps_frames(&self) -> bool {
+        self.driver == "net_af_packet"
+    }
+
     /// Its queue pairs.
     pub fn queues(&self) -> u16 {
         self.queues
@@ -230,9 +249,8 @@ fn say_why_not_xdp(interface: &str, error: &PortError) {
 fn check(settings: &PortSettings, devargs: &str) -> Result<Option<String>, PortError> {
     let is_xdp = devargs.starts_with(XDP);
     match &settings.device {
-        Device::Interface { name, driver } if is_xdp => {
-            // Where there is another choice, the driver must not fail.
-            xdp_check::check(name, settings.queues, *driver == Driver::Auto)?;
+        Device::Interface { name, .. } if is_xdp => {
+            xdp_check::check(name, settings.queues)?;
             Ok(None)
         }
         Device::Vdev(arguments) if is_xdp => Ok(xdp_check::lost_flows(arguments).map(|error| error.to_string())),
@@ -288,6 +306,10 @@ fn open_device(
         if outside > 0 {
             return Err(PortError::Umem { device: device(), outside, buffers });
         }
+        let (needed, free) = (FILLED * u32::from(settings.queues), mempool.available());
+        if free < needed {
+            return Err(PortError::Buffers { device: device(), needed, free });
+        }
     }
     let rss = SHUNT_ETH_RSS_FLOWS & info.flow_type_rss_offloads;
     // For a Linux interface, the kernel spreads the flows.
@@ -300,7 +322,9 @@ fn open_device(
     if let Some(mtu) = offloads.mtu {
         set_mtu(number, mtu).map_err(fail("setting the MTU"))?;
     }
-    set_up_queues(number, mempool, settings.queues).map_err(fail("setting up the queues"))?;
+    let set_up = || set_up_queues(number, mempool, settings.queues);
+    let outcome = if driver == XDP { noting(&open, eal, set_up) } else { set_up() };
+    outcome.map_err(fail("setting up the queues"))?;
     if offloads.receives_segments(&settings.device) || mempool.room() > Layout::Pages.room() {
         QueuePair::expect_unusual();
     }
@@ -378,6 +402,16 @@ fn configure(number: u16, rss: u64, queues: u16, offloads: &Offloads) -> Result<
     conf.txmode.offloads = offloads.tx;
     // SAFETY: the port exists and is not started; the structure is read during the call.
     DpdkError::check(unsafe { dpdk_sys::rte_eth_dev_configure(number, queues, queues, &raw const conf) })
+}
+
+/// Sets up queues, and notes what the AF_XDP driver opens for that.
+fn noting(open: &OpenPort, eal: &Eal, set_up: impl FnOnce() -> Result<(), DpdkError>) -> Result<(), DpdkError> {
+    // No other thread may open or close a port of the driver meanwhile.
+    let _registry = eal.registry();
+    let before = xdp_rings::Before::new();
+    let outcome = set_up();
+    open.note(before.since());
+    outcome
 }
 
 /// Some drivers go by the configuration alone, some by this call.

@@ -151,6 +151,19 @@ pub enum PortError {
         /// All buffers.
         buffers: u32,
     },
+    /// Fewer buffers are free than the driver begins with.
+    #[error(
+        "{device}: AF_XDP begins with {needed} packet buffers, and {free} are free: set director.mbufs higher; if there were enough before, \
+         restart the daemon"
+    )]
+    Buffers {
+        /// The device.
+        device: String,
+        /// What the driver takes at once.
+        needed: u32,
+        /// What is free.
+        free: u32,
+    },
     /// An offload that the operator asks for.
     #[error("{device} ({driver}) cannot take out VLAN tags: leave the port's vlan_strip out")]
     NoVlanStrip {

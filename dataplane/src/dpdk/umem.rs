@@ -8,11 +8,12 @@
 //!
 //! So a pool for such ports has buffers of a page each ([`crate::dpdk::Layout::Pages`]), and is asked here before a port uses it.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use dpdk_sys::rte_mempool;
+use dpdk_sys::{rte_mbuf, rte_mempool};
 
 use crate::dpdk::frame_size::PAGE;
 
@@ -51,6 +52,30 @@ impl Umem {
     pub(super) fn holds(&self, mbuf: usize) -> bool {
         let begin = mbuf - self.header;
         begin >= self.registered.start && begin + self.object <= self.registered.end
+    }
+
+    /// The pool's buffers by the addresses that sockets have for them.
+    ///
+    /// # Safety
+    /// This is the umem of this pool, which is valid.
+    pub(super) unsafe fn buffers(&self, pool: NonNull<rte_mempool>) -> BTreeMap<u64, NonNull<rte_mbuf>> {
+        unsafe extern "C" fn add(_: *mut rte_mempool, state: *mut c_void, mbuf: *mut c_void, _: u32) {
+            // SAFETY: `state` is what is given below, and used by nothing else meanwhile.
+            let (umem, buffers) = unsafe { &mut *state.cast::<(&Umem, BTreeMap<u64, NonNull<rte_mbuf>>)>() };
+            let Some(mbuf) = NonNull::new(mbuf.cast::<rte_mbuf>()) else { return };
+            if umem.holds(mbuf.addr().get()) {
+                buffers.insert(umem.address(mbuf.addr().get()), mbuf);
+            }
+        }
+        let mut state = (self, BTreeMap::new());
+        // SAFETY: as in `outside`.
+        unsafe { dpdk_sys::rte_mempool_obj_iter(pool.as_ptr(), Some(add), (&raw mut state).cast()) };
+        state.1
+    }
+
+    /// The address that a socket has for the buffer of an mbuf which lies inside.
+    fn address(&self, mbuf: usize) -> u64 {
+        (mbuf - self.header - self.registered.start) as u64
     }
 
     /// How many of the pool's buffers no socket can use.
@@ -95,6 +120,12 @@ mod tests {
         assert_eq!(outside(0x1000_0000, 16_383, 4_096, 4_096), 0);
         assert_eq!(outside(0x1000_0040, 16_383, 4_096, 4_096), 1);
         assert_eq!(outside(0x1000_0fc0, 16_383, 4_096, 4_096), 1);
+    }
+
+    #[test]
+    fn a_socket_has_addresses_from_the_begin_of_the_umem_on() {
+        let umem = Umem::new(0x1000_0040, 10, 4_096, 64);
+        assert_eq!([0x1000_1040, 0x1000_9040].map(|mbuf| umem.address(mbuf)), [0x1000, 0x9000]);
     }
 
     #[test]

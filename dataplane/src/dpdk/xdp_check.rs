@@ -107,16 +107,15 @@ fn advice(step: u32) -> &'static str {
     }
 }
 
-/// Whether an interface can be an AF_XDP port with a queue for each of so many workers. With `attach`, a program is put on the interface for a
-/// moment, too; without, the interface is not touched.
-pub(super) fn check(interface: &str, workers: u16, attach: bool) -> Result<(), XdpError> {
+/// Whether an interface can be an AF_XDP port with a queue for each of so many workers. If it has no program, one is put on it for a moment.
+pub(super) fn check(interface: &str, workers: u16) -> Result<(), XdpError> {
     let Queueing { channels, hashed } = Queueing::of(interface);
     enough_and_not_more(interface, channels, hashed, workers.into())?;
     // Who calls this has looked for the interface.
     let index = nix::net::if_::if_nametoindex(interface).unwrap_or(0);
     let has_program = program(interface, index)?;
     (0..workers).try_for_each(|queue| try_queue(interface, index, queue))?;
-    if attach && !has_program {
+    if !has_program {
         // SAFETY: no conditions.
         let step = unsafe { shunt_xdp_try_attach(index) };
         refused(interface, step, Error::last_os_error())?;
@@ -330,7 +329,7 @@ mod tests {
             println!("skipped in part: AF_XDP sockets need root");
             return;
         }
-        match check("lo", 1, false) {
+        match check("lo", 1) {
             Ok(()) => {}
             Err(XdpError::Refused { step: SHUNT_XDP_SOCKET, source, .. }) => {
                 println!("skipped in part: no AF_XDP ({source})")
