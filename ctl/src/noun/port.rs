@@ -22,6 +22,9 @@ pub struct Port {
     pub vlans: Vec<Vlan>,
     /// Whether the link is up.
     pub link_up: bool,
+    /// Why it is not, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Link speed in Mbit/s; absent where the device knows none.
     pub speed_mbps: Option<u32>,
     /// Largest L3 packet in bytes.

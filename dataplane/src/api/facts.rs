@@ -49,19 +49,21 @@ pub struct PortFacts {
     pub name: String,
     /// Its device, as configured.
     pub device: String,
-    /// The driver that runs it.
-    pub driver: String,
     /// Queue pairs.
     pub queues: u16,
-    /// What does not work as it should, a sentence each.
-    pub warnings: Vec<String>,
-    /// Its speed, and what the NIC counts.
+    /// Its driver, its speed, and what the NIC counts.
     pub live: Box<dyn Fn() -> PortLive + Send + Sync>,
 }
 
 /// What changes about a port, besides its MAC address, MTU and link: these are the snapshot's.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PortLive {
+    /// The driver that runs it, or that ran it last.
+    pub driver: String,
+    /// Why it cannot be used, if it cannot.
+    pub trouble: Option<String>,
+    /// What does not work as it should, a sentence each.
+    pub warnings: Vec<String>,
     /// The link's speed, where known.
     pub speed_mbps: Option<u32>,
     /// Frames that no worker took in time.

@@ -30,7 +30,7 @@ fn one_port(facts: &Facts, current: &Compiled, number: usize, port: &PortFacts) 
     answer::Port {
         name: port.name.clone(),
         device: port.device.clone(),
-        driver: port.driver.clone(),
+        driver: live.driver,
         mac: link.mac,
         addresses: untagged.into_iter().flat_map(addresses).collect(),
         vlans: tagged
@@ -38,6 +38,7 @@ fn one_port(facts: &Facts, current: &Compiled, number: usize, port: &PortFacts) 
             .map(|network| answer::Vlan { id: network.tags.to_string(), addresses: addresses(network) })
             .collect(),
         link_up: link.up,
+        trouble: live.trouble.filter(|_| !link.up),
         speed_mbps: live.speed_mbps.filter(|_| link.up),
         mtu: link.mtu,
         queues: port.queues,

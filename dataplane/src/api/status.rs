@@ -6,7 +6,7 @@ use ctl::answer::{self, BackendState, Count, PacketBuffers, Refusal};
 use ctl::verb::{self, Answers};
 
 use crate::api::backend;
-use crate::api::facts::Facts;
+use crate::api::facts::{Facts, PortLive};
 use crate::base::exit::DropReason;
 use crate::control::events;
 use crate::control::hash_key::HashKey;
@@ -62,10 +62,15 @@ fn status(facts: &Facts) -> answer::Status {
 
 /// What an operator should look at, the worst first.
 fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendState>)]) -> Vec<String> {
-    let down = facts.ports.iter().zip(links).filter(|&(_, &up)| !up);
-    let mut warnings: Vec<String> = down.map(|(port, _)| format!("Port {}: the link is down", port.name)).collect();
+    let ports: Vec<(&str, bool, PortLive)> =
+        facts.ports.iter().zip(links).map(|(port, &up)| (&*port.name, up, (port.live)())).collect();
+    let down = ports.iter().filter(|(_, up, _)| !up).map(|(name, _, live)| {
+        let trouble = live.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
+        format!("Port {name}: the link is down{trouble}")
+    });
+    let mut warnings: Vec<String> = down.collect();
     let of_ports =
-        facts.ports.iter().flat_map(|port| port.warnings.iter().map(|said| format!("Port {}: {said}", port.name)));
+        ports.iter().flat_map(|(name, _, live)| live.warnings.iter().map(move |said| format!("Port {name}: {said}")));
     extend_bounded(&mut warnings, of_ports.collect());
 
     let takes_nothing = |service: &Service, states: &[BackendState]| {
@@ -127,6 +132,7 @@ mod tests {
     use ctl::answer::PacketBuffers;
     use serde_json::{Value, json};
 
+    use crate::api::PortLive;
     use crate::api::answer::tests::{ask, example};
     use crate::base::exit::DropReason;
     use crate::base::ids::PortNo;
@@ -149,7 +155,12 @@ mod tests {
     fn the_status_counts_what_works_and_warns_of_what_does_not() {
         let mut facts = example();
         facts.director.set_port(PortNo::new(0), PortLink { up: false, ..PORT });
-        facts.ports[0].warnings = vec!["it limps".into()];
+        let live = || PortLive {
+            trouble: Some("there is no interface eth1".into()),
+            warnings: vec!["it limps".into()],
+            ..PortLive::default()
+        };
+        facts.ports[0].live = Box::new(live);
         facts.director.workers()[0].ports[0].drops[DropReason::Loop.index()].add(2);
         let status = &ask(&facts, "status", Value::Null)["ok"]["status"];
         assert_eq!(status["ports"], json!({ "total": 1, "up": 0 }));
@@ -157,7 +168,7 @@ mod tests {
         assert_eq!(status["backends"], json!({ "total": 2, "up": 1 }));
         assert_eq!(status["dropped_packets"], 2);
         let warnings: Vec<&str> = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        assert_eq!(warnings[0], "Port lan0: the link is down");
+        assert_eq!(warnings[0], "Port lan0: the link is down: there is no interface eth1");
         assert_eq!(warnings[1], "Port lan0: it limps");
         assert!(warnings[2].starts_with("2 frames dropped as loop: "), "{warnings:?}");
         assert_eq!(warnings.len(), 3);

@@ -162,6 +162,13 @@ impl Director {
         }
     }
 
+    /// Publishes the state again, so that the workers look for what else has changed.
+    pub fn republish(&self) {
+        let mut state = self.state();
+        let model = Model::clone(&state.model);
+        state.publish(model, &[]);
+    }
+
     /// Keeps services up to date with the network, and frees unused memory from time to time, until `stop` is set.
     pub fn keep_up(&self, stop: &AtomicBool) {
         // Bound: none, it is the thread's life.

@@ -65,6 +65,9 @@ kinds! {
     BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
     LinkUp = "link-up", Info: "A port's link is up again.";
     LinkDown = "link-down", Error: "A port's link is down.";
+    PortGone = "port-gone", Error: "The device of a port is gone: its interface was deleted, renamed or moved to another namespace. Frames that should leave there are dropped (`link_down`).";
+    PortBack = "port-back", Info: "The device of a port is back.";
+    PortUnusable = "port-unusable", Error: "The device of a port is back, and the port cannot be opened on it. It is tried again.";
     MacChanged = "mac-changed", Warn: "A port has another MAC address. It is in force, and the director's addresses are announced anew.";
     MtuChanged = "mtu-changed", Warn: "A port has another MTU. It is in force.";
     MtuTooLarge = "mtu-too-large", Error: "A port's new MTU is larger than what it was opened for: packets larger than that are lost.";

@@ -15,9 +15,11 @@ use tracing::warn;
 use crate::base::ids::PortNo;
 use crate::control::director::Director;
 use crate::control::events::EventLog;
-use crate::daemon::followed::{Followed, Happening};
-use crate::daemon::ports::Ports;
-use crate::dpdk::Port;
+use crate::daemon::devices::{Devices, Done};
+use crate::daemon::followed::{Followed, Happening, Step};
+use crate::daemon::place::{Opened, Place, Properties};
+use crate::dpdk::{Port, PortError, QueuePair};
+use crate::forward::lending::Lender;
 use crate::netlink::{News, Watch};
 use crate::state::networks::PortLink;
 
@@ -30,10 +32,15 @@ const WAITING: usize = 1_024;
 /// How long to wait before a netlink socket that has failed is opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often to look whether the workers have given back what was recalled.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// What the follower is to look at.
 enum Notice {
     /// News from the kernel.
     Interface(News),
+    /// A device was opened or closed.
+    Device(Done),
     /// Nothing: it is to see whether it must end.
     Wake,
 }
@@ -41,7 +48,7 @@ enum Notice {
 /// Follows the ports.
 pub(super) struct Follower {
     ports: Vec<Followed>,
-    open: Arc<[Port]>,
+    places: Arc<[Place]>,
     notices: Receiver<Notice>,
     sender: SyncSender<Notice>,
     watch: Option<Watch>,
@@ -58,15 +65,19 @@ impl Alarm {
     }
 }
 
+/// The lenders of the ports' queue pairs: by port, one for each worker.
+pub(super) type Lenders = Vec<Vec<Lender<QueuePair>>>;
+
 impl Follower {
-    /// Takes what the kernel and the devices say at this moment.
-    pub(super) fn new(ports: &Ports) -> Follower {
+    /// Takes what the kernel and the devices say at this moment. `opened` are the ports as they were opened.
+    pub(super) fn new(places: Arc<[Place]>, opened: Vec<Properties>) -> Follower {
         let now = Instant::now();
-        let followed = ports.followed(now);
+        let follow = |(place, properties): (&Place, Properties)| Followed::new(&place.name, properties, now);
+        let ports: Vec<Followed> = places.iter().zip(opened).map(follow).collect();
         let (sender, notices) = sync_channel(WAITING);
-        let names: Vec<String> = followed.iter().filter_map(|port| port.interface().map(String::from)).collect();
+        let names: Vec<String> = ports.iter().filter_map(|port| port.interface().map(String::from)).collect();
         let watch = if names.is_empty() { None } else { watch(names) };
-        Follower { ports: followed, open: ports.open_ports(), notices, sender, watch, next_ask: now }
+        Follower { ports, places, notices, sender, watch, next_ask: now }
     }
 
     /// The ports as they are now.
@@ -87,30 +98,78 @@ impl Follower {
     }
 
     /// Follows the ports until `stop` is set.
-    pub(super) fn run(mut self, director: &Director, events: &EventLog, stop: &AtomicBool) {
+    pub(super) fn run(mut self, director: &Director, lenders: Lenders, events: &EventLog, stop: &AtomicBool) {
         if let Some(watch) = self.watch.take() {
             listen(watch, self.sender.clone());
         }
+        let to_me = self.sender.clone();
+        // Without room for what it has done, it waits.
+        let done = move |done| drop(to_me.send(Notice::Device(done)));
+        let devices = match Devices::start(self.places.clone(), done) {
+            Ok(devices) => devices,
+            Err(problem) => return warn!("the thread that opens devices cannot be started: {problem}"),
+        };
+        let mut queues = Queues::new(lenders);
         while !stop.load(Ordering::Relaxed) {
-            let rest = self.next_ask.saturating_duration_since(Instant::now());
-            let first = match self.notices.recv_timeout(rest) {
-                Ok(notice) => Some(notice),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => unreachable!("the follower has a sender itself"),
-            };
+            let notices = self.wait();
             let now = Instant::now();
-            let more: Vec<Notice> = self.notices.try_iter().take(WAITING).collect();
-            for notice in first.into_iter().chain(more) {
-                if let Notice::Interface(news) = notice {
-                    self.hear(&news, events, now);
+            for notice in notices {
+                match notice {
+                    Notice::Interface(news) => self.hear(&news, events, now),
+                    Notice::Device(Done::Closed(port)) => self.ports[port].closed(now),
+                    Notice::Device(Done::Opened(port, outcome)) => {
+                        let outcome = outcome.map(|Opened { queues: pairs, properties }| {
+                            queues.lend(port, pairs);
+                            properties
+                        });
+                        let happened = self.ports[port].opened(outcome.map_err(|error| in_words(&error)), now);
+                        happened.into_iter().for_each(|what| write(events, &self.ports[port].name, what, now));
+                    }
+                    Notice::Wake => {}
                 }
             }
             if self.next_ask <= now {
                 self.next_ask = now + ASK;
                 self.ask(events, now);
             }
-            for (number, port) in self.ports.iter().enumerate() {
-                director.set_port(PortNo::new(number), port.link);
+            self.take_steps(&devices, &mut queues, director, now);
+        }
+        // What the thread does last goes nowhere, and it must not wait for room.
+        drop(self.notices);
+        drop(devices);
+    }
+
+    /// Waits for something to do, but not longer than until the devices are to be asked again.
+    fn wait(&self) -> Vec<Notice> {
+        let rest = self.next_ask.saturating_duration_since(Instant::now());
+        let rest = if self.ports.iter().any(Followed::is_recalled) { LOOK } else { rest };
+        let first = match self.notices.recv_timeout(rest) {
+            Ok(notice) => Some(notice),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the follower has a sender itself"),
+        };
+        first.into_iter().chain(self.notices.try_iter().take(WAITING)).collect()
+    }
+
+    /// Does what is to be done with each port, and tells the director.
+    fn take_steps(&mut self, devices: &Devices, queues: &mut Queues, director: &Director, now: Instant) {
+        for (number, port) in self.ports.iter_mut().enumerate() {
+            match port.step(now) {
+                Some(Step::Recall) => queues.recall(number),
+                Some(Step::Open) => devices.open(number),
+                None => {}
+            }
+            self.places[number].set_trouble(port.trouble());
+            director.set_port(PortNo::new(number), port.link);
+        }
+        // The workers look for queue pairs when they take a snapshot.
+        if std::mem::take(&mut queues.moved) {
+            director.republish();
+        }
+        for (number, port) in self.ports.iter_mut().enumerate().filter(|(_, port)| port.is_recalled()) {
+            if let Some(pairs) = queues.given_back(number) {
+                port.given_back();
+                devices.close(number, pairs);
             }
         }
     }
@@ -124,13 +183,59 @@ impl Follower {
 
     /// Asks the devices that the kernel does not tell of.
     fn ask(&mut self, events: &EventLog, now: Instant) {
-        for (port, device) in self.ports.iter_mut().zip(&*self.open) {
-            let happened = match port.interface() {
-                Some(_) => port.tell_link(now),
-                None => port.hear_link(device.link().up, now),
+        for (port, place) in self.ports.iter_mut().zip(&*self.places) {
+            let happened = match place.ask(Port::link) {
+                Some(link) if port.interface().is_none() => port.hear_link(link.up, now),
+                _ => port.tell(now),
             };
             happened.into_iter().for_each(|happening| write(events, &port.name, happening, now));
         }
+    }
+}
+
+/// The queue pairs that are with the workers, and those that come back.
+struct Queues {
+    lenders: Lenders,
+    returned: Vec<Vec<QueuePair>>,
+    /// Whether the workers are to look for some.
+    moved: bool,
+}
+
+impl Queues {
+    fn new(lenders: Lenders) -> Self {
+        let returned = lenders.iter().map(|_| Vec::new()).collect();
+        Queues { lenders, returned, moved: false }
+    }
+
+    /// Lends a port's queue pairs to the workers.
+    fn lend(&mut self, port: usize, pairs: Vec<QueuePair>) {
+        for (lender, pair) in self.lenders[port].iter_mut().zip(pairs) {
+            // A port is opened when all that was recalled is back, so there is room.
+            let _ = lender.lend(pair);
+        }
+        self.moved = true;
+    }
+
+    fn recall(&mut self, port: usize) {
+        for lender in &mut self.lenders[port] {
+            let _ = lender.recall();
+        }
+        self.moved = true;
+    }
+
+    /// A port's queue pairs, if all workers have given theirs back.
+    fn given_back(&mut self, port: usize) -> Option<Vec<QueuePair>> {
+        let returned = &mut self.returned[port];
+        returned.extend(self.lenders[port].iter_mut().filter_map(Lender::returned));
+        (returned.len() == self.lenders[port].len()).then(|| std::mem::take(returned))
+    }
+}
+
+/// An error with its cause.
+fn in_words(error: &PortError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

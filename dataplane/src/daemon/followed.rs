@@ -1,15 +1,29 @@
-//! A port as the daemon follows it: what becomes of its link, its MTU and its MAC address, and what the operator is to know of that.
+//! A port as the daemon follows it: what becomes of its device, its link, its MTU and its MAC address; what is to be done about that, and
+//! what the operator is to know.
+//!
+//! A port that cannot be used as it is open is closed: its device is gone, another one has come in its place, or it was administratively
+//! down, and would now send what had been left in its rings. It is opened again as soon as there is a device to open. The steps
+//! are made by others, who say when they are done:
+//!
+//! ```text
+//! Open ──▶ Recalled ──▶ Closing ──▶ Closed ──▶ Opening ──▶ Open
+//!            workers give queue pairs back        └─ again, until it works
+//! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::limits::MTUS;
 use crate::base::token_bucket::TokenBucket;
 use crate::control::events::Kind;
+use crate::daemon::place::Properties;
 use crate::netlink::{Interface, News};
 use crate::state::networks::PortLink;
 
 /// How many events of a port's link there are in a second, and at once.
 const LINK_EVENTS: u32 = 2;
+
+/// How long to wait before a device that could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A port, and what is known of it.
 pub(super) struct Followed {
@@ -17,19 +31,65 @@ pub(super) struct Followed {
     pub(super) name: String,
     /// The port as the director is to know it.
     pub(super) link: PortLink,
+    life: Life,
     /// The largest MTU that it was opened for.
     most_mtu: u16,
     /// The Linux interface behind it, if the kernel must be asked for its state.
     interface: Option<Bound>,
+    /// Why the device could not be opened.
+    failure: Option<String>,
     told: Told,
 }
 
-/// The Linux interface that a port is bound to.
+/// How far a port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// The workers have its queue pairs.
+    Open,
+    /// The workers are to give them back.
+    Recalled,
+    /// They have, and it is being closed.
+    Closing,
+    /// It is closed, and may be opened from this time on.
+    Closed(Instant),
+    /// It is being opened.
+    Opening,
+}
+
+/// What is to be done with a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The workers are to give its queue pairs back.
+    Recall,
+    /// Its device is to be opened.
+    Open,
+}
+
+/// The Linux interface that a port is bound to, or was.
 struct Bound {
     name: String,
     index: u32,
-    /// What the kernel has said of it last.
-    said: Option<Interface>,
+    said: Said,
+    /// Whether the port is to be opened anew after the interface was administratively down.
+    keeps_frames: bool,
+    /// Whether the port cannot be used as it is open, since the interface was gone, or down, meanwhile.
+    interrupted: bool,
+}
+
+/// What the kernel has said last of the interface of this name.
+enum Said {
+    Nothing,
+    Is(Interface),
+    Gone,
+}
+
+impl Said {
+    fn interface(&self) -> Option<&Interface> {
+        match self {
+            Said::Is(interface) => Some(interface),
+            Said::Nothing | Said::Gone => None,
+        }
+    }
 }
 
 /// What has happened, for the operator.
@@ -40,17 +100,13 @@ pub(super) struct Happening {
 }
 
 impl Followed {
-    /// A port that was opened with these properties. `interface` is the name and the index of the Linux interface that is to be
-    /// followed.
-    pub(super) fn new(
-        name: &str,
-        link: PortLink,
-        most_mtu: u16,
-        interface: Option<(String, u32)>,
-        now: Instant,
-    ) -> Self {
-        let interface = interface.map(|(name, index)| Bound { name, index, said: None });
-        Followed { name: name.into(), link, most_mtu, interface, told: Told::new(link.up, now) }
+    /// A port that was opened with these properties.
+    pub(super) fn new(name: &str, properties: Properties, now: Instant) -> Self {
+        let Properties { link, most_mtu, interface, keeps_frames } = properties;
+        let said = Said::Nothing;
+        let interface = interface.map(|(name, index)| Bound { name, index, said, keeps_frames, interrupted: false });
+        let told = Told::new(now);
+        Followed { name: name.into(), link, life: Life::Open, most_mtu, interface, failure: None, told }
     }
 
     /// The interface that news are wanted of.
@@ -61,60 +117,179 @@ impl Followed {
     /// Takes news of an interface, which may be another one.
     pub(super) fn hear(&mut self, news: &News, now: Instant) -> Vec<Happening> {
         let Some(bound) = &mut self.interface else { return Vec::new() };
-        match news {
-            News::Is(interface) if interface.index == bound.index => {
-                let interface = bound.said.iter().fold(interface.clone(), Interface::or);
-                bound.said = Some(interface.clone());
-                let mut happened = Vec::new();
-                happened.extend(self.hear_mac(&interface));
-                happened.extend(self.hear_mtu(&interface));
-                happened.extend(self.hear_link(interface.is_up(), now));
-                happened
-            }
-            News::Is(_) | News::Gone(_) | News::Absent(_) => Vec::new(),
+        if !bound.hear(news) {
+            return Vec::new();
         }
+        let mut happened = Vec::new();
+        if self.is_usable() {
+            happened.extend(self.take_mac());
+            happened.extend(self.take_mtu());
+        }
+        happened.extend(self.settle(self.link.up, now));
+        happened
     }
 
     /// Takes what the device says of its link.
     pub(super) fn hear_link(&mut self, up: bool, now: Instant) -> Option<Happening> {
-        if up != self.link.up {
-            self.link.up = up;
-            self.link.joins += u32::from(up);
-            self.told.changes += 1;
-        }
-        self.tell_link(now)
+        self.settle(up, now)
     }
 
-    /// What is still to be told of the link. To be called now and then.
-    pub(super) fn tell_link(&mut self, now: Instant) -> Option<Happening> {
-        let left_out = self.told.link(now)?;
+    /// What is to be done now. It is taken as begun.
+    pub(super) fn step(&mut self, now: Instant) -> Option<Step> {
+        match self.life {
+            Life::Open if !self.is_usable() => {
+                self.life = Life::Recalled;
+                Some(Step::Recall)
+            }
+            Life::Closed(again) if again <= now && self.can_open() => {
+                self.life = Life::Opening;
+                if let Some(bound) = &mut self.interface {
+                    bound.interrupted = false;
+                }
+                Some(Step::Open)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the workers are giving its queue pairs back.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.life == Life::Recalled
+    }
+
+    /// The workers have given its queue pairs back.
+    pub(super) fn given_back(&mut self) {
+        self.life = Life::Closing;
+    }
+
+    /// It is closed.
+    pub(super) fn closed(&mut self, now: Instant) {
+        self.life = Life::Closed(now);
+    }
+
+    /// It is open, and the workers have its queue pairs; or why that is not so.
+    pub(super) fn opened(&mut self, outcome: Result<Properties, String>, now: Instant) -> Vec<Happening> {
+        let mut happened = Vec::new();
+        match outcome {
+            Ok(Properties { link, most_mtu, interface, keeps_frames }) => {
+                (self.life, self.failure, self.most_mtu) = (Life::Open, None, most_mtu);
+                if let (Some(bound), Some((_, index))) = (&mut self.interface, interface) {
+                    (bound.index, bound.keeps_frames) = (index, keeps_frames);
+                }
+                happened.extend(self.set_mac(link.mac));
+                self.link.mtu = if self.said().is_some() { self.link.mtu } else { link.mtu };
+                if self.is_usable() {
+                    happened.extend(self.take_mac());
+                    happened.extend(self.take_mtu());
+                }
+                happened.extend(self.settle(link.up, now));
+            }
+            Err(failure) => {
+                (self.life, self.failure) = (Life::Closed(now + RETRY), Some(failure));
+                happened.extend(self.settle(false, now));
+            }
+        }
+        happened
+    }
+
+    /// Whether the port can be used as it is open.
+    fn is_usable(&self) -> bool {
+        self.life == Life::Open && self.interface.as_ref().is_none_or(Bound::is_the_one)
+    }
+
+    /// Whether there is a device to open.
+    fn can_open(&self) -> bool {
+        self.interface.as_ref().is_none_or(|bound| match &bound.said {
+            Said::Nothing => true,
+            Said::Is(interface) => interface.admin_up,
+            Said::Gone => false,
+        })
+    }
+
+    /// Sets the link anew. `up` is what the device says; an interface is asked by the kernel's word.
+    fn settle(&mut self, up: bool, now: Instant) -> Option<Happening> {
+        let said = self.interface.as_ref().and_then(|bound| bound.said.interface());
+        let up = self.is_usable() && said.map_or(up, Interface::is_up);
+        if up && !self.link.up {
+            self.link.joins += 1;
+        }
+        self.link.up = up;
+        if let Some(state) = self.state() {
+            self.told.now_is(state);
+        }
+        self.tell(now)
+    }
+
+    /// How it is with the port, as far as the operator is concerned. `None` while it is between two states.
+    fn state(&self) -> Option<State> {
+        let said = self.interface.as_ref().map(|bound| &bound.said);
+        match (said, self.life) {
+            (Some(Said::Gone), _) => Some(State::Gone),
+            (Some(Said::Is(interface)), _) if !interface.admin_up => Some(State::Down),
+            (_, Life::Open) if self.link.up => Some(State::Up),
+            (_, Life::Open) if self.is_usable() => Some(State::Down),
+            (_, Life::Closed(_)) if self.failure.is_some() => Some(State::Unusable),
+            _ => None,
+        }
+    }
+
+    /// What is still to be told of the port. To be called now and then.
+    pub(super) fn tell(&mut self, now: Instant) -> Option<Happening> {
+        let (before, state, left_out) = self.told.next(now)?;
         let name = &self.name;
-        let (kind, message) = if self.link.up {
-            (Kind::LinkUp, format!("The link of port {name} is up"))
-        } else {
-            (Kind::LinkDown, format!("The link of port {name} is down: {}", self.cause()))
+        let away = matches!(before, State::Gone | State::Unusable);
+        let (kind, message) = match state {
+            State::Up if away => (Kind::PortBack, format!("The device of port {name} is back, and in use")),
+            State::Up => (Kind::LinkUp, format!("The link of port {name} is up")),
+            State::Down if away => (Kind::PortBack, format!("The device of port {name} is back; {}", self.cause())),
+            State::Down => (Kind::LinkDown, format!("The link of port {name} is down: {}", self.cause())),
+            State::Gone => (Kind::PortGone, format!("The device of port {name} is gone: {}", self.cause())),
+            State::Unusable => (Kind::PortUnusable, format!("Port {name} cannot be opened again: {}", self.cause())),
         };
         let before =
             if left_out > 0 { format!("; before, it has changed {left_out} more times") } else { String::new() };
         Some(Happening { kind, message: message + &before })
     }
 
-    /// Why the link is down, and what to do about it.
+    /// Why the port cannot be used now, if it cannot.
+    pub(super) fn trouble(&self) -> Option<String> {
+        (!self.link.up).then(|| self.cause())
+    }
+
+    /// Why the port cannot be used, and what to do about it.
     fn cause(&self) -> String {
         const LOOK: &str = "look at the cable, the switch, or the other end";
-        match self.interface.as_ref().and_then(|bound| bound.said.as_ref().map(|said| (&bound.name, said))) {
-            Some((name, said)) if !said.admin_up => {
+        let Some(bound) = &self.interface else {
+            return format!("nothing is received or sent there; {LOOK}");
+        };
+        let name = &bound.name;
+        match (&bound.said, &self.failure) {
+            (Said::Gone, _) => {
+                format!("there is no interface {name}; frames that were to leave there are dropped until it is back")
+            }
+            (Said::Is(interface), _) if !interface.admin_up => {
                 format!(
                     "{name} is administratively down, and nothing is received or sent there; `ip link set {name} up`"
                 )
             }
-            Some((name, _)) => format!("{name} has no carrier, and nothing is received or sent there; {LOOK}"),
-            None => format!("nothing is received or sent there; {LOOK}"),
+            (_, Some(failure)) => failure.clone(),
+            (Said::Is(interface), None) if interface.is_up() => format!("{name} is being opened"),
+            _ => format!("{name} has no carrier, and nothing is received or sent there; {LOOK}"),
         }
     }
 
-    fn hear_mac(&mut self, interface: &Interface) -> Option<Happening> {
-        let mac = interface.mac.filter(|mac| *mac != self.link.mac)?;
+    fn said(&self) -> Option<&Interface> {
+        self.interface.as_ref()?.said.interface()
+    }
+
+    fn take_mac(&mut self) -> Option<Happening> {
+        self.set_mac(self.said()?.mac?)
+    }
+
+    fn set_mac(&mut self, mac: ctl::Mac) -> Option<Happening> {
+        if mac == self.link.mac {
+            return None;
+        }
         let before = std::mem::replace(&mut self.link.mac, mac);
         self.link.joins += 1;
         let name = &self.name;
@@ -125,8 +300,8 @@ impl Followed {
         Some(Happening { kind: Kind::MacChanged, message })
     }
 
-    fn hear_mtu(&mut self, interface: &Interface) -> Option<Happening> {
-        let kernel = interface.mtu?;
+    fn take_mtu(&mut self) -> Option<Happening> {
+        let kernel = self.said()?.mtu?;
         let most = u32::from(self.most_mtu);
         // The loopback interface's 65536 was cut to what a buffer can have.
         let known = self.told.mtu.replace(kernel).unwrap_or(u32::from(self.link.mtu));
@@ -147,9 +322,71 @@ impl Followed {
     }
 }
 
-/// What the operator is still to be told, and may be told.
+impl Bound {
+    /// Takes news. Returns whether they concern the interface of this name, or the one that had it.
+    fn hear(&mut self, news: &News) -> bool {
+        let index = self.said.interface().map_or(self.index, |interface| interface.index);
+        match news {
+            News::Is(interface) => {
+                let same = interface.index == index;
+                let interface = match &self.said {
+                    Said::Is(before) if same => interface.clone().or(before),
+                    _ => interface.clone(),
+                };
+                if interface.is_called(&self.name) {
+                    self.interrupted |= self.keeps_frames && !interface.admin_up;
+                    self.said = Said::Is(interface);
+                    true
+                } else if same {
+                    // It has another name now.
+                    self.lose();
+                    true
+                } else {
+                    false
+                }
+            }
+            News::Gone(gone) if *gone == index => {
+                self.lose();
+                true
+            }
+            News::Absent(name) if *name == self.name => {
+                self.lose();
+                true
+            }
+            News::Gone(_) | News::Absent(_) => false,
+        }
+    }
+
+    fn lose(&mut self) {
+        self.said = Said::Gone;
+        self.interrupted = true;
+    }
+
+    /// Whether the port is bound to the interface that there is, and has not missed anything.
+    fn is_the_one(&self) -> bool {
+        match &self.said {
+            Said::Nothing => true,
+            Said::Is(interface) => interface.index == self.index && !self.interrupted,
+            Said::Gone => false,
+        }
+    }
+}
+
+/// How it is with a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up,
+    Down,
+    Gone,
+    Unusable,
+}
+
+/// What the operator knows, and may be told.
 struct Told {
-    /// Changes of the link that the operator does not know of.
+    /// The state that was told last.
+    told: State,
+    /// The state now, and how often it has changed since.
+    now: State,
     changes: u32,
     /// Whoever has the other end of a link can make it go up and down all the time.
     bucket: TokenBucket,
@@ -159,26 +396,32 @@ struct Told {
 }
 
 impl Told {
-    fn new(up: bool, now: Instant) -> Self {
-        Told { changes: u32::from(!up), bucket: TokenBucket::new(LINK_EVENTS, 1), begin: now, mtu: None }
+    fn new(now: Instant) -> Self {
+        let bucket = TokenBucket::new(LINK_EVENTS, 1);
+        Told { told: State::Up, now: State::Up, changes: 0, bucket, begin: now, mtu: None }
     }
 
-    /// Whether there is something to tell of the link now. Returns how many more changes there were.
-    fn link(&mut self, now: Instant) -> Option<u32> {
+    fn now_is(&mut self, state: State) {
+        if state != self.now {
+            self.now = state;
+            self.changes += 1;
+        }
+    }
+
+    /// Whether there is something to tell now: the state before, the state, and how often it has changed in between.
+    fn next(&mut self, now: Instant) -> Option<(State, State, u32)> {
         let left_out = self.changes.checked_sub(1)?;
         let now_ms = u64::try_from(now.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX);
         if !self.bucket.take(now_ms) {
             return None;
         }
         self.changes = 0;
-        Some(left_out)
+        Some((std::mem::replace(&mut self.told, self.now), self.now, left_out))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ctl::Mac;
 
     use super::*;
@@ -197,6 +440,19 @@ mod tests {
         }
     }
 
+    fn no_carrier() -> Interface {
+        Interface { running: false, ..eth7() }
+    }
+
+    fn down() -> Interface {
+        Interface { admin_up: false, running: false, ..eth7() }
+    }
+
+    fn properties(index: u32) -> Properties {
+        let interface = Some(("eth7".into(), index));
+        Properties { link: PortLink::new(MAC, 1_500), most_mtu: 2_000, interface, keeps_frames: true }
+    }
+
     /// A port on eth7, and a clock that goes a second for each news.
     struct Rig {
         port: Followed,
@@ -204,57 +460,164 @@ mod tests {
     }
 
     impl Rig {
+        /// The kernel has said that it is as it was opened.
         fn new() -> Rig {
             let now = Instant::now();
-            Rig { port: Followed::new("lan0", PortLink::new(MAC, 1_500), 2_000, Some(("eth7".into(), 3)), now), now }
+            let mut rig = Rig { port: Followed::new("lan0", properties(3), now), now };
+            assert_eq!(rig.hear(eth7()), []);
+            rig
         }
 
         fn hear(&mut self, interface: Interface) -> Vec<(&'static str, String)> {
+            self.hear_news(&News::Is(interface))
+        }
+
+        fn hear_news(&mut self, news: &News) -> Vec<(&'static str, String)> {
             self.now += Duration::from_secs(1);
-            let happened = self.port.hear(&News::Is(interface), self.now);
+            let happened = self.port.hear(news, self.now);
             happened.into_iter().map(|Happening { kind, message }| (kind.name(), message)).collect()
         }
 
-        fn kinds(&mut self, interface: Interface) -> Vec<&'static str> {
-            self.hear(interface).into_iter().map(|(kind, _)| kind).collect()
+        fn kinds(&mut self, news: &News) -> Vec<&'static str> {
+            self.hear_news(news).into_iter().map(|(kind, _)| kind).collect()
+        }
+
+        fn step(&mut self) -> Option<Step> {
+            self.port.step(self.now)
+        }
+
+        /// The workers give the queue pairs back, and the port is closed.
+        fn close(&mut self) {
+            assert_eq!(self.step(), Some(Step::Recall));
+            assert!(self.port.is_recalled() && !self.port.link.up);
+            self.port.given_back();
+            assert_eq!((self.step(), self.port.is_recalled()), (None, false));
+            self.port.closed(self.now);
+        }
+
+        fn open(&mut self, outcome: Result<Properties, String>) -> Vec<&'static str> {
+            self.now += Duration::from_secs(2);
+            assert_eq!(self.step(), Some(Step::Open));
+            assert_eq!(self.step(), None, "once");
+            let happened = self.port.opened(outcome, self.now);
+            happened.into_iter().map(|happening| happening.kind.name()).collect()
         }
     }
 
     #[test]
     fn a_link_that_goes_down_and_up_is_told_with_its_cause() {
         let mut rig = Rig::new();
-        assert_eq!(rig.hear(eth7()), [], "as it was opened");
-        let no_carrier = || Interface { running: false, ..eth7() };
-        let down = || Interface { admin_up: false, running: false, ..eth7() };
         let (kind, message) = rig.hear(no_carrier()).remove(0);
         assert_eq!((kind, rig.port.link.up), ("link-down", false));
         assert!(message.contains("port lan0") && message.contains("eth7 has no carrier"), "{message}");
-        assert_eq!(rig.hear(down()), [], "still down");
-        assert_eq!((rig.kinds(eth7()), rig.port.link.joins), (vec!["link-up"], 1));
+        assert_eq!(rig.hear(no_carrier()), [], "still down");
+        assert_eq!(rig.port.trouble(), Some(message.split_once(": ").unwrap().1.into()));
+        assert_eq!((rig.kinds(&News::Is(eth7())), rig.port.link.joins), (vec!["link-up"], 1));
+        assert_eq!((rig.port.trouble(), rig.step()), (None, None), "it can be used as it is");
+    }
+
+    #[test]
+    fn a_port_that_was_administratively_down_is_opened_anew_before_it_is_used() {
+        let mut rig = Rig::new();
         let (_, message) = rig.hear(down()).remove(0);
         assert!(message.contains("`ip link set eth7 up`"), "{message}");
-        assert_eq!(
-            (rig.kinds(eth7()), rig.port.link),
-            (vec!["link-up"], PortLink { joins: 2, ..PortLink::new(MAC, 1_500) })
-        );
+        rig.close();
+        assert_eq!(rig.step(), None, "not while it is down");
+        assert_eq!((rig.hear(eth7()), rig.port.link.up), (vec![], false), "not yet");
+        assert_eq!(rig.open(Ok(properties(3))), ["link-up"]);
+        assert_eq!(rig.port.link, PortLink { joins: 1, ..PortLink::new(MAC, 1_500) });
+        // Down and up again, before the workers have given anything back.
+        assert_eq!((rig.kinds(&News::Is(down())), rig.kinds(&News::Is(eth7()))), (vec!["link-down"], vec![]));
+        rig.close();
+        assert_eq!(rig.open(Ok(properties(3))), ["link-up"]);
+        // Down and up again while it was being opened.
+        rig.hear(down());
+        rig.close();
+        rig.hear(eth7());
+        assert_eq!(rig.step(), Some(Step::Open));
+        rig.hear(down());
+        rig.hear(eth7());
+        assert_eq!((rig.port.opened(Ok(properties(3)), rig.now), rig.port.link.up), (vec![], false));
+        rig.close();
+        assert_eq!(rig.open(Ok(properties(3))), ["link-up"]);
+    }
+
+    #[test]
+    fn a_port_that_keeps_no_frames_is_used_as_it_is_after_it_was_down() {
+        let now = Instant::now();
+        let port = Followed::new("lan0", Properties { keeps_frames: false, ..properties(3) }, now);
+        let mut rig = Rig { port, now };
+        assert_eq!((rig.kinds(&News::Is(down())), rig.step()), (vec!["link-down"], None));
+        assert_eq!((rig.kinds(&News::Is(eth7())), rig.step()), (vec!["link-up"], None));
+        assert_eq!(rig.port.link.joins, 1);
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_and_comes_back_is_opened() {
+        let other = || Interface { index: 9, mac: Some(OTHER), mtu: Some(1_400), ..eth7() };
+        let renamed = || News::Is(Interface { names: vec!["eth8".into()], ..eth7() });
+        for gone in [News::Gone(3), News::Absent("eth7".into()), renamed()] {
+            let mut rig = Rig::new();
+            let (kind, message) = rig.hear_news(&gone).remove(0);
+            assert_eq!((kind, rig.port.link.up), ("port-gone", false), "{gone:?}");
+            assert!(message.contains("there is no interface eth7"), "{message}");
+            rig.close();
+            assert_eq!((rig.step(), rig.kinds(&News::Gone(4))), (None, vec![]));
+            // Made, but not up yet.
+            let (kind, message) = rig.hear(Interface { admin_up: false, ..other() }).remove(0);
+            assert!(kind == "port-back" && message.contains("administratively down"), "{message}");
+            rig.hear(other());
+            let opened = Properties { link: PortLink::new(OTHER, 1_400), ..properties(9) };
+            assert_eq!(rig.open(Ok(opened)), ["mac-changed", "mtu-changed", "link-up"]);
+            let PortLink { mac, mtu, up, joins } = rig.port.link;
+            assert_eq!((mac, mtu, up), (OTHER, 1_400, true));
+            assert!(joins > 0, "the network is told");
+            assert_eq!(rig.kinds(&News::Gone(3)), [] as [&str; 0], "the old one's end does not matter any more");
+            assert_eq!(rig.kinds(&News::Gone(9)), ["port-gone"]);
+        }
+    }
+
+    #[test]
+    fn another_interface_of_the_same_name_is_opened_even_if_the_end_of_the_first_was_missed() {
+        let mut rig = Rig::new();
+        assert_eq!(rig.kinds(&News::Is(Interface { index: 9, ..eth7() })), [] as [&str; 0]);
+        assert!(!rig.port.link.up);
+        rig.close();
+        assert_eq!(rig.open(Ok(properties(9))), [] as [&str; 0]);
+        assert_eq!((rig.port.link.up, rig.port.link.joins), (true, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_told_and_tried_again() {
+        let mut rig = Rig::new();
+        rig.hear_news(&News::Gone(3));
+        rig.close();
+        rig.hear(eth7());
+        assert_eq!(rig.open(Err("It is too small".into())), ["port-unusable"]);
+        assert_eq!((rig.step(), rig.port.trouble()), (None, Some("It is too small".into())), "not at once");
+        assert_eq!(rig.open(Err("It is too small".into())), [] as [&str; 0]);
+        assert_eq!(rig.open(Ok(properties(3))), ["port-back"]);
+        assert_eq!((rig.port.link.up, rig.port.trouble()), (true, None));
     }
 
     #[test]
     fn a_link_that_is_down_at_the_start_is_told() {
-        let mut rig = Rig::new();
-        assert_eq!(rig.kinds(Interface { running: false, ..eth7() }), ["link-down"]);
-        let now = rig.now;
+        let now = Instant::now();
+        let mut port = Followed::new("lan0", properties(3), now);
+        assert_eq!(port.hear(&News::Is(no_carrier()), now)[0].kind, Kind::LinkDown);
+        let mut port = Followed::new("lan0", properties(3), now);
+        assert_eq!(port.hear(&News::Is(down()), now)[0].kind, Kind::LinkDown);
         let down = PortLink { up: false, ..PortLink::new(MAC, 1_500) };
-        let mut device = Followed::new("lan0", down, 2_000, None, now);
+        let mut device = Followed::new("lan0", Properties { link: down, interface: None, ..properties(3) }, now);
         assert_eq!(device.hear_link(false, now).unwrap().kind, Kind::LinkDown);
-        assert_eq!((device.hear_link(false, now), device.tell_link(now)), (None, None));
+        assert_eq!((device.hear_link(false, now), device.tell(now)), (None, None));
         assert_eq!(device.hear_link(true, now).unwrap().kind, Kind::LinkUp);
+        assert_eq!(device.step(now), None);
     }
 
     #[test]
     fn a_link_that_flaps_is_a_few_events_the_last_of_which_is_right() {
         let mut rig = Rig::new();
-        rig.hear(eth7());
         let begin = rig.now;
         let mut told: Vec<Happening> = Vec::new();
         for ms in 0..1_001_u32 {
@@ -263,17 +626,16 @@ mod tests {
             told.extend(rig.port.hear(&News::Is(interface), now));
         }
         assert_eq!((rig.port.link.up, rig.port.link.joins), (false, 500));
-        told.extend(rig.port.tell_link(begin + Duration::from_secs(2)));
+        told.extend(rig.port.tell(begin + Duration::from_secs(2)));
         assert_eq!(told.last().unwrap().kind, Kind::LinkDown);
         assert!(told.iter().any(|told| told.message.contains("more times")), "{told:?}");
         assert!(told.len() <= 5, "{told:?}");
-        assert_eq!(rig.port.tell_link(begin + Duration::from_secs(3)), None);
+        assert_eq!(rig.port.tell(begin + Duration::from_secs(3)), None);
     }
 
     #[test]
     fn another_mac_address_is_in_force_and_the_network_is_told() {
         let mut rig = Rig::new();
-        rig.hear(eth7());
         let (kind, message) = rig.hear(Interface { mac: Some(OTHER), ..eth7() }).remove(0);
         assert_eq!((kind, rig.port.link.mac, rig.port.link.joins), ("mac-changed", OTHER, 1));
         assert!(message.contains(&OTHER.to_string()) && message.contains(&MAC.to_string()), "{message}");
@@ -285,7 +647,7 @@ mod tests {
     fn another_mtu_is_in_force_up_to_what_the_port_was_opened_for() {
         let mut rig = Rig::new();
         let mut hear = |mtu| {
-            let kinds = rig.kinds(Interface { mtu: Some(mtu), ..eth7() });
+            let kinds = rig.kinds(&News::Is(Interface { mtu: Some(mtu), ..eth7() }));
             (kinds, rig.port.link.mtu)
         };
         assert_eq!(hear(1_500), (vec![], 1_500));
@@ -295,15 +657,19 @@ mod tests {
         assert_eq!(hear(9_000), (vec![], 2_000));
         assert_eq!(hear(2_000), (vec!["mtu-changed"], 2_000));
         // The loopback interface's, cut to what buffers can have.
-        let mut lo = Followed::new("lo", PortLink::new(MAC, *MTUS.end()), *MTUS.end(), Some(("lo".into(), 1)), rig.now);
-        assert_eq!(lo.hear(&News::Is(Interface { index: 1, mtu: Some(65_536), ..eth7() }), rig.now), []);
-        assert_eq!(lo.link.mtu, *MTUS.end());
+        let most = *MTUS.end();
+        let mut lo = Followed::new(
+            "lo",
+            Properties { link: PortLink::new(MAC, most), most_mtu: most, ..properties(3) },
+            rig.now,
+        );
+        assert_eq!(lo.hear(&News::Is(Interface { mtu: Some(65_536), ..eth7() }), rig.now), []);
+        assert_eq!(lo.link.mtu, most);
     }
 
     #[test]
     fn other_interfaces_do_not_matter() {
         let mut rig = Rig::new();
-        rig.hear(eth7());
         let before = rig.port.link;
         for news in [
             News::Is(Interface { index: 4, running: false, names: vec!["eth8".into()], ..eth7() }),

@@ -5,11 +5,13 @@
 //! - Uses: `base`, `log`, `count`, `dpdk`, `state`, `forward`, `control`, `slow`, `api`, `metrics`, `config`, `netlink`.
 
 mod cores;
+mod devices;
 mod eal;
 mod follow;
 mod followed;
 mod hugepages;
 pub mod memory;
+mod place;
 mod ports;
 pub mod process;
 mod run;

@@ -2,26 +2,21 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context;
 use ctl::Mac;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::api::{PortFacts, PortLive};
 use crate::base::ids::PortNo;
 use crate::config::Config;
 use crate::daemon::eal::Dpdk;
-use crate::daemon::followed::Followed;
-use crate::dpdk::{Device, Port, PortSettings, QueuePair};
+use crate::daemon::place::{Opened, Place, Properties};
+use crate::dpdk::{Device, PortSettings, QueuePair};
 use crate::slow::PortControl;
-use crate::state::networks::PortLink;
 
-/// The open ports, in the order of the configuration.
-pub(super) struct Ports {
-    names: Vec<String>,
-    open: Arc<[Port]>,
-}
+/// The ports, in the order of the configuration.
+pub(super) struct Ports(Arc<[Place]>);
 
 /// Each device must be there and free for DPDK. Returns what the ports' MTUs are to be: configured or, of Linux interfaces, those that
 /// they have. `None`: the device's own.
@@ -34,84 +29,51 @@ pub(super) fn check(config: &Config) -> anyhow::Result<Vec<Option<u16>>> {
 }
 
 impl Ports {
-    /// Opens the ports. Returns each worker's queue pairs, one of each port, too.
+    /// Opens the ports. Returns each worker's queue pairs, one of each port, too, and what is known of the ports.
     pub(super) fn open(
         config: &Config,
         mtus: &[Option<u16>],
         dpdk: &Dpdk,
-    ) -> anyhow::Result<(Ports, Vec<Vec<QueuePair>>)> {
+    ) -> anyhow::Result<(Ports, Vec<Vec<QueuePair>>, Vec<Properties>)> {
         let workers = config.director.workers.len();
         let queues = u16::try_from(workers).context("There are more workers than a NIC can have queues")?;
         let mut by_worker: Vec<Vec<QueuePair>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut ports = Vec::new();
-        for (index, configured) in config.ports.iter().enumerate() {
-            let (device, vlan_strip) = (configured.device.clone(), configured.vlan_strip);
-            let settings = PortSettings { index, device, queues, vlan_strip, mtu: mtus[index] };
-            warn_of_kernel_addresses(&configured.device);
-            let (port, pairs) = Port::open(&dpdk.eal, dpdk.buffers.of(index), &settings)
-                .with_context(|| format!("Port {} does not open", configured.name))?;
-            info!(
-                device = %configured.device,
-                driver = port.driver(),
-                mac = %port.mac(),
-                mtu = port.mtu(),
-                queues,
-                "port {} is open",
-                configured.name
-            );
-            port.warnings().iter().for_each(|warning| warn!("port {}: {warning}", configured.name));
-            for (worker, pair) in by_worker.iter_mut().zip(pairs) {
-                worker.push(pair);
-            }
-            ports.push(port);
+        let (mut places, mut opened) = (Vec::new(), Vec::new());
+        for (index, port) in config.ports.iter().enumerate() {
+            let (device, vlan_strip) = (port.device.clone(), port.vlan_strip);
+            let settings = PortSettings { index, device, queues, vlan_strip, mtu: port.mtu };
+            warn_of_kernel_addresses(&port.device);
+            let place = Place::new(&port.name, settings, dpdk.buffers.of(index).clone(), dpdk.eal.clone());
+            let fails = || format!("Port {} does not open", port.name);
+            let Opened { queues: pairs, properties } = place.open(mtus[index]).with_context(fails)?;
+            by_worker.iter_mut().zip(pairs).for_each(|(worker, pair)| worker.push(pair));
+            places.push(place);
+            opened.push(properties);
         }
-        let names = config.ports.iter().map(|port| port.name.clone()).collect();
-        Ok((Ports { names, open: ports.into() }, by_worker))
+        Ok((Ports(places.into()), by_worker, opened))
     }
 
-    /// The ports, to be asked for their links.
-    pub(super) fn open_ports(&self) -> Arc<[Port]> {
-        self.open.clone()
-    }
-
-    /// As they are to be followed.
-    pub(super) fn followed(&self, now: Instant) -> Vec<Followed> {
-        let followed = self.names.iter().zip(&*self.open).map(|(name, port)| {
-            let link = PortLink { up: port.link().up, ..PortLink::new(port.mac(), port.mtu()) };
-            Followed::new(name, link, port.most_mtu(), interface(port), now)
-        });
-        followed.collect()
+    /// The places of the ports.
+    pub(super) fn places(&self) -> Arc<[Place]> {
+        self.0.clone()
     }
 
     /// As the slow path controls them.
     pub(super) fn control(&self) -> Box<dyn PortControl> {
-        Box::new(Control(self.open.clone()))
+        Box::new(Control(self.places()))
     }
 
     /// As the API tells of them.
     pub(super) fn facts(&self) -> Vec<PortFacts> {
-        self.names.iter().enumerate().map(|(number, name)| port_facts(name, &self.open, number)).collect()
+        (0..self.0.len()).map(|number| port_facts(&self.0, number)).collect()
     }
 }
 
-/// The name and the index of the Linux interface that the kernel must be asked about.
-fn interface(port: &Port) -> Option<(String, u32)> {
-    let index = port.interface()?;
-    let name = match port.device() {
-        Device::Interface { name, .. } => name.clone(),
-        _ => nix::net::if_::if_indextoname(index).ok()?.into_string().ok()?,
-    };
-    Some((name, index))
-}
-
-struct Control(Arc<[Port]>);
+struct Control(Arc<[Place]>);
 
 impl PortControl for Control {
     fn listen(&mut self, port: PortNo, groups: &[Mac]) {
-        let port = &self.0[port.index()];
-        if let Err(problem) = port.listen(groups) {
-            warn!("{}: takes no multicast ({problem}): neighbor discovery for IPv6 addresses may fail", port.device());
-        }
+        self.0[port.index()].listen(groups);
     }
 }
 
@@ -130,24 +92,13 @@ fn warn_of_kernel_addresses(device: &Device) {
 }
 
 /// The API's threads end with the process, so they must not be what keeps a port open.
-fn port_facts(name: &str, ports: &Arc<[Port]>, number: usize) -> PortFacts {
-    let (port, weak) = (&ports[number], Arc::downgrade(ports));
-    let live = move || {
-        let Some(ports) = weak.upgrade() else { return PortLive::default() };
-        let (link, stats) = (ports[number].link(), ports[number].stats());
-        PortLive {
-            speed_mbps: link.speed_mbps,
-            rx_missed: stats.rx_missed,
-            rx_errors: stats.rx_errors,
-            rx_no_mbuf: stats.rx_no_mbuf,
-        }
-    };
+fn port_facts(places: &Arc<[Place]>, number: usize) -> PortFacts {
+    let (place, weak) = (&places[number], Arc::downgrade(places));
+    let live = move || weak.upgrade().map_or_else(PortLive::default, |places| places[number].live());
     PortFacts {
-        name: name.into(),
-        device: port.device().to_string(),
-        driver: port.driver().into(),
-        queues: port.queues(),
-        warnings: port.warnings().to_vec(),
+        name: place.name.clone(),
+        device: place.device().to_string(),
+        queues: place.queues(),
         live: Box::new(live),
     }
 }

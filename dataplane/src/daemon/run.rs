@@ -53,14 +53,14 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let model = first_model(config, &leases)?;
 
     let dpdk = eal::start(config, &mtus)?;
-    let (ports, queues) = Ports::open(config, &mtus, &dpdk)?;
+    let (ports, queues, opened) = Ports::open(config, &mtus, &dpdk)?;
     let events = Arc::new(EventLog::default());
-    let mut follower = Follower::new(&ports);
+    let mut follower = Follower::new(ports.places(), opened);
     let director = Arc::new(Director::new(model, leases, counters, follower.links(&events)));
     let neighbors = Arc::new(Mutex::new(Neighbors::default()));
 
     let mut threads = Threads::new(director.clone());
-    let rings = threads.begin_workers(workers, queues, &dpdk.eal)?;
+    let (rings, lenders) = threads.begin_workers(workers, queues, &dpdk.eal)?;
     events.write(Kind::Started, Subject::default(), Instant::now(), || in_short(config));
     let SlowPathRings { punts, samples, outgoing } = rings;
     let reporter = Reporter::new(events.clone(), samples).watching(dpdk.buffers.each(&config.ports));
@@ -70,7 +70,7 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     threads.start_slow_path(slow_path, config.director.slow_path_poll)?;
     cores.keep_off(&config.director.workers);
     threads.start_tables()?;
-    threads.start_follower(follower, events.clone())?;
+    threads.start_follower(follower, lenders, events.clone())?;
 
     let recent_latency = Arc::new(Recent::new(director.workers(), started));
     let facts = Facts {

@@ -11,10 +11,11 @@ use tracing::error;
 
 use crate::control::director::Director;
 use crate::control::events::EventLog;
-use crate::daemon::follow::{Alarm, Follower};
+use crate::daemon::follow::{Alarm, Follower, Lenders};
 use crate::daemon::workers::{PinnedWorker, Work};
 use crate::dpdk::{Eal, Mbuf, Mempool, QueuePair};
 use crate::forward::class::Class;
+use crate::forward::lending::lending;
 use crate::forward::port::WorkerPort;
 use crate::forward::rings::{Outgoing, Punted, Rings, punt_rings};
 use crate::forward::sample::{SAMPLES, Sample};
@@ -48,14 +49,15 @@ impl Threads {
         Threads { stop: Arc::default(), director, running: Vec::new(), alarm: None }
     }
 
-    /// Has the workers poll their queues, and waits until they do.
+    /// Has the workers poll their queues, and waits until they do. The queues are lent to them.
     pub(super) fn begin_workers(
         &mut self,
         workers: Vec<PinnedWorker>,
         queues: Vec<Vec<QueuePair>>,
         eal: &Arc<Eal>,
-    ) -> anyhow::Result<SlowPathRings> {
+    ) -> anyhow::Result<(SlowPathRings, Lenders)> {
         let (mut punts, mut samples, mut to_workers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lenders: Lenders = queues.first().into_iter().flatten().map(|_| Vec::new()).collect();
         for (worker, queues) in workers.into_iter().zip(queues) {
             let (to_slow_path, from_worker) = punt_rings(Class::ring);
             let (to_worker, from_slow_path) = RingBuffer::new(RING);
@@ -63,9 +65,14 @@ impl Threads {
             punts.push(from_worker);
             samples.push(of_worker);
             to_workers.push(to_worker);
+            let ports = queues.into_iter().zip(&mut lenders).map(|(queue, lenders)| {
+                let (lender, borrower) = lending();
+                lenders.push(lender);
+                WorkerPort::new(queue).borrowing(borrower)
+            });
             let (thread, outcome) = worker.begin(Work {
                 eal: eal.clone(),
-                ports: queues.into_iter().map(WorkerPort::new).collect(),
+                ports: ports.collect(),
                 snapshots: self.director.reader(),
                 rings: Rings { punts: to_slow_path, outgoing: from_slow_path, samples: to_events },
                 stop: self.stop.clone(),
@@ -73,7 +80,7 @@ impl Threads {
             self.running.push(thread);
             outcome?;
         }
-        Ok(SlowPathRings { punts, samples, outgoing: to_workers.swap_remove(0) })
+        Ok((SlowPathRings { punts, samples, outgoing: to_workers.swap_remove(0) }, lenders))
     }
 
     /// Starts the slow path on the core of the calling thread, which EAL has pinned to it.
@@ -97,10 +104,15 @@ impl Threads {
     }
 
     /// Starts the thread that follows the ports.
-    pub(super) fn start_follower(&mut self, follower: Follower, events: Arc<EventLog>) -> anyhow::Result<()> {
+    pub(super) fn start_follower(
+        &mut self,
+        follower: Follower,
+        lenders: Lenders,
+        events: Arc<EventLog>,
+    ) -> anyhow::Result<()> {
         let (director, stop) = (self.director.clone(), self.stop.clone());
         self.alarm = Some(follower.alarm());
-        self.start("shunt-ports", move || follower.run(&director, &events, &stop))
+        self.start("shunt-ports", move || follower.run(&director, lenders, &events, &stop))
             .context("The thread that follows the ports cannot be started")
     }
 

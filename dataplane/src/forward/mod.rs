@@ -17,6 +17,7 @@ mod ingress;
 mod lane;
 pub mod latency;
 mod leave;
+pub mod lending;
 pub mod limits;
 pub mod port;
 mod readdress;

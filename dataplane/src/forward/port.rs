@@ -3,12 +3,15 @@
 use crate::base::exit::DropReason;
 use crate::base::packet::{Burst, Packet, PacketIo};
 use crate::count::counters::PortCounters;
+use crate::forward::lending::Borrower;
 use crate::state::networks::PortLink;
 use crate::wire::ethernet::MacNumber;
 
 /// A worker's share of a port.
 pub struct WorkerPort<Io: PacketIo> {
-    pub(super) io: Io,
+    /// `None` while its device is away.
+    io: Option<Io>,
+    borrower: Option<Borrower<Io>>,
     pub(super) mac: MacNumber,
     /// Whether its link is up.
     pub(super) up: bool,
@@ -23,13 +26,38 @@ pub struct WorkerPort<Io: PacketIo> {
 impl<Io: PacketIo> WorkerPort<Io> {
     /// With a queue pair of the port. Its MAC address and its link are the snapshot's.
     pub fn new(io: Io) -> Self {
-        WorkerPort { io, mac: MacNumber::NONE, up: false, tx: Burst::new(), tx_bytes: 0, of_slow_path: false }
+        WorkerPort {
+            io: Some(io),
+            borrower: None,
+            mac: MacNumber::NONE,
+            up: false,
+            tx: Burst::new(),
+            tx_bytes: 0,
+            of_slow_path: false,
+        }
     }
 
-    /// Takes what is new of the port.
+    /// Has it ask for another queue pair, as its device goes and comes.
+    #[must_use]
+    pub fn borrowing(self, borrower: Borrower<Io>) -> Self {
+        WorkerPort { borrower: Some(borrower), ..self }
+    }
+
+    /// Takes what is new of the port. No frames are queued at that time.
     pub(super) fn follow(&mut self, link: PortLink) {
         self.mac = link.mac.into();
         self.up = link.up;
+        if let Some(borrower) = &mut self.borrower {
+            borrower.exchange(&mut self.io);
+        }
+    }
+
+    /// Adds frames that have arrived to the burst.
+    #[inline(always)]
+    pub(super) fn receive(&mut self, burst: &mut Burst<Io::Packet>) {
+        if let Some(io) = &mut self.io {
+            io.rx_burst(burst);
+        }
     }
 
     /// Queues a frame of this many bytes. If there is no room, the queued frames are sent first.
@@ -62,24 +90,35 @@ impl<Io: PacketIo> WorkerPort<Io> {
     }
 }
 
-/// Sends a burst that has this many bytes. Frames for which the device has no room are freed and counted. Returns the
-/// number of frames sent.
+/// Sends a burst that has this many bytes. Frames for which the device has no room, or that have no device, are freed and counted. Returns
+/// the number of frames sent.
 #[inline]
-fn transmit<Io: PacketIo>(io: &mut Io, burst: &mut Burst<Io::Packet>, bytes: u64, counters: &PortCounters) -> u64 {
+fn transmit<Io: PacketIo>(
+    io: &mut Option<Io>,
+    burst: &mut Burst<Io::Packet>,
+    bytes: u64,
+    counters: &PortCounters,
+) -> u64 {
     let queued = burst.len();
-    io.tx_burst(burst);
+    let unsent = match io {
+        Some(io) => {
+            io.tx_burst(burst);
+            DropReason::TxFull
+        }
+        None => DropReason::LinkDown,
+    };
     let sent = (queued - burst.len()) as u64;
     counters.tx_packets.add(sent);
     counters.tx_bytes.add(bytes);
     if !burst.is_empty() {
-        drop_unsent(burst, counters);
+        drop_unsent(burst, unsent, counters);
     }
     sent
 }
 
 #[cold]
-fn drop_unsent<P: Packet>(burst: &mut Burst<P>, counters: &PortCounters) {
+fn drop_unsent<P: Packet>(burst: &mut Burst<P>, reason: DropReason, counters: &PortCounters) {
     counters.tx_bytes.sub(burst.iter().map(|packet| packet.wire_len() as u64).sum());
-    counters.drops[DropReason::TxFull.index()].add(burst.len() as u64);
+    counters.drops[reason.index()].add(burst.len() as u64);
     burst.clear();
 }

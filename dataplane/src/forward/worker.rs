@@ -119,7 +119,7 @@ impl<Io: PacketIo> Worker<Io> {
         let mut burst = Burst::new();
         for port in 0..context.ports.len() {
             self.latency.receive(counters);
-            context.ports[port].io.rx_burst(&mut burst);
+            context.ports[port].receive(&mut burst);
             if burst.is_empty() {
                 continue;
             }

@@ -49,8 +49,8 @@ pub struct SlowPath<S: FrameSource> {
     punts: Vec<Punted<S::Packet>>,
     outgoing: Producer<Outgoing<S::Packet>>,
     ports: Box<dyn PortControl>,
-    /// The multicast addresses that each port receives.
-    groups: Vec<Vec<Mac>>,
+    /// The multicast addresses that each port receives, and how often it had joined its network when it was told so.
+    groups: Vec<(u32, Vec<Mac>)>,
     current: Compiled,
     next_housekeeping: Option<Instant>,
 }
@@ -113,13 +113,16 @@ impl<S: FrameSource> SlowPath<S> {
 
     /// Makes the ports receive solicitations for their IPv6 addresses.
     fn listen(&mut self, current: &Compiled) {
-        self.groups.resize(current.vlans.len(), Vec::new());
+        self.groups.resize(current.vlans.len(), Default::default());
         for (port, groups) in self.groups.iter_mut().enumerate() {
+            let joins = current.ports[port].joins;
             let port = PortNo::new(port);
             let on_port = |&(network, _): &(NetworkNo, IpAddr)| current.network(network).port == port;
             let wanted = ndp::groups(announce::addresses(current).filter(on_port).map(|(_, address)| address));
+            // A port that joins its network again may have another device.
+            let wanted = (joins, wanted);
             if *groups != wanted {
-                self.ports.listen(port, &wanted);
+                self.ports.listen(port, &wanted.1);
                 *groups = wanted;
             }
         }

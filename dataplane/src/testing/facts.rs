@@ -25,14 +25,8 @@ pub fn director(services: &[ServiceAdd]) -> Director {
 
 /// The facts of a director with one worker.
 pub fn facts(director: Arc<Director>) -> Facts {
-    let port = PortFacts {
-        name: "lan0".into(),
-        device: "net_null0".into(),
-        driver: "net_null".into(),
-        queues: 1,
-        warnings: Vec::new(),
-        live: Box::new(PortLive::default),
-    };
+    let port =
+        PortFacts { name: "lan0".into(), device: "net_null0".into(), queues: 1, live: Box::new(PortLive::default) };
     Facts {
         recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
         director,

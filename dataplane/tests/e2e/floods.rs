@@ -24,7 +24,7 @@ fn answer_times(lab: &Lab) -> Vec<Duration> {
     let (client, vip): (Mac, Ipv4Addr) = (lab.mac("client"), VIP.parse().unwrap());
     let request = arp::request(client, [192, 168, 0, 10].into(), vip, None);
     let asking = lab.inside("client", move || {
-        let (mut sender, mut receiver) = open();
+        let (mut sender, mut receiver) = open("lan0");
         let mut times = Vec::new();
         for _ in 0..REQUESTS {
             let asked = Instant::now();
@@ -51,7 +51,7 @@ fn flood(lab: &Lab, frames: Vec<Vec<u8>>) -> impl FnOnce() -> usize {
     let stop = Arc::new(AtomicBool::new(false));
     let ended = stop.clone();
     let flooding = lab.inside("gw", move || {
-        let (mut sender, _) = open();
+        let (mut sender, _) = open("lan0");
         let (begin, mut count) = (Instant::now(), 0);
         while !ended.load(Ordering::Relaxed) && count < MOST_FRAMES && begin.elapsed() < 4 * FLOOD {
             for frame in frames.iter().take(64) {

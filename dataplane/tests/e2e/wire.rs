@@ -12,7 +12,7 @@ use crate::lab::Lab;
 /// Sends frames from a host.
 pub(crate) fn send(lab: &Lab, host: &str, frames: Vec<Vec<u8>>) {
     let sending = lab.inside(host, move || {
-        let (mut sender, _) = open();
+        let (mut sender, _) = open("lan0");
         for frame in frames {
             sender.send_to(&frame, None).unwrap().unwrap();
         }
@@ -29,12 +29,17 @@ pub(crate) struct Capture {
 impl Capture {
     /// Starts a capture; returns when it runs.
     pub(crate) fn start(lab: &Lab, host: &str) -> Capture {
+        Capture::start_on(lab, host, "lan0")
+    }
+
+    /// The same on another interface than lan0.
+    pub(crate) fn start_on(lab: &Lab, host: &str, interface: &'static str) -> Capture {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, started) = std::sync::mpsc::channel();
         let thread = {
             let stop = stop.clone();
             lab.inside(host, move || {
-                let (_, mut receiver) = open();
+                let (_, mut receiver) = open(interface);
                 ready.send(()).unwrap();
                 let mut frames = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
@@ -57,8 +62,8 @@ impl Capture {
     }
 }
 
-pub(crate) fn open() -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
-    let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "lan0").unwrap();
+pub(crate) fn open(name: &str) -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
+    let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == name).unwrap();
     let config = Config {
         read_timeout: Some(Duration::from_millis(50)),
         read_buffer_size: 1 << 16,

@@ -4,11 +4,10 @@ use ctl::Mac;
 
 use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::base::ids::PortNo;
-use crate::control::compile::compile;
 use crate::forward::class::Class;
 use crate::forward::rings::Outgoing;
 use crate::forward::sample::Sample;
-use crate::forward::tests::rig::Rig;
+use crate::forward::tests::rig::{Rig, publish};
 use crate::state::networks::PortLink;
 use crate::testing::frame::eth;
 use crate::testing::memory::MemoryPacket;
@@ -92,12 +91,6 @@ fn a_few_frames_that_point_to_a_mistake_are_sampled() {
     rig.receive(vec![from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(); 100]);
     assert_eq!(rig.counters.ports[0].drops[DropReason::Loop.index()].read(), 101, "all are counted");
     assert_eq!(std::iter::from_fn(|| rig.samples.pop().ok()).count(), 4, "as many as there is room for");
-}
-
-/// What a new snapshot says of the port.
-fn publish(rig: &mut Rig, generation: u64, link: PortLink) {
-    let resolve = |address| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
-    rig.publisher.publish(compile(rig.current.model.clone(), resolve, &[link], generation).snapshot);
 }
 
 #[test]

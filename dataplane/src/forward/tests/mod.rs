@@ -3,6 +3,7 @@
 mod choice;
 mod counts;
 mod fragments;
+mod lending;
 mod mtu;
 mod properties;
 mod punts;

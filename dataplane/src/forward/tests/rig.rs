@@ -16,11 +16,13 @@ use crate::count::lease::Leases;
 use crate::forward::class::Class;
 use crate::forward::exceptions::{Exceptions, Room};
 use crate::forward::fragment::Fragments;
+use crate::forward::lending::{Lender, lending};
 use crate::forward::limits::Limits;
 use crate::forward::port::WorkerPort;
 use crate::forward::rings::{Outgoing, Punt, Punted, Rings, punt_rings};
 use crate::forward::sample::Sample;
 use crate::forward::worker::{Memory, Worker};
+use crate::state::networks::PortLink;
 use crate::state::publication::Publisher;
 use crate::testing::memory::{MemoryIo, MemoryPacket};
 use crate::testing::model::{PORT, backend_mac, model, network, service};
@@ -38,6 +40,8 @@ pub(super) struct Rig {
     pub(super) punted: Punted<MemoryPacket>,
     pub(super) samples: Consumer<Sample>,
     pub(super) from_slow_path: Producer<Outgoing<MemoryPacket>>,
+    /// Lends the worker its queue pair.
+    pub(super) lender: Lender<MemoryIo>,
 }
 
 impl Rig {
@@ -49,7 +53,8 @@ impl Rig {
         let (wire, counters) = (MemoryIo::default(), Arc::new(WorkerCounters::new(1)));
         let (punts, punted) = punt_rings(|_| 4);
         let (from_slow_path, outgoing) = rtrb::RingBuffer::new(4);
-        let ports = vec![WorkerPort::new(wire.clone())];
+        let (lender, borrower) = lending();
+        let ports = vec![WorkerPort::new(wire.clone()).borrowing(borrower)];
         let (to_events, samples) = rtrb::RingBuffer::new(4);
         let rings = Rings { punts, outgoing, samples: to_events };
         let exceptions = Exceptions::new(Room { v4: 64, v6: 48 }, WorkerNo::new(0));
@@ -57,7 +62,7 @@ impl Rig {
         // The clock stands still, so that a held frame stays held.
         let clock = Clock::stopped_at(0);
         let worker = Worker::new(ports, publisher.reader(), counters.clone(), rings, memory, clock);
-        Rig { worker, wire, counters, current, publisher, punted, samples, from_slow_path }
+        Rig { worker, wire, counters, current, publisher, punted, samples, from_slow_path, lender }
     }
 
     /// Services on a VIP of each family, among them one without backends and one whose backend has no MAC address.
@@ -166,4 +171,10 @@ pub(super) fn with_vlans() -> Rig {
         model.add_service(&service(vip, &[(backend, 1)]), &Leases::new(vec![])).unwrap();
     }
     Rig::new(model)
+}
+
+/// Publishes a snapshot in which the port is so.
+pub(super) fn publish(rig: &mut Rig, generation: u64, link: PortLink) {
+    let resolve = |address| Some(backend_mac(address)).filter(|mac| mac.0[5] != 9);
+    rig.publisher.publish(compile(rig.current.model.clone(), resolve, &[link], generation).snapshot);
 }
