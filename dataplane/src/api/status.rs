@@ -100,6 +100,16 @@ fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendSta
         let PacketBuffers { in_use, total } = buffers;
         warnings.push(format!("{in_use} of {total} packet buffers are in use: if it stays so, {ADVICE}"));
     }
+    let sum = |which: fn(&PortCounters) -> u64| {
+        facts.director.workers().iter().map(|worker| worker.over_ports(which)).sum::<u64>()
+    };
+    let (seen, unfinished) = (sum(|port| port.checksums_seen.read()), sum(|port| port.checksums_unfinished.read()));
+    if unfinished > 0 {
+        warnings.push(format!(
+            "{unfinished} of {seen} frames that were looked at had an unfinished checksum, and backends drop such packets: \
+             `shuntctl events` names the senders"
+        ));
+    }
     let unremembered: u64 = facts.director.workers().iter().map(|worker| worker.exceptions_full.read()).sum();
     if unremembered > 0 {
         warnings.push(format!(

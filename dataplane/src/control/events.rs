@@ -73,6 +73,8 @@ kinds! {
     MtuTooLarge = "mtu-too-large", Error: "A port's new MTU is larger than what it was opened for: packets larger than that are lost.";
     Loop = "loop", Error: "A backend sends a VIP's packets back to the director: the VIP is missing on its loopback. The event names it.";
     ReturnViaDirector = "return-via-director", Error: "A backend's replies come to the director: its default route is wrong. The event names it.";
+    UnfinishedChecksums = "unfinished-checksums", Warn: "A neighbor leaves checksums to a NIC that is not there (offload on veth or TAP): backends drop its packets. The event names it.";
+    SuperFrames = "super-frames", Warn: "TCP packets larger than any MTU there came and were dropped: a neighbor leaves segmentation to a NIC that is not there, or this host puts segments together. The event names it.";
     SlowPathOverloaded = "slow-path-overloaded", Warn: "Frames for the slow path were dropped (`punt_full`): a flood of ARP, NDP or the like.";
     TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`): the link is saturated, the device too slow or, on memif and AF_PACKET, the other end.";
     BuffersExhausted = "buffers-exhausted", Error: "Nearly all packet buffers have been in use for seconds: what is received is lost. The event says what to do.";
@@ -91,7 +93,15 @@ impl Kind {
         use Kind::*;
         matches!(
             self,
-            BackendMacChanged | Loop | ReturnViaDirector | SlowPathOverloaded | TxFull | BuffersExhausted | BuffersBack
+            BackendMacChanged
+                | Loop
+                | ReturnViaDirector
+                | UnfinishedChecksums
+                | SuperFrames
+                | SlowPathOverloaded
+                | TxFull
+                | BuffersExhausted
+                | BuffersBack
         )
     }
 }

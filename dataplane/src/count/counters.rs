@@ -57,6 +57,10 @@ pub struct PortCounters {
     pub drops: [Counter; DropReason::COUNT],
     /// Frames received here and given to the slow path, by reason.
     pub punts: [Counter; PuntReason::COUNT],
+    /// Frames received here for VIPs whose checksum was looked at: some of all.
+    pub checksums_seen: Counter,
+    /// Those of them whose sender had left the checksum to a NIC that is not there.
+    pub checksums_unfinished: Counter,
 }
 
 /// One worker's counters of a backend of a service: frames sent, and remembered flows.
@@ -140,6 +144,8 @@ impl Default for PortCounters {
             tx_bytes: Counter::default(),
             drops: zeros(),
             punts: zeros(),
+            checksums_seen: Counter::default(),
+            checksums_unfinished: Counter::default(),
         }
     }
 }

@@ -3,21 +3,20 @@
 
 use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::base::ids::PortNo;
-use crate::base::packet::{Packet, PacketIo};
+use crate::base::packet::PacketIo;
 use crate::forward::admission::admit;
 use crate::forward::context::Context;
 use crate::forward::ingress::parse_stage;
+use crate::forward::look;
 use crate::forward::rings::Punt;
-use crate::forward::sample::Sample;
+use crate::forward::sample::Sign;
 
 /// Handles a frame that does not go to a backend. If it is dropped, that is counted under its reason.
 #[cold]
 pub(super) fn leave<'w, Io: PacketIo>(context: &mut Context<'w, Io>, exit: Exit, packet: Io::Packet, port: PortNo) {
     let counters = &context.counters.ports[port.index()];
-    if let Exit::Drop(reason) | Exit::DropOf(reason, _) = exit
-        && Sample::wanted(reason)
-    {
-        show(context, reason, &packet, port);
+    if let Some(sign) = Sign::of(exit) {
+        look::at_exit(context, sign, &packet, port);
     }
     let left = match exit {
         Exit::Drop(reason) => Err(reason),
@@ -50,14 +49,4 @@ fn keep<'w, Io: PacketIo>(
         context.counters.ports[port.index()].drops[DropReason::FragmentHoldFull.index()].add(1);
     }
     Ok(())
-}
-
-/// Gives the slow path a sample of a dropped frame, if the ring has room.
-fn show<'w, Io: PacketIo>(context: &mut Context<'w, Io>, reason: DropReason, packet: &Io::Packet, port: PortNo) {
-    if !context.samples.is_full()
-        && let Ok(headers) = parse_stage(packet, context.ingress(port))
-        && let Some(sample) = Sample::new(reason, port, packet.data(), &headers.flow)
-    {
-        let _ = context.samples.push(sample);
-    }
 }

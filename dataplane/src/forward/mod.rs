@@ -19,6 +19,7 @@ pub mod latency;
 mod leave;
 pub mod lending;
 pub mod limits;
+mod look;
 pub mod port;
 mod readdress;
 pub mod rings;

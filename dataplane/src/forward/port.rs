@@ -21,6 +21,8 @@ pub struct WorkerPort<Io: PacketIo> {
     tx_bytes: u64,
     /// Whether these frames are the slow path's, and not forwarded ones.
     pub(super) of_slow_path: bool,
+    /// When a frame's checksum was last looked at, in ms.
+    pub(super) looked_ms: u64,
 }
 
 impl<Io: PacketIo> WorkerPort<Io> {
@@ -34,6 +36,7 @@ impl<Io: PacketIo> WorkerPort<Io> {
             tx: Burst::new(),
             tx_bytes: 0,
             of_slow_path: false,
+            looked_ms: u64::MAX,
         }
     }
 

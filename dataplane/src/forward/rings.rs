@@ -37,7 +37,7 @@ pub struct Rings<P> {
     pub punts: Punts<P>,
     /// Frames from the slow path.
     pub outgoing: Consumer<Outgoing<P>>,
-    /// Samples of dropped frames, for events.
+    /// Samples of frames that show a mistake, for events.
     pub samples: Producer<Sample>,
 }
 

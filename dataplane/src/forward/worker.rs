@@ -20,6 +20,7 @@ use crate::forward::fragment::Fragments;
 use crate::forward::lane;
 use crate::forward::latency::Sampler;
 use crate::forward::limits::Limits;
+use crate::forward::look;
 use crate::forward::port::WorkerPort;
 use crate::forward::rings::{Outgoing, Punts, Rings};
 use crate::forward::sample::Sample;
@@ -124,6 +125,11 @@ impl<Io: PacketIo> Worker<Io> {
                 continue;
             }
             busy = true;
+            // By time and not by packets: on a quiet port, each burst; on a busy one, a vanishing part.
+            if context.ports[port].looked_ms != now_ms {
+                context.ports[port].looked_ms = now_ms;
+                look::at_checksum(&mut context, PortNo::new(port), &burst);
+            }
             let received = &counters.ports[port];
             received.rx_packets.add(burst.len() as u64);
             received.rx_bytes.add(lane::forward(&mut context, PortNo::new(port), &mut burst));

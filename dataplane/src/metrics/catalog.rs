@@ -83,6 +83,10 @@ pub(super) const CATALOG: &[Metric] = {
         metric("shunt_dropped_packets_total", Counter, Count, &["port", "reason"],
             "Frames that were thrown away, by reason, also the reasons that have not occurred."),
         metric("shunt_punted_packets_total", Counter, Count, &["port", "reason"], "Frames that the slow path was given, by reason."),
+        metric("shunt_checksums_seen_total", Counter, Count, PORT,
+            "Frames for VIPs whose checksum was looked at, one a millisecond for each worker: whether the sender has left it to a NIC."),
+        metric("shunt_checksums_unfinished_total", Counter, Count, PORT,
+            "Those of them whose checksum was unfinished: backends drop such packets. See the events unfinished-checksums."),
 
         metric("shunt_worker_rx_packets_total", Counter, Count, WORKER, "Frames received."),
         metric("shunt_worker_forwarded_packets_total", Counter, Count, WORKER, "Frames sent to backends."),

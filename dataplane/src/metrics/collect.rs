@@ -73,6 +73,9 @@ fn reasons(facts: &Facts) {
             |count: &dyn Fn(&PortCounters) -> u64| workers.iter().map(|worker| count(&worker.ports[number])).sum();
         let name = || port.name.clone();
         counter!("shunt_forwarded_packets_total", "port" => name()).absolute(sum(&|port| port.forwarded.read()));
+        counter!("shunt_checksums_seen_total", "port" => name()).absolute(sum(&|port| port.checksums_seen.read()));
+        let unfinished = sum(&|port| port.checksums_unfinished.read());
+        counter!("shunt_checksums_unfinished_total", "port" => name()).absolute(unfinished);
         for reason in DropReason::ALL {
             let dropped = sum(&|port| port.drops[reason.index()].read());
             counter!("shunt_dropped_packets_total", "port" => name(), "reason" => reason.name()).absolute(dropped);

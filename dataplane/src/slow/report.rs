@@ -14,7 +14,7 @@ use crate::base::ids::PortNo;
 use crate::control::compile::Compiled;
 use crate::control::events::{EventLog, Kind};
 use crate::count::counters::WorkerCounters;
-use crate::forward::sample::Sample;
+use crate::forward::sample::{Sample, Sign};
 use crate::slow::buffers::{BufferWatch, Pools};
 use crate::slow::neighbor::{Neighbors, News};
 
@@ -131,10 +131,11 @@ fn in_words(news: News, port: &str) -> (Kind, String) {
 }
 
 fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, current: &Compiled, now: Instant) {
-    let (kind, vip) = match sample.reason {
-        DropReason::Loop => (Kind::Loop, sample.destination),
-        DropReason::ReturnViaDirector => (Kind::ReturnViaDirector, sample.source),
-        _ => return,
+    let (kind, vip) = match sample.sign {
+        Sign::Loop => (Kind::Loop, sample.destination),
+        Sign::ReturnViaDirector => (Kind::ReturnViaDirector, sample.source),
+        Sign::UnfinishedChecksum => (Kind::UnfinishedChecksums, sample.destination),
+        Sign::SuperFrame => (Kind::SuperFrames, sample.destination),
     };
     let backend = neighbors.with_mac(sample.from, vip);
     let mac = Some(sample.from);
@@ -142,6 +143,11 @@ fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, current: &C
     let subject = Subject { vip: Some(vip), backend, mac, port, ..Subject::default() };
     let station = station(backend, sample.from);
     events.write(kind, subject, now, || match kind {
+        Kind::UnfinishedChecksums => offloads(sample, "with unfinished checksums, which backends drop", ""),
+        Kind::SuperFrames => {
+            let here = "; or this host puts them together: `ethtool -K INTERFACE gro off lro off` here";
+            offloads(sample, "that are larger than the MTU there, and were dropped", here)
+        }
         Kind::Loop => {
             let advice = format!("run `scripts/real-server start {vip}` there");
             format!(
@@ -154,6 +160,15 @@ fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, current: &C
             format!("{station} sends its replies from {vip}, to {client} for one, through the director: {advice}")
         }
     });
+}
+
+/// In words: a neighbor leaves to its NIC what there is no NIC for.
+fn offloads(sample: &Sample, what: &str, besides: &str) -> String {
+    let Sample { from, source, destination, .. } = sample;
+    format!(
+        "Station {from} hands over packets ({source} to {destination}, for one) {what}: it leaves to a NIC what a virtual interface does \
+         not do; `ethtool -K INTERFACE tx off tso off gso off gro off` there, on the interface with that MAC address{besides}"
+    )
 }
 
 /// The station as the operator knows it: "Backend 192.0.2.3 (02:00:00:00:00:03)", or its MAC address alone.
@@ -225,17 +240,17 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn sample(reason: DropReason, from: u8, source: &str, destination: &str) -> Sample {
+    fn sample(sign: Sign, from: u8, source: &str, destination: &str) -> Sample {
         let from = Mac([2, 0, 0, 0, 0, from]);
-        Sample { reason, port: PortNo::new(0), from, source: address(source), destination: address(destination) }
+        Sample { sign, port: PortNo::new(0), from, source: address(source), destination: address(destination) }
     }
 
     #[test]
     fn a_loop_and_a_return_name_the_backend_and_the_vip() {
         let mut rig = Rig::new();
         let samples = [
-            sample(DropReason::Loop, 3, "10.0.0.1", "192.168.0.101"),
-            sample(DropReason::ReturnViaDirector, 3, "192.168.0.101", "10.0.0.1"),
+            sample(Sign::Loop, 3, "10.0.0.1", "192.168.0.101"),
+            sample(Sign::ReturnViaDirector, 3, "192.168.0.101", "10.0.0.1"),
         ];
         rig.hear(0, &[&samples[..], &samples[..]].concat());
         rig.hear(10, &samples[..1]);
@@ -256,9 +271,28 @@ mod tests {
     }
 
     #[test]
+    fn a_neighbor_with_offloads_is_named_with_the_command() {
+        let mut rig = Rig::new();
+        let sample = |sign| sample(sign, 77, "10.0.0.1", "192.168.0.101");
+        rig.hear(0, &[sample(Sign::UnfinishedChecksum), sample(Sign::SuperFrame), sample(Sign::UnfinishedChecksum)]);
+        let events = rig.events();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["unfinished-checksums", "super-frames"], "the third was left out");
+        for event in &events {
+            let (mac, vip) = (Some(Mac([2, 0, 0, 0, 0, 77])), Some(address("192.168.0.101")));
+            assert_eq!((event.subject.mac, event.subject.vip), (mac, vip), "{event}");
+            assert!(
+                event.message.starts_with("Station 02:00:00:00:00:4d hands over packets (10.0.0.1 to 192.168.0.101")
+            );
+            assert!(event.message.contains("`ethtool -K INTERFACE tx off tso off gso off gro off`"), "{event}");
+        }
+        assert!(events[1].message.ends_with("`ethtool -K INTERFACE gro off lro off` here"), "{}", events[1].message);
+    }
+
+    #[test]
     fn unknown_stations_are_one_subject() {
         let mut rig = Rig::new();
-        let from = |last| sample(DropReason::ReturnViaDirector, last, "192.168.0.101", "10.0.0.1");
+        let from = |last| sample(Sign::ReturnViaDirector, last, "192.168.0.101", "10.0.0.1");
         rig.hear(0, &[from(77), from(78), from(79)]);
         let reported = rig.reported();
         assert_eq!(reported.len(), 1, "{reported:?}");

@@ -62,6 +62,22 @@ impl Ethernet {
     }
 }
 
+/// A TCP or UDP frame as a host hands it to a NIC that is to finish its checksum: with the sum of the pseudo-header in its place. Without tags and
+/// extension headers.
+pub fn left_to_a_nic(mut frame: Vec<u8>) -> Vec<u8> {
+    let packet = &mut frame[14..];
+    let (addresses, protocol, l4) = if packet[0] >> 4 == 4 { (12..20, packet[9], 20) } else { (8..40, packet[6], 40) };
+    let mut sum = u32::from(protocol) + u32::try_from(packet.len() - l4).expect("a packet of at most 65535 bytes");
+    for word in packet[addresses].chunks(2) {
+        sum += u32::from(word[0]) << 8 | u32::from(word[1]);
+    }
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    let field = l4 + if protocol == 6 { 16 } else { 6 };
+    packet[field..field + 2].copy_from_slice(&sum.to_be_bytes()[2..]);
+    frame
+}
+
 fn v4(text: &str) -> Ipv4Addr {
     text.parse().expect("an IPv4 address")
 }

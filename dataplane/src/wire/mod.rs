@@ -14,6 +14,7 @@ pub mod l4;
 pub mod mld;
 pub mod mtu;
 pub mod ndp;
+pub mod offload;
 pub mod parse;
 pub mod plain;
 pub mod source;

@@ -24,6 +24,7 @@ mod lab;
 mod log;
 mod mld;
 mod mtu;
+mod offloads;
 mod owner;
 mod queues;
 mod vlan;

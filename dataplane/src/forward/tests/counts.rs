@@ -6,7 +6,7 @@ use crate::base::exit::{DropReason, Exit, PuntReason};
 use crate::base::ids::PortNo;
 use crate::forward::class::Class;
 use crate::forward::rings::Outgoing;
-use crate::forward::sample::Sample;
+use crate::forward::sample::{Sample, Sign};
 use crate::forward::tests::rig::{Rig, publish};
 use crate::state::networks::PortLink;
 use crate::testing::frame::eth;
@@ -79,14 +79,12 @@ fn a_few_frames_that_point_to_a_mistake_are_sampled() {
         from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 81).syn(),
     ]);
     let mut shown = || -> Vec<Sample> { std::iter::from_fn(|| rig.samples.pop().ok()).collect() };
-    let sample = |reason, source: &str, destination: &str| {
+    let sample = |sign, source: &str, destination: &str| {
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
-        Sample { reason, port: PortNo::new(0), from: backend, source, destination }
+        Sample { sign, port: PortNo::new(0), from: backend, source, destination }
     };
-    let expected = [
-        sample(DropReason::Loop, "10.0.0.1", "192.168.0.101"),
-        sample(DropReason::ReturnViaDirector, "fd00::101", "2001:db8::1"),
-    ];
+    let expected =
+        [sample(Sign::Loop, "10.0.0.1", "192.168.0.101"), sample(Sign::ReturnViaDirector, "fd00::101", "2001:db8::1")];
     assert_eq!(shown(), expected, "no sample for a service without a backend: no station has caused that");
     rig.receive(vec![from().ipv4("10.0.0.1", "192.168.0.101").tcp(1, 80).syn(); 100]);
     assert_eq!(rig.counters.ports[0].drops[DropReason::Loop.index()].read(), 101, "all are counted");

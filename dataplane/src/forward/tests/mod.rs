@@ -4,6 +4,7 @@ mod choice;
 mod counts;
 mod fragments;
 mod lending;
+mod look;
 mod mtu;
 mod properties;
 mod punts;
