@@ -7,7 +7,6 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a bench fails by a panic")]
 
-use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
@@ -20,7 +19,7 @@ use ctl::{Mac, ServiceId};
 use dataplane::api::server::Server;
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
 use dataplane::control::director::Director;
-use dataplane::control::model::Model;
+use dataplane::control::model::{Contact, Model, Outlook};
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::testing::facts::facts;
 use dataplane::testing::model::{PORT, network};
@@ -139,7 +138,7 @@ fn main() {
 
     let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
     let all = (0..SERVICES).flat_map(|s| (0..BACKENDS).map(move |b| (backend(s, b), mac)));
-    director.hear(&all.collect::<Vec<_>>(), &HashSet::new());
+    director.hear(&all.collect::<Vec<_>>(), &Outlook::default());
     let tables = {
         let (director, stop) = (director.clone(), stop.clone());
         std::thread::spawn(move || director.keep_up(&stop))
@@ -169,9 +168,10 @@ fn main() {
     let dead = backend(0, 0);
     let (mut failures, mut tables_took) = (Vec::new(), Vec::new());
     for round in 0..6 {
-        let (mac, down) = if round % 2 == 0 { (None, HashSet::from([dead])) } else { (mac, HashSet::new()) };
+        let (mac, down) = if round % 2 == 0 { (None, Some(dead)) } else { (mac, None) };
+        let outlook = Outlook::with_down(down);
         let (cpu, begin) = (control_cpu(), Instant::now());
-        let took = until_taken(&director, &worker, || director.hear(&[(dead, mac)], &down));
+        let took = until_taken(&director, &worker, || director.hear(&[(dead, mac)], &outlook));
         if round % 2 == 0 {
             failures.push(took);
         }
@@ -179,7 +179,7 @@ fn main() {
             let snapshot = director.current();
             let backends = snapshot.model.services.values().map(|service| &service.backends[0]);
             snapshot.services.iter().all(|service| service.outage.is_none())
-                && backends.into_iter().all(|backend| backend.down != down.is_empty())
+                && backends.into_iter().all(|backend| (backend.contact == Contact::Up) == down.is_none())
         };
         while !settled(&director) {
             std::thread::sleep(Duration::from_millis(5));

@@ -1,8 +1,8 @@
 //! Random changes and packets go through the model, the snapshots and a worker. An oracle, which is slow and simple and
 //! remembers every flow, checks that no flow moves that may stay.
 //!
-//! A flow may stay as long as three conditions hold. Its backend serves without a break: it exists, is not down, and its
-//! drain's deadline has not passed. The flow is never silent for longer than the service's idle timeout. And after a
+//! A flow may stay as long as three conditions hold. Its backend serves without a break: it exists, is not surely dead, and
+//! its drain's deadline has not passed. The flow is never silent for longer than the service's idle timeout. And after a
 //! change, it is heard of within the service's hand-over time, unless all flows are remembered.
 //!
 //! New flows go to backends that take new flows. A datagram does not tell whether its flow is new. So for UDP, that
@@ -20,7 +20,7 @@ use ctl::request::{BackendEdit, ServiceAdd};
 use ctl::{OnAllDown, Protocol, Scheduler, Tracking};
 use dataplane::base::ids::{BackendNo, WorkerNo};
 use dataplane::control::compile::compile;
-use dataplane::control::model::{Model, Reachability};
+use dataplane::control::model::{Contact, Model, Outlook, Reach, Reachability};
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::forward::exceptions::{Exceptions, Room};
 use dataplane::forward::fragment::Fragments;
@@ -60,6 +60,7 @@ enum Event {
     Drain { backend: u8, deadline_s: Option<u32> },
     Enable { backend: u8 },
     Down { backends: u8 },
+    Hear { reaches: [Reach; 6] },
     Renew,
     Pass { seconds: u16 },
     Open { packets: u8 },
@@ -82,6 +83,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (backend(), prop::option::of(0u32..400)).prop_map(|(backend, deadline_s)| Drain { backend, deadline_s }),
         1 => backend().prop_map(|backend| Enable { backend }),
         1 => (0u8..64, 0u8..64).prop_map(|(a, b)| Down { backends: a & b }),
+        1 => prop::array::uniform6(reach()).prop_map(|reaches| Hear { reaches }),
         1 => Just(Renew),
         4 => (1u16..200).prop_map(|seconds| Pass { seconds }),
         6 => (1u8..4).prop_map(|packets| Open { packets }),
@@ -92,6 +94,17 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u16>().prop_map(|flow| Reopen { flow }),
         1 => any::<u16>().prop_map(|flow| RepeatSyn { flow }),
         2 => any::<u16>().prop_map(|flow| Syn { flow }),
+    ]
+}
+
+/// How a backend can be reached. Most answer.
+fn reach() -> impl Strategy<Value = Reach> {
+    prop_oneof![
+        6 => Just(Reach::Answers),
+        1 => Just(Reach::Asked),
+        3 => Just(Reach::Silent),
+        1 => Just(Reach::NoLink),
+        1 => Just(Reach::Down),
     ]
 }
 
@@ -110,6 +123,8 @@ struct Flow {
     /// The number of the backend where it may stay, its home; `None`: it has no home.
     home: Option<u8>,
     heard_ms: u64,
+    /// The snapshot in which it came to its home.
+    since: u64,
     /// How often slots had moved until then.
     moves: usize,
     /// The time that it may be silent.
@@ -130,7 +145,9 @@ struct Known {
     weight: u32,
     draining: bool,
     drained_at_ms: Option<u64>,
-    down: bool,
+    contact: Contact,
+    /// The snapshot since which others get its new flows, because it may be dead.
+    suspended: Option<u64>,
 }
 
 /// The table, and what stands in.
@@ -149,8 +166,8 @@ struct World {
     now_ms: u64,
     generation: u64,
     known: BTreeMap<u8, Known>,
-    /// The backends that do not answer. The director knows them to be down only after the service is renewed.
-    unheard: HashSet<u8>,
+    /// How backends can be reached. What is better than before, the director knows only after the service is renewed.
+    reach: [Reach; 6],
     flows: Vec<Flow>,
 }
 
@@ -194,7 +211,7 @@ impl World {
             now_ms: 0,
             generation: 1,
             known: BTreeMap::new(),
-            unheard: HashSet::new(),
+            reach: [Reach::Answers; 6],
             flows: Vec::new(),
         }
     }
@@ -213,17 +230,47 @@ impl World {
     /// Whether all backends that should serve are down, and the service uses them nevertheless.
     fn forced(&self) -> bool {
         let mut wanted = self.known.values().filter(|known| known.weight > 0 && !known.draining).peekable();
-        self.wanted.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|known| known.down)
+        self.wanted.on_all_down == OnAllDown::All
+            && wanted.peek().is_some()
+            && wanted.all(|known| known.contact == Contact::Down)
     }
 
     fn serves(&self, number: u8) -> bool {
         let forced = self.forced();
-        let open = |known: &Known| known.drained_at_ms.is_none_or(|at| at > self.now_ms) && (!known.down || forced);
+        let open = |known: &Known| {
+            let reached = !matches!(known.contact, Contact::Lapsed | Contact::Down) || forced;
+            reached && known.drained_at_ms.is_none_or(|at| at > self.now_ms)
+        };
         self.known.get(&number).is_some_and(open)
     }
 
     fn takes_new_flows(&self, number: u8) -> bool {
-        self.serves(number) && self.known.get(&number).is_some_and(|known| known.weight > 0 && !known.draining)
+        let takes = |known: &Known| known.weight > 0 && !known.draining;
+        self.serves(number) && !self.is_suspended(number) && self.known.get(&number).is_some_and(takes)
+    }
+
+    /// Whether others get the backend's new flows, because it may be dead.
+    fn is_suspended(&self, number: u8) -> bool {
+        self.known.get(&number).is_some_and(|known| matches!(known.contact, Contact::Suspended { .. }))
+    }
+
+    /// What becomes of the backends' contacts. A backend that is dead is so until it answers. One that may be dead keeps
+    /// its share while no other answers, and else its old flows for the time of a hand-over.
+    fn contacts(&self) -> BTreeMap<u8, Contact> {
+        let reach = |number: u8| self.reach[usize::from(number)];
+        let wanted = |known: &Known| known.weight > 0 && !known.draining;
+        let others = self.known.iter().any(|(&number, known)| wanted(known) && reach(number) == Reach::Answers);
+        let until_ms = self.now_ms + self.handover_ms();
+        let next = |number: u8, before: Contact| match (reach(number), before) {
+            (Reach::Answers, _) => Contact::Up,
+            (Reach::Down, _) | (_, Contact::Down) => Contact::Down,
+            (Reach::Asked, Contact::Up | Contact::CutOff) => before,
+            (_, _) if !others => Contact::CutOff,
+            (_, Contact::Up | Contact::CutOff) if self.handover_ms() > 0 => Contact::Suspended { until_ms },
+            (_, Contact::Suspended { until_ms }) if until_ms > self.now_ms => before,
+            (_, _) => Contact::Lapsed,
+        };
+        self.known.iter().map(|(&number, known)| (number, next(number, known.contact))).collect()
     }
 
     fn handover_ms(&self) -> u64 {
@@ -260,15 +307,28 @@ impl World {
         self.generation += 1;
         let service = &self.model.services[&self.wanted.service];
         let owners = Some((service.table.clone(), service.outage.clone()));
-        if self.owners != owners {
+        let moves = self.owners != owners;
+        if moves {
             self.owners = owners;
             self.moves_ms.push(self.now_ms);
         }
         let model = Arc::new(self.model.clone());
         self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT], self.generation).snapshot);
-        let homeless: HashSet<u8> = (0..6).filter(|&number| !self.serves(number)).collect();
+        // Of UDP, only flows that are surely remembered stay with a backend that may be dead.
+        let unknown_leave = self.is_udp() && !self.tracks(Tracking::All);
+        let is_left = |number: u8| !self.serves(number) || unknown_leave && self.is_suspended(number);
+        let homeless: HashSet<u8> = (0..6).filter(|&number| is_left(number)).collect();
+        // Until that one answers, or is given up, the unknown flows of its slots go by the table as it is. So those that have
+        // begun since may move with it.
+        let mut begun = u64::MAX;
+        for known in self.known.values_mut() {
+            let is_suspended = matches!(known.contact, Contact::Suspended { .. });
+            let since = known.suspended.or(Some(self.generation).filter(|_| is_suspended));
+            begun = begun.min(since.filter(|_| unknown_leave && moves).unwrap_or(u64::MAX));
+            known.suspended = since.filter(|_| is_suspended);
+        }
         for flow in &mut self.flows {
-            flow.home = flow.home.filter(|home| !homeless.contains(home));
+            flow.home = flow.home.filter(|home| !homeless.contains(home) && flow.since < begun);
         }
     }
 
@@ -317,14 +377,18 @@ impl World {
         let port = self.flows[index].port;
         let backend = self.send(port, Kind::Open);
         match backend {
-            Some(number) if !self.tells_new_flows() => assert!(self.serves(number), "{number} does not serve"),
+            Some(number) if !self.tells_new_flows() => {
+                assert!(self.serves(number) && !self.is_suspended(number), "{number} takes no unknown flows");
+            }
             Some(number) => assert!(self.takes_new_flows(number), "{number} takes no new flows"),
             None => assert!(!(0..6).any(|number| self.takes_new_flows(number)), "a backend takes new flows"),
         }
         let (heard_ms, patience_ms) = (self.now_ms, if self.is_udp() { IDLE_MS } else { SYN_MS });
         let opening = Some(self.generation).filter(|_| !self.is_udp());
         let (spoke, moves) = (Some(self.generation).filter(|_| self.is_udp()), self.moves_ms.len());
-        self.flows[index] = Flow { port, home: backend, heard_ms, moves, patience_ms, opening, spoke, ended: None };
+        let since = self.generation;
+        self.flows[index] =
+            Flow { port, home: backend, heard_ms, since, moves, patience_ms, opening, spoke, ended: None };
     }
 
     /// Sends a SYN with the ports of a flow that has begun before.
@@ -383,7 +447,9 @@ impl World {
             _ => flow.patience_ms.max(if flow.patience_ms == FIN_MS { FIN_MS } else { IDLE_MS }),
         };
         // A flow without a claim has its home where the packet went. A flow that was reset has no home.
-        flow.home = if kind == Kind::Rst { None } else { claims.or(if flow.home.is_some() { backend } else { None }) };
+        let home = if kind == Kind::Rst { None } else { claims.or(if flow.home.is_some() { backend } else { None }) };
+        flow.since = if claims.is_none() { self.generation } else { flow.since };
+        flow.home = home;
     }
 
     fn flow(&self, number: u16) -> Option<usize> {
@@ -396,43 +462,53 @@ impl World {
         self.publish();
     }
 
-    fn down(&self) -> HashSet<IpAddr> {
-        self.unheard.iter().map(|&number| self.address(number)).collect()
+    fn outlook(&self) -> Outlook {
+        (0..).zip(self.reach).map(|(number, reach)| (self.address(number), reach)).collect()
     }
 
     /// Renews the service: it gets its new table, and backends that are up again take part.
     fn renew(&mut self) {
-        for (number, known) in &mut self.known {
-            known.down = self.unheard.contains(number);
+        for (number, contact) in self.contacts() {
+            self.known.get_mut(&number).unwrap().contact = contact;
         }
-        let down = self.down();
-        self.change(|model| model.renew_all(&Reachability { down: &down, resolved: &|_| true }));
+        let outlook = self.outlook();
+        self.change(|model| model.renew_all(&Reachability { outlook: &outlook, resolved: &|_| true }));
     }
 
-    /// Marks backends as failed: they get no more packets, unless all have failed and the service uses them
-    /// nevertheless. A backend that is up again takes part only if no other does.
-    fn fail(&mut self) {
+    /// Takes note of how backends can be reached. Those that have failed get no more packets, unless all have failed and the
+    /// service uses them nevertheless. A backend that is up again takes part only if no other does.
+    fn hear(&mut self, reach: [Reach; 6]) {
+        self.reach = reach;
         let (before, forced) = (self.known.clone(), self.forced());
-        for (number, known) in &mut self.known {
-            known.down |= self.unheard.contains(number);
-        }
-        if !self.known.values().any(|known| known.weight > 0 && !known.draining && !known.down) {
-            for (number, known) in &mut self.known {
-                known.down = self.unheard.contains(number);
+        let takes = |contact: Contact| matches!(contact, Contact::Up | Contact::CutOff);
+        let serves = |contact: Contact| !matches!(contact, Contact::Lapsed | Contact::Down);
+        let contacts = self.contacts();
+        let has_flows = |(number, known): (&u8, &Known)| {
+            let wanted = known.weight > 0 && !known.draining;
+            wanted && serves(known.contact) && serves(contacts[number])
+        };
+        let waits = self.known.iter().any(has_flows);
+        for (number, contact) in contacts {
+            let known = self.known.get_mut(&number).unwrap();
+            if !waits || takes(known.contact) || !takes(contact) {
+                known.contact = contact;
             }
         }
         if forced || self.forced() {
             self.known = before;
         }
-        let (id, down) = (self.wanted.service, self.down());
-        self.change(|model| model.mark_down(&id, &down));
+        let (id, outlook) = (self.wanted.service, self.outlook());
+        self.change(|model| model.take_note(&id, &outlook));
     }
 
     fn happen(&mut self, event: &Event) {
         let id = self.wanted.service;
         match *event {
             Event::Add { backend: number, weight } if !self.known.contains_key(&number) => {
-                self.known.insert(number, Known { weight, draining: false, drained_at_ms: None, down: false });
+                self.known.insert(
+                    number,
+                    Known { weight, draining: false, drained_at_ms: None, contact: Contact::Up, suspended: None },
+                );
                 let (spec, leases) = (backend(&self.address(number).to_string(), weight), self.leases.clone());
                 self.change(|model| model.add_backend(&id, &spec, &leases).unwrap());
                 self.renew();
@@ -461,16 +537,17 @@ impl World {
                 self.change(|model| model.enable_backend(&id, address).unwrap());
             }
             Event::Down { backends } => {
-                self.unheard = (0..6).filter(|number| backends & 1 << number != 0).collect();
-                self.fail();
+                let down = |bit: u8| if backends & bit == 0 { Reach::Answers } else { Reach::Down };
+                self.hear([1, 2, 4, 8, 16, 32].map(down));
             }
+            Event::Hear { reaches } => self.hear(reaches),
             Event::Renew => self.renew(),
             Event::Pass { seconds } => self.pass(u64::from(seconds) * 1_000),
             Event::Open { packets } => {
                 let port = 1_024 + u16::try_from(self.flows.len()).unwrap();
                 let (home, opening, spoke) = (None, None, None);
-                let (heard_ms, moves, patience_ms) = (0, 0, 0);
-                self.flows.push(Flow { port, home, heard_ms, moves, patience_ms, opening, spoke, ended: None });
+                let (heard_ms, since, moves, patience_ms) = (0, 0, 0, 0);
+                self.flows.push(Flow { port, home, heard_ms, since, moves, patience_ms, opening, spoke, ended: None });
                 let index = self.flows.len() - 1;
                 self.open(index);
                 (1..packets).for_each(|_| self.speak(index, Kind::Data));

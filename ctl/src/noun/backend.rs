@@ -147,6 +147,10 @@ pub enum BackendState {
     Drained,
     /// Its MAC address is being asked for; frames for it are dropped until then.
     Resolving,
-    /// No station answers for its address: it is down, and nothing goes there.
+    /// The director may be cut off from it: nothing in its network answers, or the link of its port is down. It keeps its
+    /// old flows, and gets new ones only where no other backend of the service answers.
+    CutOff,
+    /// No station answers for its address, although others in its network do, or for longer than the service's hand-over
+    /// time: it is down, and nothing goes there.
     Unreachable,
 }

@@ -13,7 +13,7 @@ pub struct Neighbor {
     pub address: IpAddr,
     /// The port by whose network it is reached; where that is a VLAN, with its id: `lan0.100`.
     pub port: String,
-    /// Its MAC address, where known.
+    /// Its MAC address, where known. A neighbor that was given up keeps its last one.
     pub mac: Option<Mac>,
     /// Where its resolution stands.
     pub state: NeighborState,
@@ -39,6 +39,6 @@ pub enum NeighborState {
     Reachable,
     /// Being confirmed again; the MAC address stays in use.
     Probe,
-    /// No answer; it is asked for now and then.
+    /// No answer; it is asked for now and then. Its MAC address stays in use if it may only seem dead.
     Failed,
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ctl::answer::{self, BackendState, Done, NeighborState, Refusal};
+use ctl::answer::{self, BackendState, Done, Refusal};
 use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, MacChange};
 use ctl::verb::{self, Answers};
 
 use crate::api::facts::{Facts, of_backend};
 use crate::control::events::Kind;
-use crate::control::model::{Backend, Duty};
+use crate::control::model::{Backend, Contact, Duty};
 use crate::count::lease::Traffic;
 use crate::slow::neighbor::Neighbor;
 
@@ -104,12 +104,13 @@ pub(super) fn listed(
 pub(super) fn state(backend: &Backend, neighbors: &BTreeMap<IpAddr, Neighbor>) -> (BackendState, Option<ctl::Mac>) {
     let neighbor = neighbors.get(&backend.address);
     let mac = backend.pinned.or_else(|| neighbor.and_then(|neighbor| neighbor.mac));
-    let state = match (mac, neighbor.map(|neighbor| neighbor.state)) {
+    let state = match backend.contact {
         _ if backend.duty == Duty::Drained => BackendState::Drained,
-        (Some(_), _) if backend.duty != Duty::Serve => BackendState::Draining,
-        (Some(_), _) => BackendState::Up,
-        (None, Some(NeighborState::Failed)) => BackendState::Unreachable,
-        (None, _) => BackendState::Resolving,
+        Contact::Down | Contact::Lapsed => BackendState::Unreachable,
+        Contact::CutOff | Contact::Suspended { .. } => BackendState::CutOff,
+        Contact::Up if mac.is_none() => BackendState::Resolving,
+        Contact::Up if backend.duty != Duty::Serve => BackendState::Draining,
+        Contact::Up => BackendState::Up,
     };
     (state, mac)
 }

@@ -77,14 +77,22 @@ fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendSta
         !service.backends.iter().zip(states).any(|(b, &state)| b.weight > 0 && state == BackendState::Up)
     };
     let dark = services.iter().filter(|(service, states)| takes_nothing(service, states));
-    let dark = dark.map(|(service, _)| format!("Service {} has no backend that can take packets", service.id));
+    let dark = dark.map(|(service, _)| format!("Service {} has no backend that is up and takes new flows", service.id));
     extend_bounded(&mut warnings, dark.collect());
 
     let unreachable = services.iter().flat_map(|(service, states)| {
         let backends = service.backends.iter().zip(states).filter(|&(_, &state)| state == BackendState::Unreachable);
-        backends.map(|(b, _)| format!("Backend {} of {} does not answer ARP or NDP", b.address, service.id))
+        backends.map(|(b, _)| {
+            format!("Backend {} of {} does not answer ARP or NDP, and gets no packets", b.address, service.id)
+        })
     });
     extend_bounded(&mut warnings, unreachable.collect());
+    let cut_off = services.iter().flat_map(|(service, states)| {
+        let backends = service.backends.iter().zip(states).filter(|&(_, &state)| state == BackendState::CutOff);
+        let why = "nothing in its network answers, or the link of its port is down: look at the way to it";
+        backends.map(move |(b, _)| format!("Backend {} of {} is cut off: {why}", b.address, service.id))
+    });
+    extend_bounded(&mut warnings, cut_off.collect());
 
     for reason in [DropReason::ReturnViaDirector, DropReason::Loop, DropReason::TxFull, DropReason::PuntFull] {
         let count = |worker: &WorkerCounters| worker.over_ports(|port| port.drops[reason.index()].read());

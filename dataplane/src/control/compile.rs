@@ -236,6 +236,7 @@ impl<'a> Parts<'a> {
             cursors: service.cursors.clone(),
             outage: service.outage.clone(),
             unknown_is_new: service.unknown_is_new(),
+            keeps_entries: service.may_go_back(),
         });
         for number in 0..service.backends.len() {
             let target = known(number).unwrap_or_else(|| self.target(service, number, resolve));

@@ -5,7 +5,7 @@
 //!
 //! News from the network (a backend has failed, is back, or is resolved) is handled in two steps. The first step is
 //! immediate: no packets go to failed backends any more, and a backend that is back takes flows if no other backend of
-//! its service is up ([`Model::mark_down`]). The services concerned are put on a list. The second step is done by a
+//! its service is up ([`Model::take_note`]). The services concerned are put on a list. The second step is done by a
 //! thread of its own, [`Director::keep_up`]. It goes through the list and builds new tables ([`Model::renew`]), so that
 //! neither the slow path nor an operator waits for a thousand of them. It reads the state of the network when it begins
 //! a round. A change in the meantime puts the service on the list again, so no change is lost or made twice.
@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 
 use crate::base::ids::PortNo;
 use crate::control::compile::{Compiled, compile, recompile};
-use crate::control::model::{Model, Reachability, Service};
+use crate::control::model::{Model, Outlook, Reachability, Service};
 use crate::count::{counters::WorkerCounters, lease::Leases};
 use crate::state::networks::PortLink;
 use crate::state::publication::{Publisher, SnapshotReader};
@@ -59,8 +59,8 @@ struct State {
     model: Arc<Model>,
     ports: Vec<PortLink>,
     macs: HashMap<IpAddr, Mac>,
-    /// The backends that are down.
-    down: HashSet<IpAddr>,
+    /// How the backends can be reached.
+    outlook: Arc<Outlook>,
     /// The services that do not match the state of the network, and wait to be renewed.
     behind: BTreeSet<ServiceId>,
     /// The last service that was renewed, of those in an outage and of the others.
@@ -79,7 +79,7 @@ impl Director {
             model,
             ports,
             macs: HashMap::new(),
-            down: HashSet::new(),
+            outlook: Arc::default(),
             behind: BTreeSet::new(),
             last_renewed: [None; 2],
             publisher: Publisher::new(first.snapshot.clone()),
@@ -123,9 +123,10 @@ impl Director {
         }
     }
 
-    /// Takes news from the network: the MAC addresses that have changed (`None`: not known any more), and all backends
-    /// that are down. No packets go to those from now on; the rest is done by [`Self::keep_up`].
-    pub fn hear(&self, macs: &[(IpAddr, Option<Mac>)], down: &HashSet<IpAddr>) {
+    /// Takes news from the network: the MAC addresses that have changed (`None`: not known any more), and how backends
+    /// can be reached. What must not wait is done at once; the rest is done by [`Self::keep_up`].
+    pub fn hear(&self, macs: &[(IpAddr, Option<Mac>)], outlook: &Outlook) {
+        let now_ms = self.now_ms();
         let mut state = self.state();
         let mut moved = Vec::new();
         for &(address, mac) in macs {
@@ -137,16 +138,19 @@ impl Director {
                 moved.push(address);
             }
         }
-        let mut concerned: HashSet<IpAddr> = state.down.symmetric_difference(down).copied().collect();
+        let mut concerned: HashSet<IpAddr> = outlook.differences(&state.outlook);
         if concerned.is_empty() && moved.is_empty() {
             return;
         }
-        state.down.clone_from(down);
+        if !concerned.is_empty() {
+            state.outlook = Arc::new(outlook.clone());
+        }
         concerned.extend(&moved);
         let mut model = Model::clone(&state.model);
+        model.now_ms = now_ms;
         let services: Vec<ServiceId> = model.with_backends(&concerned).copied().collect();
         for service in &services {
-            model.mark_down(service, down);
+            model.take_note(service, outlook);
         }
         state.publish(model, &moved);
         state.note_behind(&services);
@@ -196,7 +200,7 @@ impl Director {
     pub fn catch_up(&self) -> bool {
         let _turn = self.renewing.lock().expect(NO_PANIC);
         let now_ms = self.now_ms();
-        let (base, services, mut last_renewed, down, resolved) = {
+        let (base, services, mut last_renewed, outlook, resolved) = {
             let mut state = self.state();
             let model = state.model.clone();
             state.behind.extend(model.due(now_ms));
@@ -207,11 +211,11 @@ impl Director {
             in_order(&mut services, &model, &state.last_renewed);
             let waiting = services.iter().filter_map(|id| model.services.get(id)).flat_map(|service| service.waiting());
             let resolved: HashSet<IpAddr> = waiting.filter(|address| state.macs.contains_key(address)).collect();
-            (model, services, state.last_renewed, state.down.clone(), resolved)
+            (model, services, state.last_renewed, state.outlook.clone(), resolved)
         };
         let mut model = Model::clone(&base);
         model.now_ms = now_ms;
-        let network = Reachability { down: &down, resolved: &|address| resolved.contains(&address) };
+        let network = Reachability { outlook: &outlook, resolved: &|address| resolved.contains(&address) };
         let begin = Instant::now();
         let mut services = services.into_iter();
         // Bound: each round takes a service; no round begins after BATCH.
@@ -318,7 +322,7 @@ impl State {
         self.generation += 1;
         let changed: Vec<ServiceId> = self.model.differences(&model).collect();
         for service in &changed {
-            model.mark_down(service, &self.down);
+            model.take_note(service, &self.outlook);
         }
         self.model = Arc::new(model);
         let macs = &self.macs;
@@ -332,7 +336,7 @@ impl State {
     /// Puts those of these services on the list that do not match the state of the network.
     fn note_behind(&mut self, services: &[ServiceId]) {
         let macs = &self.macs;
-        let network = Reachability { down: &self.down, resolved: &|address| macs.contains_key(&address) };
+        let network = Reachability { outlook: &self.outlook, resolved: &|address| macs.contains_key(&address) };
         let behind = |id: &&ServiceId| {
             // Deadlines are checked from time to time.
             self.model.services.get(*id).is_some_and(|service| service.is_behind(&network, 0))
@@ -348,6 +352,7 @@ mod tests {
 
     use super::*;
     use crate::base::ids::{BackendNo, CounterNo};
+    use crate::control::model::Reach;
     use crate::state::vips::Local;
     use crate::testing::model::{PORT, backend, leases, model, service};
     use crate::wire::ipv6::link_local;
@@ -378,7 +383,7 @@ mod tests {
     fn hear(director: &Director, found: &[u8], lost: &[u8], down: &[u8]) {
         let found = found.iter().map(|&last| (address(last), Some(mac(last))));
         let macs: Vec<_> = found.chain(lost.iter().map(|&last| (address(last), None))).collect();
-        director.hear(&macs, &down.iter().map(|&last| address(last)).collect());
+        director.hear(&macs, &Outlook::with_down(down.iter().map(|&last| address(last))));
     }
 
     fn slots(director: &Director, id: &str) -> Vec<u32> {
@@ -548,6 +553,41 @@ mod tests {
             assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::NONE), "renewed: {renewed}");
             hear(&director, &[], &[], &[4]);
             assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "renewed: {renewed}");
+        }
+    }
+
+    /// Of two networks, one is silent or has no link. Its backends answer again later.
+    #[test]
+    fn a_network_that_is_out_gives_its_new_flows_to_another_and_gets_them_back() {
+        for reach in [Reach::Silent, Reach::NoLink] {
+            let director = director();
+            let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)]);
+            director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
+            hear(&director, &[3, 4, 5], &[], &[]);
+            let at_first = owners(&director, 0);
+            let out: Outlook = [address(3), address(4)].into_iter().map(|address| (address, reach)).collect();
+            director.hear(&[], &out);
+            for renewed in [false, true] {
+                assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(2)), "renewed: {renewed}");
+                let snapshot = director.current();
+                for (slot, &first) in at_first.iter().enumerate() {
+                    let before = snapshot.services[0].before(slot);
+                    assert_eq!(before, if first.index() == 2 { BackendNo::NONE } else { first }, "renewed: {renewed}");
+                }
+                assert!(snapshot.targets.iter().all(|target| target.known), "they keep their MAC addresses");
+                while director.catch_up() {}
+            }
+            assert_eq!(slots(&director, "192.168.0.101:80"), [0, 0, 1_021]);
+            // The other one is out as well: all have their shares again.
+            let all: Outlook = [3, 4, 5].into_iter().map(|last| (address(last), Reach::Silent)).collect();
+            director.hear(&[], &all);
+            assert!(owners(&director, 0).iter().all(|&owner| owner != BackendNo::NONE));
+            while director.catch_up() {}
+            assert_eq!(owners(&director, 0), at_first);
+            director.hear(&[], &Outlook::default());
+            while director.catch_up() {}
+            assert_eq!(owners(&director, 0), at_first);
+            assert!(director.current().services[0].before.is_none());
         }
     }
 

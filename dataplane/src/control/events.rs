@@ -61,7 +61,7 @@ kinds! {
     BackendEdited = "backend-edited", Info: "An operator has changed a backend's weight or MAC address.";
     BackendRemoved = "backend-removed", Info: "An operator has removed a backend.";
     BackendResolved = "backend-resolved", Info: "A backend has answered ARP or NDP: it can get packets.";
-    BackendUnreachable = "backend-unreachable", Error: "A backend does not answer ARP or NDP, or never did: its packets are dropped.";
+    BackendUnreachable = "backend-unreachable", Error: "A backend does not answer ARP or NDP, or never did. If others of its network do, it is down; if not, the director may be cut off from it.";
     BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
     LinkUp = "link-up", Info: "A port's link is up again.";
     LinkDown = "link-down", Error: "A port's link is down.";

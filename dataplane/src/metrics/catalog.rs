@@ -114,7 +114,7 @@ pub(super) const CATALOG: &[Metric] = {
             "Frames to the service that were thrown away; no_backend, backend_mac_unknown and loop always, other reasons when they have \
              occurred."),
         metric("shunt_backend_up", Gauge, Count, BACKEND,
-            "1: the backend's MAC address is known, and its port has a link. Whether its service works is not known: there are no health \
+            "1: the backend answers ARP or NDP, or did until a moment ago, and its port has a link. Whether its service works is not known: there are no health \
              checks yet."),
         metric("shunt_backend_draining", Gauge, Count, BACKEND,
             "1: the backend takes no new flows because an operator said so; draining, or done with it."),

@@ -155,7 +155,8 @@ fn tell_backend(service: &Arc<str>, backend: &answer::Backend, dark: bool) {
     let address: Arc<str> = backend.address.to_string().into();
     let labels = [Label::new("service", service.clone()), Label::new("backend", address)];
     let draining = matches!(backend.state, BackendState::Draining | BackendState::Drained);
-    gauge!("shunt_backend_up", labels.iter()).set(truth(backend.mac.is_some() && !dark));
+    let out_of_reach = matches!(backend.state, BackendState::CutOff | BackendState::Unreachable);
+    gauge!("shunt_backend_up", labels.iter()).set(truth(backend.mac.is_some() && !out_of_reach && !dark));
     gauge!("shunt_backend_draining", labels.iter()).set(truth(draining));
     gauge!("shunt_backend_weight", labels.iter()).set(backend.weight);
     gauge!("shunt_backend_share", labels.iter()).set(backend.share);

@@ -118,14 +118,28 @@ fn in_words(news: News, port: &str) -> (Kind, String) {
                 format!("Backend {address} has moved from {before} to {now} on {port}, and so has its traffic");
             (Kind::BackendMacChanged, format!("{message}: {advice}"))
         }
-        (Some(before), None) => {
-            let advice = "is it up, and its cable in? If it stays away, remove it or give it weight 0";
-            let message = format!("Backend {address} ({before}) does not answer {protocol} on {port} any more");
-            (Kind::BackendUnreachable, format!("{message}, and its packets are dropped: {advice}"))
-        }
-        (None, None) => {
-            let advice = "is its address right, is it up, and on this segment?";
-            (Kind::BackendUnreachable, format!("Backend {address} does not answer {protocol} on {port}: {advice}"))
+        (before, None) => {
+            let name = before.map_or(address.to_string(), |before| format!("{address} ({before})"));
+            let longer = if before.is_some() { " any more" } else { "" };
+            let message = format!("Backend {name} does not answer {protocol} on {port}{longer}");
+            let (fate, advice) = match (before, news.others_answer) {
+                (Some(_), true) => (
+                    "although other backends there do. So it is down, and its flows go to others",
+                    "is it up, and its cable in? If it stays away, remove it or give it weight 0",
+                ),
+                (Some(_), false) => (
+                    "and no other backend there does, so the director may be cut off from it. It keeps its old flows. New ones go to \
+                     backends that answer, if its services have any",
+                    "is it up? Look at the switch, the cables and the VLAN on the way to it",
+                ),
+                (None, true) => {
+                    ("although other backends there do", "is its address right, is it up, and on this segment?")
+                }
+                (None, false) => {
+                    ("and no other backend there does", "is its address right, is it up, and on this segment?")
+                }
+            };
+            (Kind::BackendUnreachable, format!("{message}, {fate}: {advice}"))
         }
     }
 }
@@ -303,13 +317,22 @@ mod tests {
     fn changes_of_a_backends_mac_address_are_reported() {
         let rig = Rig::new();
         let (old, new) = (Some(Mac([2, 0, 0, 0, 0, 3])), Some(Mac([2, 0, 0, 0, 0, 0x33])));
-        for (before, now, kind, says) in [
-            (None, old, "backend-resolved", "Backend 192.168.0.3 is at 02:00:00:00:00:03 on lan0"),
-            (old, new, "backend-mac-changed", "from 02:00:00:00:00:03 to 02:00:00:00:00:33"),
-            (new, None, "backend-unreachable", "(02:00:00:00:00:33) does not answer ARP on lan0 any more"),
-            (None, None, "backend-unreachable", "is its address right"),
+        for (before, now, others_answer, kind, says) in [
+            (None, old, false, "backend-resolved", "Backend 192.168.0.3 is at 02:00:00:00:00:03 on lan0"),
+            (old, new, false, "backend-mac-changed", "from 02:00:00:00:00:03 to 02:00:00:00:00:33"),
+            (
+                new,
+                None,
+                true,
+                "backend-unreachable",
+                "(02:00:00:00:00:33) does not answer ARP on lan0 any more, although",
+            ),
+            (new, None, false, "backend-unreachable", "so the director may be cut off from it"),
+            (None, None, true, "backend-unreachable", "although other backends there do: is its address right"),
+            (None, None, false, "backend-unreachable", "and no other backend there does: is its address right"),
         ] {
-            let news = News { address: address("192.168.0.3"), network: NetworkNo::new(0), before, now };
+            let (address, network) = (address("192.168.0.3"), NetworkNo::new(0));
+            let news = News { address, network, before, now, others_answer };
             rig.reporter.news(vec![news], &rig.current, rig.begin);
             let (last, message) = rig.reported().pop().unwrap();
             assert!(last == kind && message.contains(says), "{last}: {message}");

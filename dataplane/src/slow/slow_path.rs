@@ -207,13 +207,15 @@ impl<S: FrameSource> SlowPath<S> {
     }
 
     fn publish_macs(&self, current: &Compiled, now: Instant) {
-        let (changed, news) = {
+        let (news, changed) = {
             let mut neighbors = self.neighbors();
-            (neighbors.take_changed_macs().map(|macs| (macs, neighbors.down())), neighbors.take_news())
+            let (judged, macs) = (neighbors.judge(), neighbors.take_changed_macs());
+            let changed = (judged || !macs.is_empty()).then(|| (macs, neighbors.outlook().clone()));
+            (neighbors.take_news(), changed)
         };
         self.reporter.news(news, current, now);
-        if let Some((macs, down)) = changed {
-            self.director.hear(&macs, &down);
+        if let Some((macs, outlook)) = changed {
+            self.director.hear(&macs, &outlook);
         }
     }
 
@@ -250,16 +252,18 @@ pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Ou
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use rtrb::Consumer;
 
     use super::*;
-    use crate::control::model::Model;
+    use crate::control::model::{Contact, Model};
     use crate::forward::rings::{Punts, punt_rings};
     use crate::slow::mld::message::{Record, report};
     use crate::state::networks::PortLink;
     use crate::testing::frame::{CLIENT_MAC, Ethernet, eth};
     use crate::testing::memory::{MemoryPacket, MemorySource};
-    use crate::testing::model::{PORT, PORT_MAC, leases, network, service};
+    use crate::testing::model::{PORT, PORT_MAC, backend_mac, leases, network, service};
 
     /// A port that takes any address.
     struct Up;
@@ -456,5 +460,77 @@ mod tests {
         assert_eq!(known(&rig), Some(mac));
         let targets = &rig.slow_path.director.current().targets;
         assert!(targets.iter().any(|target| target.known && !target.tags.is_none()));
+    }
+
+    /// An ARP request's target, and the answer of its station, which has the tags of its network.
+    fn answer_of(request: &[u8], station: Ipv4Addr) -> Option<Vec<u8>> {
+        let (tags, frame) = vlan::untagged(request)?;
+        let asked = frame.get(12..14)? == [8, 6] && frame.get(38..42)? == station.octets();
+        let mac = backend_mac(station.into());
+        asked.then(|| {
+            let mut answer = frame.to_vec();
+            answer[..6].copy_from_slice(&frame[6..12]);
+            answer[6..12].copy_from_slice(&mac.0);
+            answer[21] = 2;
+            answer[22..28].copy_from_slice(&mac.0);
+            answer[28..32].copy_from_slice(&station.octets());
+            answer[32..42].copy_from_slice(&frame[22..32]);
+            vlan::tagged(answer, tags)
+        })
+    }
+
+    /// Lets seconds pass. These stations answer ARP.
+    fn pass(rig: &mut Rig, seconds: u32, alive: &[Ipv4Addr]) {
+        for _ in 0..2 * seconds {
+            rig.now += Duration::from_millis(500);
+            // Once more, since witnesses are probed at once.
+            for frame in [rig.turn(), rig.turn()].concat() {
+                for answer in alive.iter().filter_map(|&station| answer_of(&frame, station)) {
+                    rig.answers(PuntReason::Arp, answer);
+                }
+            }
+            while rig.slow_path.director.catch_up() {}
+        }
+    }
+
+    /// A service has backends in two networks. All of one network die, or the director is cut off from it.
+    #[test]
+    fn the_new_flows_of_a_silent_network_go_to_another_one() {
+        let mut rig = Rig::new();
+        let director = rig.slow_path.director.clone();
+        let [a, b, far]: [Ipv4Addr; 3] = ["192.168.0.3", "192.168.0.4", "10.1.0.3"].map(|text| text.parse().unwrap());
+        let backends = [a, b, far].map(|address| address.to_string());
+        let wanted = service("192.168.0.102:80", &[(&backends[0], 1), (&backends[1], 1), (&backends[2], 1)]);
+        director.change(|model, _| model.add_service(&wanted, &leases())).unwrap();
+        // How each stands, with its share in quarters (rounded), and whether its MAC address is known.
+        let stand = || {
+            let current = director.current();
+            let service = &current.model.services[&wanted.service];
+            let number = current.model.services.keys().position(|id| *id == wanted.service).unwrap();
+            let first = current.snapshot.services[number].first_target;
+            let known = |backend: usize| current.targets[first + backend].known;
+            let share = |backend: usize| (service.shares()[backend] * 4.0).round();
+            [0, 1, 2].map(|backend| (service.backends[backend].contact, share(backend), known(backend)))
+        };
+        pass(&mut rig, 10, &[a, b, far]);
+        assert_eq!(stand(), [(Contact::Up, 1.0, true); 3], "ordered by address: the far one comes first");
+        pass(&mut rig, 40, &[far]);
+        let [up, one, other] = stand();
+        assert_eq!(up, (Contact::Up, 4.0, true));
+        assert!(matches!(one, (Contact::Suspended { .. }, 0.0, true)) && one == other, "{one:?} {other:?}");
+        // One of them is back. The other has some seconds; then it is dead.
+        pass(&mut rig, 4, &[far, a]);
+        assert_eq!(stand()[1], (Contact::Up, 2.0, true));
+        pass(&mut rig, 10, &[far, a]);
+        assert_eq!(stand(), [(Contact::Up, 2.0, true), (Contact::Up, 2.0, true), (Contact::Down, 0.0, true)]);
+        // Nothing answers any more: whoever may be alive keeps its share.
+        pass(&mut rig, 40, &[]);
+        assert_eq!(stand(), [(Contact::CutOff, 2.0, true), (Contact::CutOff, 2.0, true), (Contact::Down, 0.0, true)]);
+        pass(&mut rig, 10, &[a, b, far]);
+        assert_eq!(stand(), [(Contact::Up, 1.0, true); 3]);
+        // The port, and with it both networks.
+        director.set_port(PortNo::new(0), PortLink { up: false, ..PORT });
+        pass(&mut rig, 1, &[]);
+        assert_eq!(stand(), [(Contact::CutOff, 1.0, true); 3], "nobody is taken down");
     }
 }

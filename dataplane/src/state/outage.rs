@@ -15,58 +15,94 @@ use crate::base::ids::BackendNo;
 /// The number of other slots that are searched for a stand-in, before it is the next backend of all.
 const SLOTS_ASKED: usize = 64;
 
+/// What a backend gets in an outage. Each gets what the ones above it get, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// No packets.
+    Out,
+    /// Packets of old flows, in slots that it had before.
+    Serves,
+    /// Packets of old flows, also in the slots that it has. It took new flows until now.
+    Holds,
+    /// New flows. Such a backend was in the table when it was built, unless none of those is left.
+    Takes,
+}
+
 /// Which of a service's backends can be reached, while its table does not yet take that into account. By the backends'
 /// numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// Whether the backend gets packets of old flows.
-    serves: Box<[bool]>,
-    /// Whether the backend takes new flows. Such a backend was in the table when it was built, unless none of those is
-    /// left.
-    takes: Box<[bool]>,
+    standings: Box<[Standing]>,
     /// The backends that take new flows.
     taking: Box<[BackendNo]>,
+    /// Those, and those that hold old ones.
+    holding: Box<[BackendNo]>,
 }
 
 impl Outage {
-    /// From a pair for each backend: whether it serves, and whether it takes new flows.
-    pub fn new(backends: impl Iterator<Item = (bool, bool)>) -> Self {
-        let (serves, takes): (Vec<bool>, Vec<bool>) = backends.unzip();
-        let taking = (0..takes.len()).filter(|&number| takes[number]).map(BackendNo::new).collect();
-        Outage { serves: serves.into(), takes: takes.into(), taking }
+    /// From the standing of each backend.
+    pub fn new(backends: impl Iterator<Item = Standing>) -> Self {
+        let standings: Box<[Standing]> = backends.collect();
+        let [taking, holding] = [Standing::Takes, Standing::Holds].map(|least| {
+            let numbers = (0..standings.len()).filter(|&number| standings[number] >= least);
+            numbers.map(BackendNo::new).collect()
+        });
+        Outage { standings, taking, holding }
     }
 
     /// Whether a backend takes new flows.
     pub fn takes(&self, backend: BackendNo) -> bool {
-        self.takes.get(backend.index()).copied().unwrap_or(false)
+        self.of(backend) == Standing::Takes
     }
 
     /// The backend of a slot: the one that the table names, or its stand-in. [`BackendNo::NONE`] if no backend takes
     /// new flows.
     pub fn now(&self, table: &[BackendNo], slot: usize) -> BackendNo {
-        let Some(&named) = table.get(slot) else { return BackendNo::NONE };
-        if self.takes(named) { named } else { self.stand_in(table, slot) }
+        self.first(table, slot, Standing::Takes)
     }
 
-    /// The backend that had a slot before, if it still serves.
-    pub fn before(&self, backend: BackendNo) -> BackendNo {
-        if self.serves.get(backend.index()).copied().unwrap_or(false) { backend } else { BackendNo::NONE }
+    /// The backend that has a slot's unknown flows: the one that has the slot now, or the one that had it until it seemed
+    /// dead.
+    pub fn holder(&self, table: &[BackendNo], slot: usize) -> BackendNo {
+        self.first(table, slot, Standing::Holds)
+    }
+
+    /// The backend that gets the old flows of a slot, if another one gets the new flows. `before` had the slot before the
+    /// table was built. `NONE` if there is none.
+    pub fn before(&self, before: BackendNo, table: &[BackendNo], slot: usize) -> BackendNo {
+        if self.of(before) != Standing::Out {
+            return before;
+        }
+        let holder = self.holder(table, slot);
+        if self.takes(holder) { BackendNo::NONE } else { holder }
+    }
+
+    fn of(&self, backend: BackendNo) -> Standing {
+        self.standings.get(backend.index()).copied().unwrap_or(Standing::Out)
+    }
+
+    /// The first backend that holds or takes: the one that the table names, or a stand-in.
+    #[inline]
+    fn first(&self, table: &[BackendNo], slot: usize, least: Standing) -> BackendNo {
+        let Some(&named) = table.get(slot) else { return BackendNo::NONE };
+        if self.of(named) >= least { named } else { self.stand_in(table, slot, least) }
     }
 
     /// The stand-in for a slot. The backends of other slots are asked first, so that they share a failed backend's
     /// flows by their weights. If few backends are left, it is the next one from one that depends on the slot. All this
     /// takes a few steps, however many backends there are.
     #[cold]
-    fn stand_in(&self, table: &[BackendNo], slot: usize) -> BackendNo {
+    fn stand_in(&self, table: &[BackendNo], slot: usize, least: Standing) -> BackendNo {
         // A fixed odd step, about M / φ, so that the slots are spread over the table, whatever its size.
         let step = (table.len() * 5 / 8) | 1;
         let others = (1..=SLOTS_ASKED).map(|i| table[(slot + i * step) % table.len()]);
-        if let Some(owner) = others.into_iter().find(|&owner| self.takes(owner)) {
+        if let Some(owner) = others.into_iter().find(|&owner| self.of(owner) >= least) {
             return owner;
         }
-        let Some(from) = slot.checked_rem(self.takes.len()) else { return BackendNo::NONE };
-        let next = self.taking.partition_point(|backend| backend.index() < from);
-        self.taking.get(next).or(self.taking.first()).copied().unwrap_or(BackendNo::NONE)
+        let Some(from) = slot.checked_rem(self.standings.len()) else { return BackendNo::NONE };
+        let all = if least == Standing::Takes { &self.taking } else { &self.holding };
+        let next = all.partition_point(|backend| backend.index() < from);
+        all.get(next).or(all.first()).copied().unwrap_or(BackendNo::NONE)
     }
 }
 
@@ -89,7 +125,7 @@ mod tests {
     }
 
     fn without(failed: &[usize], of: usize) -> Outage {
-        Outage::new((0..of).map(|number| (!failed.contains(&number), !failed.contains(&number))))
+        Outage::new((0..of).map(|number| if failed.contains(&number) { Standing::Out } else { Standing::Takes }))
     }
 
     fn owners(outage: &Outage, table: &[BackendNo]) -> Vec<BackendNo> {
@@ -127,18 +163,44 @@ mod tests {
 
     #[test]
     fn a_drained_backend_keeps_old_flows_and_gets_no_new_ones() {
-        let outage = Outage::new([(false, false), (true, false), (true, true)].into_iter());
+        let outage = Outage::new([Standing::Out, Standing::Serves, Standing::Takes].into_iter());
         let [first, second, third] = [0, 1, 2].map(BackendNo::new);
         let all = [first, second, third, BackendNo::NONE];
-        assert_eq!(all.map(|backend| outage.before(backend)), [BackendNo::NONE, second, third, BackendNo::NONE]);
+        let expected = [BackendNo::NONE, second, third, BackendNo::NONE];
+        assert_eq!(all.map(|backend| outage.before(backend, &[third], 0)), expected);
         assert_eq!(all.map(|backend| outage.takes(backend)), [false, false, true, false]);
+    }
+
+    #[test]
+    fn a_slot_is_held_by_the_last_backend_that_took_new_flows() {
+        use Standing::{Holds, Out, Takes};
+        let table = table(&[1; 3]);
+        let none = BackendNo::NONE;
+        for slot in 0..SIZE {
+            let named = table[slot].index();
+            let with = |change: &[(usize, Standing)]| {
+                let standing =
+                    |number| change.iter().find(|(of, _)| *of == number).map_or(Takes, |(_, standing)| *standing);
+                Outage::new((0..3).map(standing))
+            };
+            let dead = with(&[(named, Out)]);
+            let second = dead.now(&table, slot);
+            assert_eq!((dead.before(none, &table, slot), dead.holder(&table, slot)), (none, second));
+            let third = BackendNo::new(3 - named - second.index());
+            // The stand-in seems dead, and then another one stands in for it, but its flows stay.
+            let both = with(&[(named, Out), (second.index(), Holds)]);
+            assert_eq!((both.before(none, &table, slot), both.now(&table, slot)), (second, third));
+            assert_eq!(both.before(third, &table, slot), third, "what had the slot before comes first");
+            let one = with(&[(named, Holds)]);
+            assert_eq!((one.before(none, &table, slot), one.now(&table, slot)), (table[slot], second));
+        }
     }
 
     proptest! {
         /// The last ones stand in as if they were asked one by one.
         #[test]
         fn the_next_backend_stands_in(takes in prop::collection::vec(prop::bool::weighted(0.02), 1..300)) {
-            let outage = Outage::new(takes.iter().map(|&takes| (takes, takes)));
+            let outage = Outage::new(takes.iter().map(|&takes| if takes { Standing::Takes } else { Standing::Out }));
             // All slots have a backend that has failed, so that no other slot's can stand in.
             let Some(failed) = takes.iter().position(|takes| !takes) else { return Ok(()) };
             let table = vec![BackendNo::new(failed); SIZE];

@@ -74,6 +74,9 @@ pub struct ServiceEntry {
     pub backends: usize,
     /// Whether an unknown flow of UDP is a new one: the scheduler decides flow by flow, or all flows are known.
     pub unknown_is_new: bool,
+    /// Whether slots may go back without a hand-over to the backends that had them before. Until then, what is remembered
+    /// stays so, even where it agrees with the slot.
+    pub keeps_entries: bool,
 }
 
 const _: () = assert!(std::mem::offset_of!(ServiceEntry, schedule) <= 64);
@@ -95,11 +98,11 @@ impl ServiceEntry {
         }
     }
 
-    /// The backend that had a slot before.
+    /// The backend that gets the old flows of a slot, if it is not the slot's `now`.
     #[inline]
     pub fn before(&self, slot: usize) -> BackendNo {
         let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(BackendNo::NONE);
-        self.outage.as_ref().map_or(before, |outage| outage.before(before))
+        self.outage.as_ref().map_or(before, |outage| outage.before(before, &self.table, slot))
     }
 
     /// Whether a backend may get a new flow. In an outage, a backend that has failed may not.

@@ -1,7 +1,6 @@
 //! A small director: workers on list queues, with services of every kind that change while frames are forwarded. It
 //! keeps an account of every frame: each has exactly one fate, and its receiver gets it unchanged.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use crate::base::exit::{DropReason, PuntReason};
 use crate::base::ids::{NetworkNo, PortNo, WorkerNo};
 use crate::base::packet::{FrameSource, Packet};
 use crate::control::compile::{Compiled, compile, recompile};
-use crate::control::model::{Model, Reachability};
+use crate::control::model::{Model, Outlook, Reach, Reachability};
 use crate::count::{
     counters::{PortCounters, WorkerCounters},
     lease::Leases,
@@ -92,8 +91,8 @@ pub struct Scene<S: FrameSource> {
     leases: Arc<Leases>,
     model: Model,
     ports: [PortLink; PORTS.len()],
-    /// The backends that do not answer.
-    down: HashSet<IpAddr>,
+    /// How the backends can be reached.
+    outlook: Outlook,
     publisher: Publisher,
     current: Compiled,
     now_ms: u64,
@@ -155,7 +154,7 @@ impl<S: FrameSource> Scene<S> {
             publisher,
             model,
             ports: PORTS,
-            down: HashSet::new(),
+            outlook: Outlook::default(),
             now_ms: 0,
             added: 0,
             received: HashMap::new(),
@@ -235,7 +234,7 @@ impl<S: FrameSource> Scene<S> {
             seat.worker.set_clock(Clock::stopped_at(self.now_ms));
         }
         if self.model.due(self.now_ms).next().is_some() {
-            self.model.renew_all(&Reachability { down: &self.down, resolved: &|_| false });
+            self.model.renew_all(&Reachability { outlook: &self.outlook, resolved: &|_| false });
             self.publish();
         }
         self.settle();
@@ -269,17 +268,22 @@ impl<S: FrameSource> Scene<S> {
                 model.add_backend(id, &backend(&address.to_string(), u32::from(number >> 4)), &self.leases)
             }
             8 => {
-                let down: HashSet<IpAddr> = (0..7).filter(|bit| number & 1 << bit != 0).map(address_of).collect();
+                let reaches = [Reach::Down, Reach::Silent, Reach::NoLink, Reach::Asked];
+                let trouble = (0..7).filter(|bit| number & 1 << bit != 0).map(address_of);
+                let outlook: Outlook = trouble.map(|address| (address, *choices.of(&reaches))).collect();
                 // First, the backends get no more packets. The new tables may follow later.
-                model.services.keys().copied().collect::<Vec<_>>().iter().for_each(|id| model.mark_down(id, &down));
+                model.services.keys().copied().collect::<Vec<_>>().iter().for_each(|id| model.take_note(id, &outlook));
                 if number & 0x80 == 0 {
-                    model.renew_all(&Reachability { down: &down, resolved: &|_| false });
+                    model.renew_all(&Reachability { outlook: &outlook, resolved: &|_| false });
                 }
-                self.down = down;
+                self.outlook = outlook;
                 Ok(())
             }
             9 => {
-                model.renew_all(&Reachability { down: &self.down, resolved: &|address| resolve(address).is_some() });
+                model.renew_all(&Reachability {
+                    outlook: &self.outlook,
+                    resolved: &|address| resolve(address).is_some(),
+                });
                 Ok(())
             }
             11 => {

@@ -19,7 +19,7 @@ use dataplane::testing::frame::eth;
 use nix::sys::signal::Signal;
 
 use crate::changes::{model, server_of};
-use crate::lab::{Lab, Topology, VIP, VIP6, by_server, service_id, wait_for};
+use crate::lab::{Lab, Topology, VIP, VIP6, by_server, run, service_id, wait_for};
 use crate::wire::send;
 
 const RS1: &str = "192.168.0.3";
@@ -420,4 +420,43 @@ fn a_udp_service_hands_over_for_its_own_time_and_one_without_tracking_not_at_all
         assert_eq!((share(id), datagrams(&lab, id, 22_000..22_060)[0]), (0.0, 0), "{id}: new flows go elsewhere");
         assert_eq!(datagrams(&lab, id, old.clone())[0], at_first[&id], "{id}: old flows stay");
     }
+}
+
+/// A second port of the director leads to the second server alone. Its link is lost, and comes back.
+#[test]
+fn behind_a_port_without_a_link_old_flows_wait_and_new_ones_go_elsewhere() {
+    const FAR: &str = "10.9.0.4";
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.configure_daemon([1, 1], Driver::Auto, "");
+    let (director, server) = (lab.namespace("director"), lab.namespace("rs2"));
+    run(&["ip", "link", "add", "lan1", "netns", &director, "type", "veth", "peer", "name", "lan1", "netns", &server]);
+    lab.configure("director", "lan1", &[]);
+    lab.on("director", &["sysctl", "-qw", "net.ipv6.conf.lan1.disable_ipv6=1"]);
+    lab.on("rs2", &["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.lan1.rp_filter=0"]);
+    lab.configure("rs2", "lan1", &["10.9.0.4/24", "fd09::4/64"]);
+    let port = "[[ports]]\nname = \"lan1\"\ndevice = \"iface:lan1\"\naddresses = [\"10.9.0.2/24\", \"fd09::2/64\"]\n";
+    let text = fs::read_to_string(lab.config()).unwrap().replacen("[[services]]", &format!("{port}[[services]]"), 1);
+    fs::write(lab.config(), text.replace("192.168.0.4", FAR).replace("fd00::4", "fd09::4")).unwrap();
+    lab.restart();
+    let far = |lab: &Lab, vip: &str| {
+        let backends = service(lab, service_id(vip)).backends;
+        backends.into_iter().find(|backend| [FAR, "fd09::4"].contains(&&*backend.address.to_string())).unwrap()
+    };
+    let (old, old_v6) = (Connections::open(&lab, VIP, 30), Connections::open(&lab, &format!("[{VIP6}]"), 30));
+    for vip in [VIP, VIP6] {
+        assert_eq!(by_server(&lab.requests(vip, 30)).len(), 2, "both serve {vip}");
+    }
+    lab.on("director", &["ip", "link", "set", "lan1", "down"]);
+    for vip in [VIP, VIP6] {
+        wait_for("its share goes to the other", || far(&lab, vip).share == 0.0);
+        let cut_off = far(&lab, vip);
+        assert!(cut_off.state == BackendState::CutOff && cut_off.mac.is_some(), "{cut_off:?}");
+        assert_eq!(by_server(&lab.requests(vip, 30)), BTreeMap::from([("rs1", 30)]));
+    }
+    lab.on("director", &["ip", "link", "set", "lan1", "up"]);
+    for vip in [VIP, VIP6] {
+        wait_for("it has its share again", || far(&lab, vip).share > 0.4 && far(&lab, vip).state == BackendState::Up);
+        wait_for("it gets new flows", || by_server(&lab.requests(vip, 20)).len() == 2);
+    }
+    assert_eq!((old.finish().0, old_v6.finish().0), (30, 30), "no connection has moved or broken");
 }

@@ -1,22 +1,13 @@
 //! A backend of one service.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ctl::Mac;
 
 use crate::base::ids::NetworkNo;
+use crate::control::model::contact::Contact;
 use crate::count::lease::TargetLease;
-
-/// What the neighbor table knows of the backends.
-#[derive(Clone, Copy)]
-pub struct Reachability<'a> {
-    /// The backends that do not answer. All others answer, or were not given up yet.
-    pub down: &'a HashSet<IpAddr>,
-    /// Whether a backend's MAC address is known.
-    pub resolved: &'a dyn Fn(IpAddr) -> bool,
-}
 
 /// A backend of one service.
 #[derive(Debug, Clone)]
@@ -38,8 +29,8 @@ pub struct Backend {
     pub joined: bool,
     /// Whether it takes new flows, or is being drained.
     pub duty: Duty,
-    /// Whether it cannot be reached. No packets go there.
-    pub down: bool,
+    /// Whether it can be reached.
+    pub contact: Contact,
 }
 
 /// What the operator wants a backend to do.
@@ -57,10 +48,9 @@ pub enum Duty {
 }
 
 impl Backend {
-    /// Whether it is one of the backends that are down. A backend with a pinned MAC address never is: it need not
-    /// answer.
-    pub(super) fn is_among(&self, down: &HashSet<IpAddr>) -> bool {
-        self.pinned.is_none() && down.contains(&self.address)
+    /// Whether others get its new flows, because it may be dead.
+    pub(super) fn is_suspended(&self) -> bool {
+        matches!(self.contact, Contact::Suspended { .. })
     }
 
     /// Whether the operator wants it to have new flows.

@@ -11,6 +11,7 @@ use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
 use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, handover_time, idle_timeout, tracking};
+use crate::control::model::contact::Contact;
 use crate::control::model::error::ModelError;
 use crate::control::model::network::Network;
 use crate::control::model::service::{Service, hand_over, schedule};
@@ -187,7 +188,7 @@ impl Model {
         match edit.mac {
             Some(MacChange::Pin(mac)) => {
                 backend.pinned = Some(checked_mac(mac)?);
-                (backend.joined, backend.down) = (true, false);
+                (backend.joined, backend.contact) = (true, Contact::Up);
             }
             Some(MacChange::Resolve) => backend.pinned = None,
             None => {}
@@ -306,7 +307,7 @@ impl Model {
             slots: 0,
             joined: true,
             duty: Duty::Serve,
-            down: false,
+            contact: Contact::Up,
         };
         service.backends.insert(index, backend);
         Ok(BackendNo::new(index))

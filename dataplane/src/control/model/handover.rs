@@ -16,12 +16,14 @@ use crate::base::ids::BackendNo;
 #[derive(Debug, Clone)]
 pub struct HandOver {
     /// By slot, the backend that had it; [`BackendNo::NONE`] without a hand-over.
+    had: Arc<[BackendNo]>,
+    /// By slot, the backend that had it, if it still gets the slot's unknown flows.
     pub before: Arc<[BackendNo]>,
     /// By slot, the index of its deadline in `deadlines`.
     round: Box<[u8]>,
     /// When hand-overs end, in ms, in no particular order.
     deadlines: Vec<u64>,
-    /// The first deadline of a slot with a `before`.
+    /// The first deadline of a slot that a backend had.
     next: u64,
     /// How many slots have a `before`.
     slots: usize,
@@ -42,19 +44,21 @@ const MAX_ROUNDS: usize = 256;
 impl HandOver {
     /// The hand-over from old slots to a new table. It begins at `now_ms` and lasts until `until_ms`. `renumber` maps
     /// the number of a backend in the old slots to its number now, or to [`BackendNo::NONE`] if the backend is gone or
-    /// does not serve. Returns `None` if no slot has a `before`.
+    /// does not serve. `keeps` says whether a backend gets the unknown flows of the slots that it had. A backend that
+    /// does not is no `before`, but it is not forgotten: a slot that comes back to it in time has no hand-over. Returns
+    /// `None` if no backend had a slot.
     pub fn begin(
         old: Slots<'_>,
         table: &[BackendNo],
         renumber: impl Fn(BackendNo) -> BackendNo,
+        keeps: impl Fn(BackendNo) -> bool,
         now_ms: u64,
         until_ms: u64,
     ) -> Option<HandOver> {
         let mut deadlines = old.handover.map(|handover| handover.deadlines.clone()).unwrap_or_default();
         let new_round = round_of(&mut deadlines, now_ms, until_ms);
-        let mut before = vec![BackendNo::NONE; table.len()];
+        let mut had = vec![BackendNo::NONE; table.len()];
         let mut round = vec![0; table.len()];
-        let mut slots = 0;
         for (slot, &now) in table.iter().enumerate() {
             let earlier = old.handover.and_then(|handover| handover.at(slot, now_ms));
             let kept = earlier
@@ -67,19 +71,26 @@ impl HandOver {
             };
             let (backend, its_round) = kept.unwrap_or_else(|| (left(), new_round));
             if backend != BackendNo::NONE && backend != now {
-                (before[slot], round[slot]) = (backend, its_round);
-                slots += 1;
+                (had[slot], round[slot]) = (backend, its_round);
             }
         }
-        (slots > 0).then(|| {
-            let next = first_deadline(&before, &round, &deadlines);
-            HandOver { before: before.into(), round: round.into(), deadlines, next, slots }
+        had.iter().any(|&backend| backend != BackendNo::NONE).then(|| {
+            let next = first_deadline(&had, &round, &deadlines);
+            let had: Arc<[BackendNo]> = had.into();
+            let is_before = |backend: BackendNo| backend == BackendNo::NONE || keeps(backend);
+            let before = if had.iter().all(|&backend| is_before(backend)) {
+                had.clone()
+            } else {
+                had.iter().map(|&backend| if is_before(backend) { backend } else { BackendNo::NONE }).collect()
+            };
+            let slots = before.iter().filter(|&&backend| backend != BackendNo::NONE).count();
+            HandOver { had, before, round: round.into(), deadlines, next, slots }
         })
     }
 
     /// The backend that had a slot before, and the index of its deadline, if that has not passed.
     fn at(&self, slot: usize, now_ms: u64) -> Option<(BackendNo, u8)> {
-        let (backend, round) = (*self.before.get(slot)?, self.round[slot]);
+        let (backend, round) = (*self.had.get(slot)?, self.round[slot]);
         let open = backend != BackendNo::NONE && self.deadlines[usize::from(round)] > now_ms;
         open.then_some((backend, round))
     }
@@ -95,9 +106,9 @@ impl HandOver {
     }
 }
 
-fn first_deadline(before: &[BackendNo], round: &[u8], deadlines: &[u64]) -> u64 {
+fn first_deadline(had: &[BackendNo], round: &[u8], deadlines: &[u64]) -> u64 {
     let mut used = [false; MAX_ROUNDS];
-    let open = before.iter().zip(round).filter(|(before, _)| **before != BackendNo::NONE);
+    let open = had.iter().zip(round).filter(|(had, _)| **had != BackendNo::NONE);
     open.for_each(|(_, round)| used[usize::from(*round)] = true);
     deadlines.iter().zip(used).filter(|(_, used)| *used).map(|(deadline, _)| *deadline).min().unwrap_or(u64::MAX)
 }
@@ -142,7 +153,7 @@ mod tests {
         now_ms: u64,
         until_ms: u64,
     ) -> Option<HandOver> {
-        HandOver::begin(Slots { now: old, handover }, new, same, now_ms, until_ms)
+        HandOver::begin(Slots { now: old, handover }, new, same, |_| true, now_ms, until_ms)
     }
 
     #[test]
@@ -155,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_gone_is_no_before() {
-        let moved = HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), 0, 100).unwrap();
+        let moved =
+            HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), |_| true, 0, 100).unwrap();
         assert_eq!(*moved.before, [N, B]);
     }
 
@@ -174,7 +186,8 @@ mod tests {
     fn when_the_first_backend_goes_its_slots_keep_only_the_backend_that_they_leave() {
         let first = begin(&[A, A], None, &[B, B], 0, 100).unwrap();
         let second =
-            HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), 50, 150).unwrap();
+            HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), |_| true, 50, 150)
+                .unwrap();
         assert_eq!(*second.before, [N, B]);
     }
 
@@ -182,6 +195,21 @@ mod tests {
     fn a_move_back_to_the_first_backend_is_no_hand_over() {
         let first = begin(&[A], None, &[B], 0, 100).unwrap();
         assert!(begin(&[B], Some(&first), &[A], 50, 150).is_none());
+    }
+
+    #[test]
+    fn what_keeps_no_unknown_flows_has_its_slots_back_without_a_hand_over() {
+        let begin = |old: &[BackendNo], handover, new: &[BackendNo], now_ms| {
+            HandOver::begin(Slots { now: old, handover }, new, same, |backend| backend != A, now_ms, now_ms + 100)
+        };
+        let first = begin(&[A, A, B], None, &[B, C, C], 0).unwrap();
+        assert_eq!((&*first.before, first.slots(), first.next_deadline()), (&[N, N, B][..], 1, 100));
+        let back =
+            HandOver::begin(Slots { now: &[B, C, C], handover: Some(&first) }, &[A, A, A], same, |_| true, 50, 150);
+        assert_eq!(*back.unwrap().before, [N, N, B], "the third slot was never its own");
+        let late =
+            HandOver::begin(Slots { now: &[B, C, C], handover: Some(&first) }, &[A, A, A], same, |_| true, 100, 200);
+        assert_eq!(*late.unwrap().before, [B, C, C]);
     }
 
     #[test]

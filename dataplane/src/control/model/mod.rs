@@ -9,10 +9,12 @@ mod addresses;
 mod backend;
 mod changes;
 mod checks;
+mod contact;
 mod error;
 pub mod handover;
 mod merge;
 mod network;
+mod reach;
 mod renewal;
 mod service;
 mod shares;
@@ -20,9 +22,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, Duty, Reachability};
+pub use backend::{Backend, Duty};
 pub use changes::Model;
 pub use checks::check_unicast;
+pub use contact::{Contact, Outlook, Reach, Reachability};
 pub use error::ModelError;
 pub use network::Network;
 pub use service::Service;

@@ -6,55 +6,50 @@ use std::sync::Arc;
 
 use ctl::ServiceId;
 
-use crate::control::model::backend::{Duty, Reachability};
+use crate::control::model::backend::Duty;
 use crate::control::model::changes::Model;
-use crate::control::model::service::{FEW_ADDRESSES, Service, schedule};
+use crate::control::model::contact::{Outlook, Reachability};
+use crate::control::model::reach::FEW_ADDRESSES;
+use crate::control::model::service::{Service, schedule};
 use crate::state::outage::Outage;
 
 impl Model {
     /// Takes a service's failed backends out of use. This takes microseconds: the table stays, and other backends stand
     /// in for the failed ones. The service must then be [renewed](Self::renew). A backend that is up again also waits
     /// for the renewal, unless no other backend of the service is up.
-    pub fn mark_down(&mut self, id: &ServiceId, down: &HashSet<IpAddr>) {
-        let concerned =
-            |service: &&Arc<Service>| service.fails(down) || service.is_deserted() && service.recovers(down);
-        let Some(old) = self.services.get(id).filter(concerned) else { return };
+    pub fn take_note(&mut self, id: &ServiceId, outlook: &Outlook) {
+        let Some(old) = self.services.get(id).filter(|service| service.is_concerned(outlook)) else { return };
+        let contacts = old.contacts_at_once(outlook, self.now_ms);
+        if old.backends.iter().map(|backend| backend.contact).eq(contacts.iter().copied()) {
+            return;
+        }
         let mut service = Service::clone(old);
-        for backend in &mut service.backends {
-            backend.down |= backend.is_among(down);
-        }
-        if service.is_deserted() {
-            for backend in &mut service.backends {
-                backend.down = backend.is_among(down);
-            }
-        }
+        service.set_contacts(contacts);
         // If all backends serve because all are down, no backend can stand in.
         if old.forced || service.is_forced() {
             return;
         }
-        let candidates = service.candidates();
         if service.schedule.is_quick_to_make() {
-            service.schedule = schedule(&service, &candidates);
+            service.schedule = schedule(&service, &service.candidates());
         }
-        let standing = service.backends.iter().zip(&candidates);
-        let standing = standing.map(|(backend, candidate)| (service.serves(backend), candidate.weight > 0));
-        service.outage = Some(Arc::new(Outage::new(standing)));
+        let outage = Outage::new(service.backends.iter().map(|backend| service.standing(backend)));
+        service.outage = Some(Arc::new(outage));
         self.services.insert(*id, Arc::new(service));
     }
 
-    /// Brings a service up to date with the network: which backends are down, and which join because their MAC
+    /// Brings a service up to date with the network: which backends can be reached, and which join because their MAC
     /// addresses are known. Ends the hand-overs and drains whose deadlines have passed. Builds a new table if the
     /// backends that take new flows have changed.
     pub fn renew(&mut self, id: &ServiceId, network: &Reachability<'_>) {
         let Some(old) = self.services.get(id).filter(|service| service.is_behind(network, self.now_ms)) else { return };
         let mut service = Service::clone(old);
         for backend in &mut service.backends {
-            backend.down = backend.is_among(network.down);
             backend.joined |= (network.resolved)(backend.address);
             if matches!(backend.duty, Duty::Drain { until_ms: Some(until) } if until <= self.now_ms) {
                 backend.duty = Duty::Drained;
             }
         }
+        service.set_contacts(service.contacts(network.outlook, self.now_ms));
         self.put(service);
     }
 
@@ -65,7 +60,7 @@ impl Model {
         }
     }
 
-    /// The services with a hand-over or a drain whose deadline has passed.
+    /// The services with a hand-over, a drain or a backend out of reach whose deadline has passed.
     pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &ServiceId> {
         let due = move |service: &Service| service.deadline.is_some_and(|deadline| deadline <= now_ms);
         self.services.iter().filter(move |(_, service)| due(service)).map(|(id, _)| id)

@@ -1,26 +1,22 @@
 //! A service and its backends: which of them serve, which take new flows, and what a change hands over.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ctl::{FlowHash, OnAllDown, Protocol, Scheduler, ServiceId, Tracking};
 
 use crate::base::ids::BackendNo;
-use crate::control::model::backend::{Backend, Duty, Reachability};
+use crate::control::model::backend::{Backend, Duty};
+use crate::control::model::contact::{Contact, Reachability};
 use crate::control::model::error::ModelError;
 use crate::control::model::handover::{HandOver, Slots};
 use crate::count::lease::ServiceLease;
 use crate::select::maglev::Candidate;
 use crate::select::schedule::{Cursor, Schedule};
-use crate::state::outage::Outage;
+use crate::state::outage::{Outage, Standing};
 
 /// How much longer than the hand-over time a hand-over lasts.
 const HAND_OVER_SLACK_MS: u64 = 1_000;
-
-/// With fewer addresses than this, each one is looked up in the service's backends. With more, each backend is looked
-/// up in the addresses.
-pub(super) const FEW_ADDRESSES: usize = 16;
 
 /// A service and its backends.
 #[derive(Debug, Clone)]
@@ -52,7 +48,7 @@ pub struct Service {
     /// The backends that have failed since the table was built, and those that stand in. A service in an outage waits
     /// to be [renewed](crate::control::model::Model::renew).
     pub outage: Option<Arc<Outage>>,
-    /// When a hand-over or a drain's deadline passes next, in ms.
+    /// When the deadline of a hand-over, a drain or a backend out of reach passes next, in ms.
     pub(super) deadline: Option<u64>,
     /// Whether all backends that should get flows are down, and get them nevertheless (`on_all_down`).
     pub(super) forced: bool,
@@ -67,17 +63,45 @@ pub struct Service {
 impl Service {
     pub(super) fn is_forced(&self) -> bool {
         let mut wanted = self.backends.iter().filter(|backend| backend.is_wanted()).peekable();
-        self.on_all_down == OnAllDown::All && wanted.peek().is_some() && wanted.all(|backend| backend.down)
+        self.on_all_down == OnAllDown::All
+            && wanted.peek().is_some()
+            && wanted.all(|backend| backend.contact == Contact::Down)
     }
 
     /// Whether a backend gets the packets of its old flows.
     pub fn serves(&self, backend: &Backend) -> bool {
-        backend.duty != Duty::Drained && (!backend.down || self.forced)
+        backend.duty != Duty::Drained && (backend.contact.keeps_old_flows() || self.forced)
+    }
+
+    /// Whether a backend gets new flows.
+    fn takes(&self, backend: &Backend) -> bool {
+        backend.is_wanted() && self.serves(backend) && !backend.is_suspended()
+    }
+
+    /// Whether a backend gets the unknown flows of slots that others have now. A datagram does not tell whether its flow
+    /// is new. So of UDP, all unknown flows leave a backend that may be dead.
+    pub(super) fn keeps_unknown_flows(&self, backend: &Backend) -> bool {
+        self.serves(backend) && !(self.id.protocol == Protocol::Udp && backend.is_suspended())
+    }
+
+    /// What a backend gets as long as the table does not know of its contact.
+    pub(super) fn standing(&self, backend: &Backend) -> Standing {
+        match backend {
+            _ if self.takes(backend) => Standing::Takes,
+            _ if !self.keeps_unknown_flows(backend) => Standing::Out,
+            _ if backend.is_wanted() => Standing::Holds,
+            _ => Standing::Serves,
+        }
+    }
+
+    /// Whether slots may go back without a hand-over: unknown flows have left a backend that may be back soon.
+    pub fn may_go_back(&self) -> bool {
+        self.backends.iter().any(|backend| self.serves(backend) && !self.keeps_unknown_flows(backend))
     }
 
     /// The backends with the weights by which they take new flows.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
-        let weight = |backend: &Backend| if backend.is_wanted() && self.serves(backend) { backend.weight } else { 0 };
+        let weight = |backend: &Backend| if self.takes(backend) { backend.weight } else { 0 };
         self.backends.iter().map(|backend| Candidate { address: backend.address, weight: weight(backend) }).collect()
     }
 
@@ -86,35 +110,13 @@ impl Service {
         self.backends.iter().filter(|backend| !backend.joined).map(|backend| backend.address)
     }
 
-    /// Whether some of its backends have just failed.
-    pub fn fails(&self, down: &HashSet<IpAddr>) -> bool {
-        let fails = |backend: &Backend| !backend.down && backend.is_among(down);
-        if down.len() < FEW_ADDRESSES {
-            return down
-                .iter()
-                .any(|&address| self.number_of(address).is_ok_and(|number| fails(&self.backends[number.index()])));
-        }
-        self.backends.iter().any(fails)
-    }
-
-    /// Whether all backends that would take new flows are down.
-    pub(super) fn is_deserted(&self) -> bool {
-        !self.backends.iter().any(|backend| backend.is_wanted() && !backend.down)
-    }
-
-    /// Whether some of its backends are up again.
-    pub(super) fn recovers(&self, down: &HashSet<IpAddr>) -> bool {
-        self.backends.iter().any(|backend| backend.down && !backend.is_among(down))
-    }
-
     /// Whether it does not match the state of the network, or a deadline has passed.
     pub fn is_behind(&self, network: &Reachability<'_>, now_ms: u64) -> bool {
-        let is_behind = |backend: &Backend| {
-            backend.down != backend.is_among(network.down) || !backend.joined && (network.resolved)(backend.address)
-        };
+        let joins = |backend: &Backend| !backend.joined && (network.resolved)(backend.address);
         self.outage.is_some()
             || self.deadline.is_some_and(|deadline| deadline <= now_ms)
-            || self.backends.iter().any(is_behind)
+            || self.has_other_contacts(network.outlook, now_ms)
+            || self.backends.iter().any(joins)
     }
 
     /// Whether all flows have been remembered for the time of a hand-over.
@@ -138,7 +140,11 @@ impl Service {
             Duty::Drain { until_ms } => until_ms,
             Duty::Serve | Duty::Drained => None,
         });
-        drains.chain(self.handover.as_ref().map(|handover| handover.next_deadline())).min()
+        let suspensions = self.backends.iter().filter_map(|backend| match backend.contact {
+            Contact::Suspended { until_ms } => Some(until_ms),
+            Contact::Up | Contact::CutOff | Contact::Lapsed | Contact::Down => None,
+        });
+        drains.chain(suspensions).chain(self.handover.as_ref().map(|handover| handover.next_deadline())).min()
     }
 
     /// The number of the backend with this address.
@@ -167,16 +173,18 @@ pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<Han
     };
     let numbers: Vec<BackendNo> = old.backends.iter().map(number).collect();
     let stood_in: Option<Vec<BackendNo>> = old.outage.as_ref().map(|outage| {
-        // The backends of most slots have not failed.
-        let owner = |(slot, &backend): (usize, &BackendNo)| {
-            if outage.takes(backend) { backend } else { outage.now(&old.table, slot) }
+        // One that may only seem dead keeps the old flows of its slots; those that have begun since are all remembered.
+        let serves = |named: BackendNo| old.backends.get(named.index()).is_some_and(|backend| old.serves(backend));
+        let owner = |(slot, &named): (usize, &BackendNo)| {
+            if serves(named) { named } else { outage.holder(&old.table, slot) }
         };
         old.table.iter().enumerate().map(owner).collect()
     });
     let slots = Slots { now: stood_in.as_deref().unwrap_or(&old.table), handover: old.handover.as_deref() };
     // A little longer, so that a flow that sent a packet just before the change may be silent for the whole time.
     let until_ms = hand_over_end(new, now_ms) + HAND_OVER_SLACK_MS;
-    HandOver::begin(slots, &new.table, |backend| numbers[backend.index()], now_ms, until_ms)
+    let keeps = |number: BackendNo| new.keeps_unknown_flows(&new.backends[number.index()]);
+    HandOver::begin(slots, &new.table, |backend| numbers[backend.index()], keeps, now_ms, until_ms)
 }
 
 /// When a hand-over that begins now is over. As soon as all flows of UDP are known, an unknown one is new.

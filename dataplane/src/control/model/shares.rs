@@ -26,13 +26,15 @@ impl Service {
 
     /// By backend, the slots whose new flows go there.
     fn slots_of_new_flows(&self) -> Cow<'_, [u32]> {
-        let before = self.handover.as_ref().filter(|_| self.delay_ms() > 0).map(|handover| &*handover.before);
+        let delayed = self.delay_ms() > 0;
+        let before = self.handover.as_ref().filter(|_| delayed).map(|handover| &*handover.before);
         if before.is_none() && self.outage.is_none() {
             return self.backends.iter().map(|backend| backend.slots).collect();
         }
         let owner = |slot| {
             let earlier = before.map_or(BackendNo::NONE, |before| before[slot]);
-            let earlier = self.outage.as_ref().map_or(earlier, |outage| outage.before(earlier));
+            let outage = self.outage.as_ref().filter(|_| delayed);
+            let earlier = outage.map_or(earlier, |outage| outage.before(earlier, &self.table, slot));
             if earlier != BackendNo::NONE {
                 return earlier;
             }

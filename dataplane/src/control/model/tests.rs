@@ -1,6 +1,5 @@
 //! What the model accepts, and what it refuses.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ctl::request::{BackendEdit, MacChange, ServiceAdd};
@@ -17,7 +16,7 @@ fn a_table_does_not_depend_on_the_order_in_which_backends_were_added() {
     other.add_service(&service("192.168.0.101:80", &[("192.168.0.4", 3)]), &leases()).unwrap();
     let id = service("192.168.0.101:80", &[]).service;
     other.add_backend(&id, &backend("192.168.0.3", 1), &leases()).unwrap();
-    other.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+    other.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| true });
     assert_eq!(one.services[&id].table, other.services[&id].table);
 }
 
@@ -190,7 +189,7 @@ fn in_an_outage_the_share_is_that_of_the_stand_ins() {
         let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1), ("192.168.0.5", 1)]);
         wanted.scheduler = scheduler;
         model.add_service(&wanted, &leases()).unwrap();
-        model.mark_down(&wanted.service, &["192.168.0.4".parse().unwrap()].into());
+        model.take_note(&wanted.service, &Outlook::with_down(["192.168.0.4".parse().unwrap()]));
         let shares = model.services[&wanted.service].shares();
         assert!(shares[1] == 0.0 && (0.4..0.6).contains(&shares[0]), "{scheduler}: {shares:?}");
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{scheduler}: {shares:?}");

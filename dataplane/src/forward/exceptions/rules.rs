@@ -168,7 +168,7 @@ impl<B: Bucket> Ledger<'_, B> {
     /// Notes a packet of the flow, or forgets the flow if its slot alone gives the right backend.
     fn hear(&mut self, remembered: Remembered, phase: Phase) {
         let Remembered { position, meta, backend } = remembered;
-        if !self.case.must_remember(backend) {
+        if !self.case.asked.service.keeps_entries && !self.case.must_remember(backend) {
             return self.forget();
         }
         let heard = meta.heard(phase, self.books.tick);

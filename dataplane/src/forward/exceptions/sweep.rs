@@ -47,7 +47,7 @@ fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
     let slot = service.slot(*flow, snapshot.hasher.hash(flow), &snapshot.hasher);
     if service.tracks {
         Fate::Keep
-    } else if service.before(slot) != BackendNo::NONE || service.now(slot) != backend {
+    } else if service.keeps_entries || service.before(slot) != BackendNo::NONE || service.now(slot) != backend {
         Fate::Mark
     } else {
         Fate::Forget

@@ -11,7 +11,7 @@ use super::remembered::*;
 use super::rules::*;
 use crate::base::ids::{BackendNo, WorkerNo};
 use crate::control::compile::compile;
-use crate::control::model::{Model, Reachability};
+use crate::control::model::{Model, Outlook, Reachability};
 use crate::count::counters::WorkerCounters;
 use crate::count::lease::Leases;
 use crate::state::snapshot::Snapshot;
@@ -50,7 +50,7 @@ impl Scene {
         model.add_service(&wanted, &leases).unwrap();
         let [old, new] = if id.vip.is_ipv4() { ["192.168.0.3", "192.168.0.4"] } else { ["fd00::3", "fd00::4"] };
         model.add_backend(&id, &backend(new, 1), &leases).unwrap();
-        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+        model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| true });
         model.drain_backend(&id, old.parse().unwrap(), None).unwrap();
         let snapshot = snapshot(&model);
         let room = if id.vip.is_ipv4() { Room { v4: room, v6: 3 } } else { Room { v4: 4, v6: room } };
@@ -128,7 +128,7 @@ fn after_a_hand_over_only_flows_that_differ_from_their_slot_are_kept() {
     scene.ask(2, Segment::Data);
     scene.change(|model| {
         model.now_ms = 901_000;
-        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+        model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| false });
     });
     assert!(scene.snapshot.services[0].before.is_none());
     for seconds in (901..1_000).step_by(4) {
@@ -336,7 +336,7 @@ fn in_a_hand_over_an_unknown_flow_of_udp_goes_where_its_slot_was() {
         assert_eq!(scene.at(29).ask(1, Segment::Data), OLD);
         scene.change(|model| {
             model.now_ms = 31_000;
-            model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+            model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| false });
         });
         assert_eq!((scene.at(31).ask(1, Segment::Data), scene.ask(2, Segment::Data)), (OLD, NEW), "30 s by default");
         assert_eq!(scene.at(330).ask(1, Segment::Data), OLD, "it is remembered for the idle timeout");
@@ -361,7 +361,7 @@ fn where_all_flows_of_udp_are_known_an_unknown_one_is_new() {
     assert_eq!(scene.ask(1, Segment::Data), OLD, "the flow may be older than the service");
     scene.change(|model| {
         model.now_ms = 31_000;
-        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+        model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| false });
     });
     assert_eq!((scene.ask(1, Segment::Data), scene.ask(2, Segment::Data)), (OLD, NEW), "from here on, all are known");
 
@@ -381,7 +381,7 @@ fn without_tracking_each_packet_goes_by_the_table_as_it_is() {
     scene.change(|model| model.enable_backend(&id, drained).unwrap());
     let both: HashSet<BackendNo> = (0..100).map(|source| scene.ask(source, Segment::Data)).collect();
     assert_eq!(both.len(), 2);
-    scene.change(|model| model.mark_down(&id, &[drained].into()));
+    scene.change(|model| model.take_note(&id, &Outlook::with_down([drained])));
     assert!((0..100).all(|source| scene.ask(source, Segment::Data) == NEW));
     assert!(scene.snapshot.services[0].outage.is_some(), "without a new table yet");
     assert_eq!(scene.exceptions.books.used, 0, "nothing is remembered");
@@ -440,7 +440,7 @@ fn a_pause_forgets_nothing() {
     }
     scene.change(|model| {
         model.now_ms = 901_000;
-        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+        model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| false });
     });
     for (pause_ms, steps) in [(1_000, 5), (20_000, 9), (50_000, 40), (33_333, 17), (16_001, 60)] {
         let mut now_ms = scene.exceptions.swept * SWEEP_MS / (scene.exceptions.v4.buckets() + 2) as u64 + pause_ms;
@@ -458,7 +458,7 @@ fn without_hand_over_and_exceptions_the_table_is_not_asked() {
     let mut scene = Scene::new(64);
     scene.change(|model| {
         model.now_ms = 901_000;
-        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| false });
+        model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| false });
     });
     let asked = |scene: &Scene| scene.exceptions.may_concern(&scene.snapshot.services[0], 7);
     assert!(!asked(&scene));

@@ -1,6 +1,5 @@
 //! Properties of every frame.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ctl::Protocol;
@@ -10,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::base::packet::BURST;
 use crate::control::model::Model;
-use crate::control::model::Reachability;
+use crate::control::model::{Outlook, Reachability};
 use crate::count::counters::WorkerCounters;
 use crate::count::lease::Leases;
 use crate::forward::tests::rig::Rig;
@@ -37,7 +36,7 @@ fn handing_over(all: bool) -> Model {
         wanted.service.protocol = protocol;
         wanted.tracking = all.then_some(Tracking::All);
         model.add_service(&wanted, &leases).unwrap();
-        model.renew_all(&Reachability { down: &HashSet::new(), resolved: &|_| true });
+        model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| true });
         let address = second.parse().unwrap();
         let edit = BackendEdit { service: wanted.service, address, weight: Some(1), mac: None };
         model.edit_backend(&edit).unwrap();

@@ -56,9 +56,11 @@ impl Neighbors {
         let Some((network, pinned)) = reached else {
             if self.table.remove(&address).is_some() {
                 self.changed.insert(address);
+                self.judged = false;
             }
             return;
         };
+        self.judged = false;
         match self.table.get_mut(&address) {
             Some(known)
                 if (known.state == NeighborState::Permanent) == pinned.is_some() && known.network == network =>

@@ -22,8 +22,10 @@ impl Neighbors {
             return;
         }
         self.next_due = None;
-        // Another MAC address than the known one is not always believed. Then the backend is asked.
-        let ask_at = match neighbor.mac {
+        // Another MAC address than the known one is not always believed. Then the backend is asked. That of a backend that
+        // was given up is believed at once.
+        let was_given_up = neighbor.state == NeighborState::Failed;
+        let ask_at = match neighbor.mac.filter(|_| !was_given_up) {
             Some(known) if known != mac && evidence == Evidence::Hint => Some(now),
             Some(known) if known != mac => neighbor.changed.map(|changed| changed + HOLD_DOWN).filter(|&at| at > now),
             _ => None,
@@ -36,10 +38,14 @@ impl Neighbors {
         let given_up =
             if self.revived.replace(looks) == Some(looks) { Vec::new() } else { self.failed_without_witness() };
         let Some(neighbor) = self.table.get_mut(&address) else { return };
+        self.judged &= !neighbor.lost;
+        let before = neighbor.mac.filter(|_| !was_given_up);
+        if before != Some(mac) {
+            self.news.push(News { address, network, before, now: Some(mac), others_answer: false });
+        }
         if neighbor.mac == Some(mac) {
             neighbor.confirm(now);
         } else {
-            self.news.push(News { address, network, before: neighbor.mac, now: Some(mac) });
             if neighbor.mac.is_some() {
                 neighbor.changes += 1;
                 neighbor.changed = Some(now);
@@ -55,7 +61,8 @@ impl Neighbors {
                 && neighbor.state == NeighborState::Failed
                 && Group::of(address, neighbor) == group
             {
-                (neighbor.state, neighbor.probes, neighbor.due) = (NeighborState::Incomplete, 0, now);
+                neighbor.ask_again(now);
+                self.judged = false;
             }
         }
     }

@@ -10,10 +10,11 @@
 //!
 //! A backend that was given up is down only if there is a witness: another backend of the same network and address
 //! family that has answered since (`witness.rs`). Without a witness, the director itself may be cut off from the
-//! network.
+//! network. In both cases the backend keeps its last MAC address. What it gets of its services' flows, the control side
+//! decides ([`crate::control::model::Contact`]).
 //!
 //! - In: the model's backends, what ARP and neighbor discovery have learned, the state of the links, the time.
-//! - Out: probes to send, MAC addresses that have changed, the backends that are down, news for the operator.
+//! - Out: probes to send, MAC addresses that have changed, how the backends can be reached, news for the operator.
 //! - Uses: `arp` and `ndp` for the probes' bytes.
 
 mod backends;

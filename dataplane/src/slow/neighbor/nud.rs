@@ -24,7 +24,7 @@ const BROADCAST_PROBES: u32 = 3;
 pub struct Neighbor {
     /// The network by which it is reached.
     pub network: NetworkNo,
-    /// Its MAC address.
+    /// Its MAC address. A neighbor that was given up keeps its last one.
     pub mac: Option<Mac>,
     /// The state of its resolution.
     pub state: NeighborState,
@@ -38,6 +38,8 @@ pub struct Neighbor {
     pub(super) changed: Option<Instant>,
     /// When the first probe was sent that it has not answered.
     pub(super) silent_since: Option<Instant>,
+    /// Whether it has not answered yet, or not since it was given up or its port had no link.
+    pub(super) lost: bool,
     /// When the next probe is due.
     pub(super) due: Instant,
 }
@@ -54,6 +56,7 @@ impl Neighbor {
             changes: 0,
             changed: None,
             silent_since: None,
+            lost: pinned.is_none(),
             due: now,
         }
     }
@@ -68,6 +71,7 @@ impl Neighbor {
     pub(super) fn confirm(&mut self, now: Instant) {
         self.state = NeighborState::Reachable;
         self.confirmed = Some(now);
+        self.lost = false;
         self.probes = 0;
         self.due = now + REACHABLE;
     }
@@ -91,6 +95,21 @@ impl Neighbor {
         self.due = at;
     }
 
+    fn give_up(&mut self) {
+        self.state = NeighborState::Failed;
+        self.lost = true;
+    }
+
+    /// Gives one that was given up the time for an answer that a new neighbor has.
+    pub(super) fn ask_again(&mut self, now: Instant) {
+        self.silent_since = Some(now);
+        (self.state, self.probes) = match self.mac {
+            Some(_) => (NeighborState::Probe, UNICAST_PROBES),
+            None => (NeighborState::Incomplete, 0),
+        };
+        self.due = now;
+    }
+
     /// Counts the probe that is due now, and sets the time of the next one. Gives the neighbor up after its last probe.
     pub(super) fn count_probe(&mut self, now: Instant) {
         if self.probes == 0 {
@@ -98,11 +117,8 @@ impl Neighbor {
         }
         match self.state {
             NeighborState::Reachable => self.state = NeighborState::Probe,
-            NeighborState::Probe if self.probes >= UNICAST_PROBES + BROADCAST_PROBES => {
-                self.state = NeighborState::Failed;
-                self.mac = None;
-            }
-            NeighborState::Incomplete if self.probes >= BROADCAST_PROBES => self.state = NeighborState::Failed,
+            NeighborState::Probe if self.probes >= UNICAST_PROBES + BROADCAST_PROBES => self.give_up(),
+            NeighborState::Incomplete if self.probes >= BROADCAST_PROBES => self.give_up(),
             _ => {}
         }
         self.probes = self.probes.saturating_add(1);

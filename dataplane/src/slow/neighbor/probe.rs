@@ -7,14 +7,14 @@ use ctl::answer::NeighborState;
 
 use crate::control::compile::Compiled;
 use crate::slow::neighbor::nud::{Neighbor, REACHABLE, RETRANSMIT, UNICAST_PROBES};
-use crate::slow::neighbor::table::{Neighbors, News};
+use crate::slow::neighbor::table::Neighbors;
 use crate::slow::neighbor::witness::Group;
 use crate::slow::view::Frame;
 use crate::slow::{arp, ndp};
 
 impl Neighbors {
-    /// Takes note of the ports' links. Behind a link that is down, no backend is probed or given up. Where a port has joined its
-    /// network again, all backends are probed anew.
+    /// Takes note of the ports' links. Behind a link that is down, no backend is probed or given up, and all are lost until
+    /// they answer again. Where a port has joined its network again, all backends are probed anew.
     pub fn set_links(&mut self, current: &Compiled, now: Instant) {
         if *self.links == *current.ports {
             return;
@@ -28,7 +28,11 @@ impl Neighbors {
         };
         let concerned = self.table.values_mut().filter(|neighbor| has_joined(neighbor));
         concerned.for_each(|neighbor| neighbor.probe_anew_at(now));
+        for neighbor in self.table.values_mut().filter(|neighbor| neighbor.state != NeighborState::Permanent) {
+            neighbor.lost |= !current.network(neighbor.network).link.up;
+        }
         self.next_due = None;
+        self.judged = false;
     }
 
     /// The probes that are due, but at most `room`. The others wait for the next call.
@@ -36,7 +40,7 @@ impl Neighbors {
         if self.next_due.is_some_and(|due| due > now) || room == 0 {
             return Vec::new();
         }
-        let (mut frames, mut silent) = (Vec::new(), Vec::new());
+        let (mut frames, mut silent, mut given_up) = (Vec::new(), Vec::new(), Vec::new());
         // From where the last call has ended, so that each backend gets its turn, however many there are.
         let from = self.next_probed.take();
         let (before, behind): (Vec<_>, Vec<_>) = self.table.iter_mut().partition(|(key, _)| Some(**key) < from);
@@ -53,7 +57,7 @@ impl Neighbors {
                 neighbor.due = now + RETRANSMIT;
                 continue;
             }
-            let (before, state) = (neighbor.mac, neighbor.state);
+            let state = neighbor.state;
             if let (Some(group), Some(since), 1..) =
                 (Group::of(address, neighbor), neighbor.silent_since, neighbor.probes)
             {
@@ -61,12 +65,11 @@ impl Neighbors {
             }
             neighbor.count_probe(now);
             if neighbor.state == NeighborState::Failed && state != NeighborState::Failed {
-                self.news.push(News { address, network: neighbor.network, before, now: None });
-                self.changed.insert(address);
-                self.undecided = true;
+                given_up.push(address);
             }
             frames.extend(probe(current, address, neighbor));
         }
+        self.note_given_up(&given_up);
         self.probe_witnesses(&silent, now);
         let resolved = self.table.values().filter(|neighbor| neighbor.state != NeighborState::Permanent);
         let due = resolved.map(|neighbor| neighbor.due).min();

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ctl::Mac;
+use ctl::answer::NeighborState;
 
 use crate::base::ids::NetworkNo;
-use crate::control::model::Model;
+use crate::control::model::{Model, Outlook};
 use crate::slow::neighbor::nud::Neighbor;
 use crate::state::networks::PortLink;
 
@@ -23,10 +24,12 @@ pub struct News {
     pub before: Option<Mac>,
     /// The MAC address that it has now; `None`: the backend does not answer.
     pub now: Option<Mac>,
+    /// Whether others of its network answer.
+    pub others_answer: bool,
 }
 
 /// All backends' MAC addresses.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Neighbors {
     pub(super) table: BTreeMap<IpAddr, Neighbor>,
     /// When the first probe is due. `None`: unknown, so the whole table must be looked through.
@@ -35,8 +38,7 @@ pub struct Neighbors {
     pub(super) next_probed: Option<IpAddr>,
     /// Where backends that were given up without a witness were looked for last (network, and whether IPv4), and when.
     pub(super) revived: Option<(NetworkNo, bool, Instant)>,
-    /// The backends whose MAC address has changed, or that were given up, since the last
-    /// [`take_changed_macs`](Self::take_changed_macs).
+    /// The backends whose MAC address has changed since the last [`take_changed_macs`](Self::take_changed_macs).
     pub(super) changed: BTreeSet<IpAddr>,
     /// The model of the last [`sync`](Self::sync).
     pub(super) model: Option<Arc<Model>>,
@@ -47,6 +49,10 @@ pub struct Neighbors {
     pub(super) links: Vec<PortLink>,
     /// Whether there may be backends that were given up without a witness.
     pub(super) undecided: bool,
+    /// How the backends can be reached, as of the last [`judge`](Self::judge).
+    pub(super) outlook: Outlook,
+    /// Whether nothing has happened since then that may make the outlook another one.
+    pub(super) judged: bool,
 }
 
 impl Neighbors {
@@ -65,11 +71,14 @@ impl Neighbors {
         self.table.get(&address)
     }
 
-    /// The backend that has this MAC address. If the station has several backend addresses, one of `family_of`'s
-    /// address family is preferred.
+    /// The backend that has this MAC address. If the station has several backend addresses, one that answers is
+    /// preferred, and one of `family_of`'s address family.
     pub fn with_mac(&self, mac: Mac, family_of: IpAddr) -> Option<IpAddr> {
-        let found = self.table.iter().filter(|(_, neighbor)| neighbor.mac == Some(mac)).map(|(&address, _)| address);
-        found.min_by_key(|address| address.is_ipv4() != family_of.is_ipv4())
+        let found = self.table.iter().filter(|(_, neighbor)| neighbor.mac == Some(mac));
+        let order = |(address, neighbor): &(&IpAddr, &Neighbor)| {
+            (neighbor.state == NeighborState::Failed, address.is_ipv4() != family_of.is_ipv4())
+        };
+        found.min_by_key(order).map(|(&address, _)| address)
     }
 
     /// What has happened since the last call.
@@ -77,11 +86,14 @@ impl Neighbors {
         std::mem::take(&mut self.news)
     }
 
-    /// The MAC addresses that have changed since the last call. A backend that was given up has none. Returns `None` if
-    /// nothing has changed.
-    pub fn take_changed_macs(&mut self) -> Option<Vec<(IpAddr, Option<Mac>)>> {
+    /// The MAC addresses that have changed since the last call. A backend that was removed has none.
+    pub fn take_changed_macs(&mut self) -> Vec<(IpAddr, Option<Mac>)> {
         let changed = std::mem::take(&mut self.changed).into_iter();
-        let macs = changed.map(|address| (address, self.table.get(&address).and_then(|neighbor| neighbor.mac)));
-        Some(macs.collect()).filter(|macs: &Vec<_>| !macs.is_empty())
+        changed.map(|address| (address, self.table.get(&address).and_then(|neighbor| neighbor.mac))).collect()
+    }
+
+    /// How the backends can be reached, as of the last [`judge`](Self::judge).
+    pub fn outlook(&self) -> &Outlook {
+        &self.outlook
     }
 }

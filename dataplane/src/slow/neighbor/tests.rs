@@ -10,7 +10,7 @@ use ctl::request::{BackendEdit, MacChange};
 use super::*;
 use crate::base::ids::NetworkNo;
 use crate::control::compile::{Compiled, compile};
-use crate::control::model::Model;
+use crate::control::model::{Model, Outlook, Reach};
 use crate::slow::arp;
 use crate::slow::view::{Evidence, Frame, Learned};
 use crate::state::networks::PortLink;
@@ -113,8 +113,18 @@ impl Lan {
         }
     }
 
-    fn down(&self) -> Vec<u8> {
-        (0..100).filter(|&number| self.neighbors.down().contains(&Lan::address(number))).collect()
+    /// The backends that can be reached in this way.
+    fn those(&mut self, reach: Reach) -> Vec<u8> {
+        self.neighbors.judge();
+        let mut fresh = Neighbors { judged: false, outlook: Outlook::default(), ..self.neighbors.clone() };
+        fresh.judge();
+        assert_eq!(self.neighbors.outlook, fresh.outlook, "what has changed was judged");
+        let known = (0..100).filter(|&number| self.neighbors.get(Lan::address(number)).is_some());
+        known.filter(|&number| self.neighbors.outlook().of(Lan::address(number)) == reach).collect()
+    }
+
+    fn down(&mut self) -> Vec<u8> {
+        self.those(Reach::Down)
     }
 }
 
@@ -153,6 +163,9 @@ fn a_network_that_is_out_takes_no_backend_down() {
     }
     let failed = lan.neighbors.table.values().filter(|neighbor| neighbor.state == NeighborState::Failed);
     assert_eq!(failed.count(), 4);
+    assert_eq!(lan.those(Reach::Silent), [0, 1, 2], "they may only seem dead");
+    let macs = lan.neighbors.table.values().map(|neighbor| neighbor.mac);
+    assert_eq!(macs.collect::<Vec<_>>(), [Some(OLD), Some(OLD), Some(OLD), None], "and keep their MAC addresses");
     // A backend that is added now is no witness.
     let mut model = Model::clone(&lan.current.model);
     let id = *model.services.keys().next().unwrap();
@@ -167,9 +180,14 @@ fn a_network_that_is_out_takes_no_backend_down() {
     for tick in 260..266 {
         lan.tick(tick, &[0]);
         assert_eq!(lan.down(), [3], "half second {tick}");
+        if lan.those(Reach::Answers) == [0] {
+            assert_eq!(lan.those(Reach::Asked), [1, 2, 4], "half second {tick}");
+        }
     }
+    assert_eq!(lan.those(Reach::Answers), [0]);
     (266..280).for_each(|tick| lan.tick(tick, &[0, 2]));
     assert_eq!(lan.down(), [1, 3, 4]);
+    assert_eq!(lan.neighbors.table[&Lan::address(1)].mac, Some(OLD), "for services that use even dead backends");
     (280..290).for_each(|tick| lan.tick(tick, &[0, 1, 2, 3, 4]));
     assert_eq!(lan.down(), [0; 0]);
 }
@@ -178,12 +196,18 @@ fn a_network_that_is_out_takes_no_backend_down() {
 fn behind_a_link_that_is_down_no_backend_is_probed_or_given_up() {
     let mut lan = Lan::new(2);
     (0..10).for_each(|tick| lan.tick(tick, &[0, 1]));
-    let at = |second| lan.begin + Duration::from_secs(second);
+    let begin = lan.begin;
+    let at = |second| begin + Duration::from_secs(second);
     lan.neighbors.set_links(&with_port(&lan.current, PortLink { up: false, ..PORT }), at(5));
     assert!((5..200).all(|second| lan.neighbors.poll(&lan.current, at(second), usize::MAX).is_empty()));
     assert!(lan.neighbors.table.values().all(|neighbor| neighbor.state != NeighborState::Failed));
+    assert_eq!(lan.those(Reach::NoLink), [0, 1]);
     lan.neighbors.set_links(&with_port(&lan.current, PortLink { joins: 1, ..PORT }), at(201));
-    assert!(!lan.neighbors.poll(&lan.current, at(201), usize::MAX).is_empty());
+    assert_eq!(lan.those(Reach::Asked), [0, 1], "that the link is up does not mean that they can be reached");
+    lan.tick(402, &[0]);
+    assert_eq!((lan.those(Reach::Answers), lan.those(Reach::Asked)), (vec![0], vec![1]));
+    (403..430).for_each(|tick| lan.tick(tick, &[0]));
+    assert_eq!((lan.those(Reach::Answers), lan.down()), (vec![0], vec![1]));
 }
 
 fn with_port(current: &Compiled, link: PortLink) -> Compiled {
@@ -214,10 +238,10 @@ fn an_answer_makes_a_backend_reachable_and_is_published_once() {
     rig.neighbors.take_changed_macs();
     rig.hear(OLD, Evidence::Answer);
     assert_eq!(rig.state(), (NeighborState::Reachable, Some(OLD)));
-    assert_eq!(rig.neighbors.take_changed_macs(), Some(vec![(address(), Some(OLD))]));
-    assert_eq!(rig.neighbors.take_changed_macs(), None);
+    assert_eq!(rig.neighbors.take_changed_macs(), [(address(), Some(OLD))]);
+    assert_eq!(rig.neighbors.take_changed_macs(), []);
     rig.hear(OLD, Evidence::Answer);
-    assert_eq!(rig.neighbors.take_changed_macs(), None);
+    assert_eq!(rig.neighbors.take_changed_macs(), []);
 }
 
 #[test]
@@ -234,7 +258,7 @@ fn a_backend_is_probed_by_unicast_then_by_broadcast_and_keeps_its_mac_meanwhile(
         assert_eq!(rig.state(), (NeighborState::Probe, Some(OLD)));
     }
     rig.at(26).probes();
-    assert_eq!(rig.state(), (NeighborState::Failed, None));
+    assert_eq!(rig.state(), (NeighborState::Failed, Some(OLD)), "perhaps the network is out");
     assert_eq!(rig.at(28).probes(), []);
     assert_eq!(rig.at(29).probes(), [Mac([0xff; 6])], "it is still probed");
     rig.hear(NEW, Evidence::Announcement);
@@ -280,6 +304,23 @@ fn each_change_is_told_once() {
         rig.at(second).probes();
     }
     assert_eq!(news(&mut rig), [(Some(NEW), None)]);
+    rig.hear(NEW, Evidence::Answer);
+    assert_eq!(news(&mut rig), [(None, Some(NEW))], "it is back, with the same MAC address");
+}
+
+#[test]
+fn of_a_backend_that_was_given_up_any_mac_address_is_believed() {
+    for evidence in [Evidence::Answer, Evidence::Announcement, Evidence::Hint] {
+        let mut rig = Rig::new();
+        rig.hear(NEW, Evidence::Answer).at(1).hear(OLD, Evidence::Answer);
+        for second in 21..40 {
+            rig.at(second).probes();
+        }
+        assert_eq!(rig.state(), (NeighborState::Failed, Some(OLD)));
+        rig.hear(NEW, evidence);
+        assert_eq!(rig.state(), (NeighborState::Reachable, Some(NEW)), "{evidence:?}");
+        assert_eq!(rig.neighbors.take_changed_macs(), [(address(), Some(NEW))]);
+    }
 }
 
 #[test]
@@ -362,7 +403,7 @@ fn a_backend_with_a_pinned_mac_is_not_probed_and_keeps_it() {
         rig.current = snapshot(model);
         rig.neighbors.sync(&rig.current, rig.now);
         assert_eq!(rig.state(), expected);
-        assert_eq!(rig.neighbors.take_changed_macs(), Some(vec![(address, Some(NEW))]));
+        assert_eq!(rig.neighbors.take_changed_macs(), [(address, Some(NEW))]);
     }
     assert_eq!(rig.probes(), [Mac([0xff; 6])]);
 }
@@ -374,5 +415,22 @@ fn a_removed_backend_is_forgotten() {
     rig.neighbors.take_changed_macs();
     rig.neighbors.sync(&snapshot(model()), rig.now);
     assert_eq!(rig.neighbors.table.len(), 0);
-    assert_eq!(rig.neighbors.take_changed_macs(), Some(vec![(address(), None)]));
+    assert_eq!(rig.neighbors.take_changed_macs(), [(address(), None)]);
+}
+
+/// A backend with a pinned MAC address is never asked, but without a link, nothing reaches it.
+#[test]
+fn a_backend_with_a_pinned_mac_is_out_of_reach_without_a_link_only() {
+    let mut model = model();
+    let mut wanted = service("192.168.0.101:80", &[("192.168.0.3", 1)]);
+    wanted.backends[0].mac = Some(OLD);
+    model.add_service(&wanted, &leases()).unwrap();
+    let mut rig = Rig::new();
+    rig.current = snapshot(model);
+    rig.neighbors.sync(&rig.current, rig.now);
+    for (up, joins, reach) in [(true, 0, Reach::Answers), (false, 0, Reach::NoLink), (true, 1, Reach::Answers)] {
+        rig.neighbors.set_links(&with_port(&rig.current, PortLink { up, joins, ..PORT }), rig.now);
+        rig.neighbors.judge();
+        assert_eq!(rig.neighbors.outlook().of(address()), reach, "link up: {up}");
+    }
 }

@@ -1,9 +1,10 @@
 //! Witnesses: whether a backend that does not answer is down, or the director is cut off from the network.
 //!
 //! A witness is another backend of the same group that was heard after the silent one should have answered. So when a
-//! backend does not answer, some others of its group are probed at once.
+//! backend does not answer, some others of its group are probed at once. `docs/design/014-what-counts-as-dead.md` says
+//! why nothing else is a witness.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -11,8 +12,9 @@ use ctl::answer::NeighborState;
 use hashbrown::HashMap;
 
 use crate::base::ids::NetworkNo;
+use crate::control::model::{Outlook, Reach};
 use crate::slow::neighbor::nud::{Neighbor, RETRANSMIT};
-use crate::slow::neighbor::table::Neighbors;
+use crate::slow::neighbor::table::{Neighbors, News};
 
 /// How many others of a group are probed each time that a backend does not answer.
 const WITNESSES: usize = 3;
@@ -33,9 +35,45 @@ impl Group {
 }
 
 impl Neighbors {
-    /// The backends that are down: they were given up, and others of their group answer.
-    pub fn down(&self) -> HashSet<IpAddr> {
-        self.failed(true).collect()
+    /// Finds out how the backends can be reached. Returns whether that has changed.
+    pub fn judge(&mut self) -> bool {
+        if std::mem::replace(&mut self.judged, true) {
+            return false;
+        }
+        let last = self.last_confirmed();
+        let port_of = |neighbor: &Neighbor| self.model.as_ref().map(|model| model.network(neighbor.network).port);
+        let has_link = |neighbor: &Neighbor| {
+            port_of(neighbor).and_then(|port| self.links.get(port.index())).is_none_or(|link| link.up)
+        };
+        let reach = |(&address, neighbor): (&IpAddr, &Neighbor)| {
+            let reach = match neighbor.state {
+                _ if !has_link(neighbor) => Reach::NoLink,
+                NeighborState::Failed if neighbor.has_witness(address, &last) => Reach::Down,
+                NeighborState::Failed => Reach::Silent,
+                _ if neighbor.lost => Reach::Asked,
+                _ => Reach::Answers,
+            };
+            (address, reach)
+        };
+        let outlook: Outlook = self.table.iter().map(reach).collect();
+        let changed = self.outlook != outlook;
+        self.outlook = outlook;
+        changed
+    }
+
+    /// Takes note of backends that have just been given up.
+    pub(super) fn note_given_up(&mut self, addresses: &[IpAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        (self.undecided, self.judged) = (true, false);
+        let last = self.last_confirmed();
+        for &address in addresses {
+            let Some(neighbor) = self.table.get(&address) else { continue };
+            let (network, before) = (neighbor.network, neighbor.mac);
+            let others_answer = neighbor.has_witness(address, &last);
+            self.news.push(News { address, network, before, now: None, others_answer });
+        }
     }
 
     /// The backends that were given up without a witness. Looks through the table only if there may be some.
@@ -43,7 +81,10 @@ impl Neighbors {
         if !self.undecided {
             return Vec::new();
         }
-        let found: Vec<IpAddr> = self.failed(false).collect();
+        let last = self.last_confirmed();
+        let failed = self.table.iter().filter(|(_, neighbor)| neighbor.state == NeighborState::Failed);
+        let unwitnessed = failed.filter(|(address, neighbor)| !neighbor.has_witness(**address, &last));
+        let found: Vec<IpAddr> = unwitnessed.map(|(&address, _)| address).collect();
         self.undecided = !found.is_empty();
         found
     }
@@ -65,18 +106,6 @@ impl Neighbors {
         }
     }
 
-    /// The backends that were given up, with or without a witness.
-    fn failed(&self, witnessed: bool) -> impl Iterator<Item = IpAddr> {
-        let last = self.last_confirmed();
-        self.table.iter().filter(|(_, neighbor)| neighbor.state == NeighborState::Failed).filter_map(
-            move |(&address, neighbor)| {
-                let last = last.get(&Group::of(address, neighbor)?).copied();
-                let has_witness = neighbor.silent_since.is_some_and(|since| is_witnessed(since, last));
-                (has_witness == witnessed).then_some(address)
-            },
-        )
-    }
-
     /// By group, when one of its neighbors was last confirmed.
     fn last_confirmed(&self) -> HashMap<Group, Instant> {
         let mut last = HashMap::new();
@@ -87,6 +116,14 @@ impl Neighbors {
             }
         }
         last
+    }
+}
+
+impl Neighbor {
+    /// Whether another one of its group was confirmed after this one should have answered.
+    fn has_witness(&self, address: IpAddr, last: &HashMap<Group, Instant>) -> bool {
+        let last = Group::of(address, self).and_then(|group| last.get(&group).copied());
+        self.silent_since.is_some_and(|since| is_witnessed(since, last))
     }
 }
 

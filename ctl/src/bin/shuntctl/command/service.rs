@@ -186,6 +186,7 @@ fn backend_row(backend: &Backend) -> [String; 10] {
         (BackendState::Draining, None) => "draining".into(),
         (BackendState::Drained, _) => "drained".into(),
         (BackendState::Resolving, _) => "resolving".into(),
+        (BackendState::CutOff, _) => "cut off".into(),
         (BackendState::Unreachable, _) => "unreachable".into(),
     };
     let mac = backend.mac.map_or("-".into(), |mac| mac.to_string());
