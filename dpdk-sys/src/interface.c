@@ -235,6 +235,8 @@ int shunt_xdp_try_attach(unsigned int interface)
 	attributes.link_create.prog_fd = (uint32_t)program;
 	attributes.link_create.target_ifindex = interface;
 	attributes.link_create.attach_type = BPF_XDP;
+	/* As libxdp does: without the device's own driver ("native"), it does not attach. */
+	attributes.link_create.flags = XDP_FLAGS_DRV_MODE;
 	link = (int)bpf(BPF_LINK_CREATE, &attributes);
 	error = errno;
 	close(program);
