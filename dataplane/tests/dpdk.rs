@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use dataplane::base::packet::{Burst, Packet, PacketIo};
 use dataplane::dpdk::{
@@ -69,6 +70,7 @@ fn nothing_has_two_owners_and_nothing_is_freed_under_its_owner() {
     let pool = Mempool::create(&eal, "shared", MBUFS, ROOM, None).expect("there is memory");
     a_device_has_one_owner(&eal, &pool);
     if own {
+        a_link_is_known_by_interrupts(&eal, &pool);
         af_xdp_takes_no_buffers_that_it_cannot_use(&eal, &pool);
     }
     a_failed_port_is_given_back(&eal, &pool);
@@ -149,6 +151,23 @@ fn an_af_xdp_port_leaves_nothing(eal: &Arc<Eal>) {
     let error = Port::open(eal, &pool, &settings).expect_err("the driver begins with more than are left");
     assert!(matches!(error, PortError::Buffers { needed: 2_048, .. }), "{error}");
     drop(taken);
+}
+
+/// One that interrupts for its link is not asked for it any more: DPDK knows.
+fn a_link_is_known_by_interrupts(eal: &Arc<Eal>, pool: &Arc<Mempool>) {
+    let (port, _queues) = match Port::open(eal, pool, &vdev(0, "net_tap0,iface=shunt-tap0")) {
+        Ok(opened) => opened,
+        Err(error) => return println!("skipped in part: no TAP device ({error:?})"),
+    };
+    for state in ["up", "down", "up"] {
+        ip(&["link", "set", "shunt-tap0", state]);
+        let begin = Instant::now();
+        while port.link().up != (state == "up") {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the device does not tell that it is {state}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert!(!port.news().removed);
 }
 
 fn af_xdp_takes_no_buffers_that_it_cannot_use(eal: &Arc<Eal>, pool: &Arc<Mempool>) {

@@ -16,9 +16,9 @@ use crate::base::ids::PortNo;
 use crate::control::director::Director;
 use crate::control::events::EventLog;
 use crate::daemon::devices::{Devices, Done};
-use crate::daemon::followed::{Followed, Happening, Step};
+use crate::daemon::followed::{DeviceSaid, Followed, Happening, Step};
 use crate::daemon::place::{Opened, Place, Properties};
-use crate::dpdk::{Port, PortError, QueuePair};
+use crate::dpdk::{PortError, PortNews, QueuePair};
 use crate::forward::lending::Lender;
 use crate::netlink::{News, Watch};
 use crate::state::networks::PortLink;
@@ -152,7 +152,7 @@ impl Follower {
     }
 
     /// Does what is to be done with each port, and tells the director.
-    fn take_steps(&mut self, devices: &Devices, queues: &mut Queues, director: &Director, now: Instant) {
+    fn take_steps(&mut self, devices: &Devices, queues: &mut Queues<QueuePair>, director: &Director, now: Instant) {
         for (number, port) in self.ports.iter_mut().enumerate() {
             match port.step(now) {
                 Some(Step::Recall) => queues.recall(number),
@@ -184,9 +184,12 @@ impl Follower {
     /// Asks the devices that the kernel does not tell of.
     fn ask(&mut self, events: &EventLog, now: Instant) {
         for (port, place) in self.ports.iter_mut().zip(&*self.places) {
-            let happened = match place.ask(Port::link) {
-                Some(link) if port.interface().is_none() => port.hear_link(link.up, now),
-                _ => port.tell(now),
+            let happened = match place.ask(|port| (port.news(), port.link())) {
+                Some((news, link)) if port.interface().is_none() => {
+                    let PortNews { link_was_down: was_down, removed } = news;
+                    port.hear_device(DeviceSaid { up: link.up, was_down, removed }, now)
+                }
+                _ => port.tell(now).into_iter().collect(),
             };
             happened.into_iter().for_each(|happening| write(events, &port.name, happening, now));
         }
@@ -194,21 +197,21 @@ impl Follower {
 }
 
 /// The queue pairs that are with the workers, and those that come back.
-struct Queues {
-    lenders: Lenders,
-    returned: Vec<Vec<QueuePair>>,
+struct Queues<Io> {
+    lenders: Vec<Vec<Lender<Io>>>,
+    returned: Vec<Vec<Io>>,
     /// Whether the workers are to look for some.
     moved: bool,
 }
 
-impl Queues {
-    fn new(lenders: Lenders) -> Self {
+impl<Io> Queues<Io> {
+    fn new(lenders: Vec<Vec<Lender<Io>>>) -> Self {
         let returned = lenders.iter().map(|_| Vec::new()).collect();
         Queues { lenders, returned, moved: false }
     }
 
     /// Lends a port's queue pairs to the workers.
-    fn lend(&mut self, port: usize, pairs: Vec<QueuePair>) {
+    fn lend(&mut self, port: usize, pairs: Vec<Io>) {
         for (lender, pair) in self.lenders[port].iter_mut().zip(pairs) {
             // A port is opened when all that was recalled is back, so there is room.
             let _ = lender.lend(pair);
@@ -224,7 +227,7 @@ impl Queues {
     }
 
     /// A port's queue pairs, if all workers have given theirs back.
-    fn given_back(&mut self, port: usize) -> Option<Vec<QueuePair>> {
+    fn given_back(&mut self, port: usize) -> Option<Vec<Io>> {
         let returned = &mut self.returned[port];
         returned.extend(self.lenders[port].iter_mut().filter_map(Lender::returned));
         (returned.len() == self.lenders[port].len()).then(|| std::mem::take(returned))
@@ -274,5 +277,42 @@ fn listen(mut watch: Watch, to: SyncSender<Notice>) {
         warn!(
             "the thread that listens to the kernel cannot be started, so changes of interfaces are not seen: {problem}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::lending::{Borrower, lending};
+
+    /// A worker's end, and the queue pair that it has.
+    type End = (Borrower<u8>, Option<u8>);
+
+    fn end(io: u8) -> (Lender<u8>, End) {
+        let (lender, borrower) = lending();
+        (lender, (borrower, Some(io)))
+    }
+
+    fn exchange((borrower, io): &mut End) {
+        borrower.exchange(io);
+    }
+
+    #[test]
+    fn a_port_is_closed_when_all_workers_have_given_it_back() {
+        let ((to_first, mut first), (to_second, mut second)) = (end(1), end(2));
+        let (of_other_port, mut other) = end(3);
+        let mut queues = Queues::new(vec![vec![of_other_port], vec![to_first, to_second]]);
+        queues.recall(1);
+        assert!(queues.moved, "the workers are to look");
+        assert_eq!(queues.given_back(1), None);
+        exchange(&mut second);
+        assert_eq!((queues.given_back(1), queues.given_back(1)), (None, None), "one is not enough, nor counted twice");
+        exchange(&mut first);
+        exchange(&mut other);
+        assert_eq!((queues.given_back(1), other.1), (Some(vec![2, 1]), Some(3)), "the other port goes on");
+        queues.lend(1, vec![4, 5]);
+        exchange(&mut first);
+        exchange(&mut second);
+        assert_eq!((first.1, second.1, other.1), (Some(4), Some(5), Some(3)));
     }
 }

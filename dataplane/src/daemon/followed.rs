@@ -36,6 +36,8 @@ pub(super) struct Followed {
     most_mtu: u16,
     /// The Linux interface behind it, if the kernel must be asked for its state.
     interface: Option<Bound>,
+    /// Whether the device has said that it was removed.
+    removed: bool,
     /// Why the device could not be opened.
     failure: Option<String>,
     told: Told,
@@ -92,6 +94,17 @@ impl Said {
     }
 }
 
+/// What a device has said that the kernel does not tell of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DeviceSaid {
+    /// Whether its link is up.
+    pub(super) up: bool,
+    /// Whether it was down since the device was asked last.
+    pub(super) was_down: bool,
+    /// Whether it was removed since then.
+    pub(super) removed: bool,
+}
+
 /// What has happened, for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Happening {
@@ -106,7 +119,7 @@ impl Followed {
         let said = Said::Nothing;
         let interface = interface.map(|(name, index)| Bound { name, index, said, keeps_frames, interrupted: false });
         let told = Told::new(now);
-        Followed { name: name.into(), link, life: Life::Open, most_mtu, interface, failure: None, told }
+        Followed { name: name.into(), link, life: Life::Open, most_mtu, interface, removed: false, failure: None, told }
     }
 
     /// The interface that news are wanted of.
@@ -129,9 +142,13 @@ impl Followed {
         happened
     }
 
-    /// Takes what the device says of its link.
-    pub(super) fn hear_link(&mut self, up: bool, now: Instant) -> Option<Happening> {
-        self.settle(up, now)
+    /// Takes what the device says of itself.
+    pub(super) fn hear_device(&mut self, said: DeviceSaid, now: Instant) -> Vec<Happening> {
+        let DeviceSaid { up, was_down, removed } = said;
+        self.removed |= removed;
+        // It was down in between.
+        let flap = if was_down && up && self.link.up { self.settle(false, now) } else { None };
+        flap.into_iter().chain(self.settle(up, now)).collect()
     }
 
     /// What is to be done now. It is taken as begun.
@@ -172,7 +189,7 @@ impl Followed {
         let mut happened = Vec::new();
         match outcome {
             Ok(Properties { link, most_mtu, interface, keeps_frames }) => {
-                (self.life, self.failure, self.most_mtu) = (Life::Open, None, most_mtu);
+                (self.life, self.failure, self.most_mtu, self.removed) = (Life::Open, None, most_mtu, false);
                 if let (Some(bound), Some((_, index))) = (&mut self.interface, interface) {
                     (bound.index, bound.keeps_frames) = (index, keeps_frames);
                 }
@@ -194,7 +211,7 @@ impl Followed {
 
     /// Whether the port can be used as it is open.
     fn is_usable(&self) -> bool {
-        self.life == Life::Open && self.interface.as_ref().is_none_or(Bound::is_the_one)
+        self.life == Life::Open && !self.removed && self.interface.as_ref().is_none_or(Bound::is_the_one)
     }
 
     /// Whether there is a device to open.
@@ -224,6 +241,7 @@ impl Followed {
     fn state(&self) -> Option<State> {
         let said = self.interface.as_ref().map(|bound| &bound.said);
         match (said, self.life) {
+            _ if self.removed => Some(State::Gone),
             (Some(Said::Gone), _) => Some(State::Gone),
             (Some(Said::Is(interface)), _) if !interface.admin_up => Some(State::Down),
             (_, Life::Open) if self.link.up => Some(State::Up),
@@ -260,7 +278,12 @@ impl Followed {
     fn cause(&self) -> String {
         const LOOK: &str = "look at the cable, the switch, or the other end";
         let Some(bound) = &self.interface else {
-            return format!("nothing is received or sent there; {LOOK}");
+            return match (self.removed, &self.failure) {
+                (false, Some(failure)) => failure.clone(),
+                (false, None) => format!("nothing is received or sent there; {LOOK}"),
+                (true, None) => "it was removed; frames that were to leave there are dropped until it is back".into(),
+                (true, Some(failure)) => format!("it was removed, and cannot be opened again: {failure}"),
+            };
         };
         let name = &bound.name;
         match (&bound.said, &self.failure) {
@@ -609,10 +632,53 @@ mod tests {
         assert_eq!(port.hear(&News::Is(down()), now)[0].kind, Kind::LinkDown);
         let down = PortLink { up: false, ..PortLink::new(MAC, 1_500) };
         let mut device = Followed::new("lan0", Properties { link: down, interface: None, ..properties(3) }, now);
-        assert_eq!(device.hear_link(false, now).unwrap().kind, Kind::LinkDown);
-        assert_eq!((device.hear_link(false, now), device.tell(now)), (None, None));
-        assert_eq!(device.hear_link(true, now).unwrap().kind, Kind::LinkUp);
+        let said = |up| DeviceSaid { up, was_down: false, removed: false };
+        assert_eq!(device.hear_device(said(false), now)[0].kind, Kind::LinkDown);
+        assert_eq!((device.hear_device(said(false), now), device.tell(now)), (vec![], None));
+        assert_eq!(device.hear_device(said(true), now)[0].kind, Kind::LinkUp);
         assert_eq!(device.step(now), None);
+    }
+
+    fn device(now: Instant) -> Followed {
+        Followed::new("wan0", Properties { interface: None, ..properties(0) }, now)
+    }
+
+    #[test]
+    fn a_link_that_was_lost_between_two_questions_is_told_and_joins_anew() {
+        let now = Instant::now();
+        let mut device = device(now);
+        let said = |up| DeviceSaid { up, was_down: true, removed: false };
+        let kinds = |happened: Vec<Happening>| happened.into_iter().map(|what| what.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(device.hear_device(said(true), now)), [Kind::LinkDown, Kind::LinkUp]);
+        assert_eq!((device.link.up, device.link.joins, device.step(now)), (true, 1, None));
+        let now = now + Duration::from_secs(5);
+        assert_eq!(kinds(device.hear_device(said(false), now)), [Kind::LinkDown]);
+        assert_eq!(kinds(device.hear_device(said(true), now)), [Kind::LinkUp], "once");
+        assert_eq!(device.link.joins, 2);
+    }
+
+    #[test]
+    fn a_device_that_was_removed_is_closed_and_opened_when_it_is_back() {
+        let mut now = Instant::now();
+        let mut device = device(now);
+        let removed = DeviceSaid { up: true, was_down: false, removed: true };
+        let Happening { kind, message } = device.hear_device(removed, now).remove(0);
+        assert!(kind == Kind::PortGone && message.contains("it was removed"), "{message}");
+        assert!(!device.link.up);
+        assert_eq!((device.step(now), device.step(now)), (Some(Step::Recall), None));
+        device.given_back();
+        device.closed(now);
+        for _ in 0..2 {
+            now += Duration::from_secs(2);
+            assert_eq!(device.step(now), Some(Step::Open));
+            assert_eq!(device.opened(Err("There is no PCI device".into()), now), [], "that is known");
+            assert!(device.trouble().unwrap().ends_with(": There is no PCI device"));
+            assert_eq!(device.step(now), None, "not at once");
+        }
+        now += Duration::from_secs(2);
+        assert_eq!(device.step(now), Some(Step::Open));
+        let happened = device.opened(Ok(Properties { interface: None, ..properties(0) }), now);
+        assert_eq!((happened[0].kind, device.link.up, device.trouble()), (Kind::PortBack, true, None));
     }
 
     #[test]

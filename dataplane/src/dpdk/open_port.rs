@@ -7,6 +7,7 @@ use dpdk_sys::{RTE_MAX_ETHPORTS, rte_eth_dev_info};
 use crate::dpdk::eal::Eal;
 use crate::dpdk::interface_lock::Claim;
 use crate::dpdk::mempool::Mempool;
+use crate::dpdk::port_events::{PortEvents, PortNews};
 use crate::dpdk::xdp_rings::XdpRings;
 
 /// Holds the port open; stops and closes it with its last holder. No thread may poll a queue of the port at that time.
@@ -19,6 +20,8 @@ pub(super) struct OpenPort {
     control: Mutex<()>,
     /// Buffers that the device's queues are filled with.
     mempool: Arc<Mempool>,
+    /// Goes before the port is closed.
+    events: Option<PortEvents>,
     /// What the driver does not close.
     xdp: OnceLock<XdpRings>,
     eal: Arc<Eal>,
@@ -29,7 +32,9 @@ pub(super) struct OpenPort {
 impl OpenPort {
     /// Takes over a port that is there, and that the registry has just let the caller take.
     pub(super) fn new(number: u16, mempool: Arc<Mempool>, eal: Arc<Eal>, claim: Claim) -> Self {
-        OpenPort { number, control: Mutex::new(()), mempool, xdp: OnceLock::new(), eal, _claim: claim }
+        // SAFETY: the port exists until this value closes it, and before that it drops the events.
+        let events = Some(unsafe { PortEvents::new(number) });
+        OpenPort { number, control: Mutex::new(()), mempool, events, xdp: OnceLock::new(), eal, _claim: claim }
     }
 
     /// DPDK's number of the port.
@@ -41,6 +46,11 @@ impl OpenPort {
     /// The bytes of a frame that one of its buffers takes.
     pub(super) fn room(&self) -> u16 {
         self.mempool.room()
+    }
+
+    /// What its device has told since the last question.
+    pub(super) fn news(&self) -> PortNews {
+        self.events.as_ref().map(PortEvents::news).unwrap_or_default()
     }
 
     /// Notes what the AF_XDP driver has opened for it, and will not close.
@@ -59,6 +69,7 @@ impl Drop for OpenPort {
     fn drop(&mut self) {
         // Meanwhile, the number is not free, and no device comes or goes.
         let mut registry = self.eal.registry();
+        drop(self.events.take());
         let xdp = self.xdp.take().map(XdpRings::before_closing);
         let mut info = rte_eth_dev_info::default();
         // SAFETY: the port is ours, and no queue pair is left that could use it; the structure is written whole. Stopping a port

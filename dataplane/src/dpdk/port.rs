@@ -20,6 +20,7 @@ use crate::dpdk::null_device;
 use crate::dpdk::open_port::OpenPort;
 use crate::dpdk::packet_socket;
 use crate::dpdk::port_error::PortError;
+use crate::dpdk::port_events::{self, PortNews};
 use crate::dpdk::queue::{QueuePair, Takes};
 use crate::dpdk::settings::{Offloads, PortSettings};
 use crate::dpdk::xdp_check::{self, XdpError};
@@ -219,6 +220,11 @@ impl Port {
         })
     }
 
+    /// What the device has told of itself since the last question.
+    pub fn news(&self) -> PortNews {
+        self.open.news()
+    }
+
     /// Whether the link is up, and how fast. Of an [interface](Self::interface), the speed only: as the kernel knows it.
     pub fn link(&self) -> Link {
         let mut link = rte_eth_link::default();
@@ -318,7 +324,7 @@ fn open_device(
     }
     let fast_free = || eal.registry().grant_fast_free(number);
     let offloads = Offloads::new(settings, &info, &driver, mempool.room(), fast_free)?;
-    configure(number, rss, settings.queues, &offloads).map_err(fail("configuring"))?;
+    configure(number, &info, rss, settings.queues, &offloads).map_err(fail("configuring"))?;
     if let Some(mtu) = offloads.mtu {
         set_mtu(number, mtu).map_err(fail("setting the MTU"))?;
     }
@@ -390,8 +396,15 @@ fn driver_name(info: &rte_eth_dev_info) -> String {
     unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
 }
 
-fn configure(number: u16, rss: u64, queues: u16, offloads: &Offloads) -> Result<(), DpdkError> {
+fn configure(
+    number: u16,
+    info: &rte_eth_dev_info,
+    rss: u64,
+    queues: u16,
+    offloads: &Offloads,
+) -> Result<(), DpdkError> {
     let mut conf = rte_eth_conf::default();
+    port_events::enable(&mut conf, info);
     if queues > 1 && rss != 0 {
         conf.rxmode.mq_mode = SHUNT_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = rss;

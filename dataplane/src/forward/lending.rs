@@ -51,7 +51,7 @@ impl<Io> Lender<Io> {
 
 impl<Io> Borrower<Io> {
     /// Takes what was lent, and gives back what it replaces.
-    pub(super) fn exchange(&mut self, io: &mut Option<Io>) {
+    pub fn exchange(&mut self, io: &mut Option<Io>) {
         for _ in 0..ON_THE_WAY {
             // What does not fit cannot be taken back: it is left for the next time.
             if self.returned.is_full() {
