@@ -3,20 +3,16 @@
 //! No other user can take the lock, since none may open its file; and none can put something else in its place, or in the place of the
 //! socket, since none may write to the folder.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use crate::base::lock_file::{self, LockFile};
 
 /// Why the lock is not ours.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has it.
-    #[error("Another process has it: {0}")]
-    Taken(PathBuf),
     /// The socket has no name.
     #[error("{0} names no file")]
     NoName(PathBuf),
@@ -31,31 +27,25 @@ pub enum LockError {
         /// Who may write.
         what: String,
     },
-    /// Something else is where the lock's file should be.
-    #[error("{file} is {what}: remove it")]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
-    /// The system refuses.
-    #[error("{path}")]
+    /// The folder cannot be made or looked at.
+    #[error("The folder {path} cannot be used")]
     Io {
-        /// What was to be opened.
+        /// The folder.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
     },
+    /// The file is not to be had.
+    #[error(transparent)]
+    File(#[from] lock_file::LockError),
 }
 
 /// Bits of a mode.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const STICKY: u32 = 0o1000;
-const ANY_ACCESS_OF_OTHERS: u32 = 0o077;
 
-/// Takes the lock of a socket, whose folder is made if there is none. The lock lasts as long as the file is open.
-pub(super) fn take(socket: &Path) -> Result<File, LockError> {
+/// Takes the lock of a socket, whose folder is made if there is none.
+pub(super) fn take(socket: &Path) -> Result<LockFile, LockError> {
     let fail = |path: &Path, source| LockError::Io { path: path.into(), source };
     let name = socket.file_name().ok_or_else(|| LockError::NoName(socket.into()))?;
     let folder = match socket.parent() {
@@ -70,32 +60,7 @@ pub(super) fn take(socket: &Path) -> Result<File, LockError> {
     let mut file = std::ffi::OsString::from(".");
     file.push(name);
     file.push(".lock");
-    let path = folder.join(file);
-    let is = |what| Err(LockError::File { file: path.clone(), what });
-    // A FIFO would have the call wait.
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
-    let lock = match options.open(&path) {
-        Ok(lock) => lock,
-        Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => return is("a symbolic link"),
-        Err(error) => return Err(fail(&path, error)),
-    };
-    let metadata = lock.metadata().map_err(|source| fail(&path, source))?;
-    if !metadata.is_file() {
-        return is("not a plain file");
-    }
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return is("a file of another user, who could keep it locked");
-    }
-    if metadata.mode() & ANY_ACCESS_OF_OTHERS != 0 {
-        return is("a file that other users may open, so they could keep it locked");
-    }
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(LockError::Taken(path)),
-        Err(TryLockError::Error(source)) => Err(fail(&path, source)),
-    }
+    Ok(LockFile::take(&folder.join(file))?)
 }
 
 /// Refuses a folder that other users may write to, and folders above it that would let them rename it.
@@ -120,7 +85,7 @@ fn check_folders(folder: &Path) -> Result<(), LockError> {
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -136,39 +101,16 @@ mod tests {
     fn each_socket_has_a_lock_of_its_own_and_of_one_there_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let names = ["lb.a", "lb.b", "lb", "lb.lock", ".lb.lock"];
-        let locks: Vec<File> = names.iter().map(|name| take(&folder.path().join(name)).unwrap()).collect();
+        let locks: Vec<LockFile> = names.iter().map(|name| take(&folder.path().join(name)).unwrap()).collect();
         for name in names {
-            assert!(matches!(take(&folder.path().join(name)), Err(LockError::Taken(_))), "{name}");
+            let error = take(&folder.path().join(name)).unwrap_err();
+            assert!(matches!(error, LockError::File(lock_file::LockError::Held { .. })), "{name}: {error}");
         }
         for entry in folder.path().read_dir().unwrap().flatten() {
             assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600, "others cannot lock what they cannot open");
         }
-        // What is left of a daemon that has ended is no lock.
         drop(locks);
         assert!(take(&folder.path().join("lb.a")).is_ok());
-    }
-
-    #[test]
-    fn a_link_a_fifo_and_what_others_may_open_are_refused_and_not_touched() {
-        let folder = tempfile::tempdir().unwrap();
-        let (socket, lock) = (folder.path().join("lb"), folder.path().join(".lb.lock"));
-        let precious = folder.path().join("precious");
-        std::fs::write(&precious, "precious").unwrap();
-        symlink(&precious, &lock).unwrap();
-        assert!(said(&socket).ends_with(".lb.lock is a symbolic link: remove it"), "{}", said(&socket));
-        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
-
-        std::fs::remove_file(&lock).unwrap();
-        nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(said(&socket).contains("not a plain file"));
-
-        std::fs::remove_file(&lock).unwrap();
-        std::fs::write(&lock, "kept").unwrap();
-        mode(&lock, 0o644);
-        assert!(said(&socket).contains("a file that other users may open"));
-        mode(&lock, 0o600);
-        drop(take(&socket).unwrap());
-        assert_eq!(std::fs::read_to_string(&lock).unwrap(), "kept");
     }
 
     #[test]

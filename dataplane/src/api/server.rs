@@ -3,7 +3,6 @@
 //! Each client has a thread of its own, so one that hangs disturbs no other. How many there may be, and who has to go for another, is in
 //! `clients.rs`; how long a line may be and how long it may take, in `line.rs`.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -23,6 +22,7 @@ use crate::api::facts::Facts;
 use crate::api::line::{LINE_TIMEOUT, Line, WRITE_TIMEOUT, read_line, write_line};
 use crate::api::lock::{self, LockError};
 use crate::api::tally;
+use crate::base::lock_file::{self, LockFile};
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct SocketGuard {
     path: PathBuf,
     made: (u64, u64),
     /// Held as long as the socket is ours: two daemons that start at once do not both find it free.
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Drop for SocketGuard {
@@ -108,7 +108,7 @@ impl Server {
     pub fn bind(path: &Path, group: Option<&str>) -> Result<Server, ServerError> {
         let fail = |source| ServerError::Io { path: path.into(), source };
         let lock = lock::take(path).map_err(|error| match error {
-            LockError::Taken(_) => ServerError::InUse(path.into()),
+            LockError::File(lock_file::LockError::Held { .. }) => ServerError::InUse(path.into()),
             source => ServerError::Lock { path: path.into(), source },
         })?;
         remove_stale(path)?;
@@ -303,7 +303,7 @@ mod tests {
             Err(ServerError::NoGroup(_))
         ));
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.iter().all(|name| name == "run" || name == ".other.lock"), "nothing unfinished is left: {left:?}");
+        assert!(left.iter().all(|name| name == "run"), "nothing is left: {left:?}");
     }
 
     /// A server in a folder of its own, which lasts as long as the guard.
