@@ -33,7 +33,7 @@ pub(crate) mod answers {
     pub use crate::noun::drops::{Drop, Fate, PortCount, ServiceCount, WorkerCount};
     pub use crate::noun::events::{Event, Severity, Subject};
     pub use crate::noun::neighbor::{Neighbor, NeighborState};
-    pub use crate::noun::port::{Port, Vlan};
+    pub use crate::noun::port::{Port, Vlan, XdpSockets};
     pub use crate::noun::service::{ReasonCount, Service};
     pub use crate::noun::status::{Count, EventCount, PacketBuffers, Status};
     pub use crate::noun::worker::{Latency, LatencyBucket, LatencySamples, Percentiles, Worker};

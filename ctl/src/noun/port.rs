@@ -42,12 +42,31 @@ pub struct Port {
     pub forwarded_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Frames the NIC dropped because a worker was too slow (`imissed`).
+    /// Frames that came and that no worker got: dropped by the NIC because a worker was too slow (`imissed`), or by the kernel.
     pub rx_missed: u64,
     /// Frames the NIC received with errors.
     pub rx_errors: u64,
     /// Frames the NIC could not be given memory for (`rx_nombuf`).
     pub rx_no_mbuf: u64,
+    /// What the kernel counts at the port's AF_XDP sockets; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<XdpSockets>,
+}
+
+/// What the kernel counts at a port's AF_XDP sockets, all of them together, since the port was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XdpSockets {
+    /// Received frames that were lost because there was no buffer in the fill ring, or because they were too long for one. Also in
+    /// `rx_missed`.
+    pub rx_dropped: u64,
+    /// Received frames that were lost because the receive ring was full. Also in `rx_missed`.
+    pub rx_ring_full: u64,
+    /// How often there was no buffer in the fill ring.
+    pub fill_ring_empty: u64,
+    /// Buffers to receive into that the kernel has refused.
+    pub rx_invalid: u64,
+    /// Buffers to send from that the kernel has refused: their frames are lost.
+    pub tx_invalid: u64,
 }
 
 /// A VLAN of a port.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ctl::ServiceId;
-use ctl::answer::{Done, PacketBuffers, Subject};
+use ctl::answer::{Done, PacketBuffers, Subject, XdpSockets};
 
 use crate::control::director::Director;
 use crate::control::events::{EventLog, Kind};
@@ -72,6 +72,8 @@ pub struct PortLive {
     pub rx_errors: u64,
     /// Frames without a buffer.
     pub rx_no_mbuf: u64,
+    /// What the kernel counts at AF_XDP sockets.
+    pub xdp: Option<XdpSockets>,
 }
 
 impl Facts {

@@ -50,6 +50,7 @@ fn one_port(facts: &Facts, current: &Compiled, number: usize, port: &PortFacts) 
         rx_missed: live.rx_missed,
         rx_errors: live.rx_errors,
         rx_no_mbuf: live.rx_no_mbuf,
+        xdp: live.xdp,
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ctl::Mac;
+use ctl::answer::XdpSockets;
 use tracing::info;
 
 use crate::api::PortLive;
-use crate::dpdk::{Device, Driver, Eal, Mempool, Port, PortError, PortSettings, PortStats, QueuePair};
+use crate::dpdk::{Device, Driver, Eal, Mempool, Port, PortError, PortSettings, PortStats, QueuePair, XdpStats};
 use crate::state::networks::PortLink;
 
 /// So many times in a row, an interface that was reached by AF_XDP is tried so again, before it is reached as the configuration lets it:
@@ -164,6 +165,7 @@ impl Place {
             rx_missed: stats.rx_missed,
             rx_errors: stats.rx_errors,
             rx_no_mbuf: stats.rx_no_mbuf,
+            xdp: stats.xdp.map(sockets),
         }
     }
 
@@ -178,6 +180,11 @@ impl Place {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while asking a port")
     }
+}
+
+fn sockets(stats: XdpStats) -> XdpSockets {
+    let XdpStats { rx_dropped, rx_ring_full, fill_ring_empty, rx_invalid, tx_invalid } = stats;
+    XdpSockets { rx_dropped, rx_ring_full, fill_ring_empty, rx_invalid, tx_invalid }
 }
 
 /// The name and the index of the Linux interface that the kernel must be asked about.

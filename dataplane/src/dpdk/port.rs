@@ -21,8 +21,10 @@ use crate::dpdk::open_port::OpenPort;
 use crate::dpdk::packet_socket;
 use crate::dpdk::port_error::PortError;
 use crate::dpdk::port_events::{self, PortNews};
+use crate::dpdk::port_stats::{PortCounters, PortStats};
 use crate::dpdk::queue::{QueuePair, Takes};
 use crate::dpdk::settings::{Offloads, PortSettings};
+use crate::dpdk::sockets::Finder;
 use crate::dpdk::xdp_check::{self, XdpError};
 use crate::dpdk::xdp_rings::{self, FILLED};
 
@@ -31,29 +33,6 @@ const DESCRIPTORS: u16 = 1_024;
 
 /// What a VF can ask of its PF (82576, 82599: 30 addresses in a message).
 const MAX_GROUPS: usize = 30;
-
-/// What the NIC counts.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PortStats {
-    /// Frames dropped because no worker took them from the queue in time.
-    pub rx_missed: u64,
-    /// Frames received with errors.
-    pub rx_errors: u64,
-    /// Frames for which there was no mbuf.
-    pub rx_no_mbuf: u64,
-}
-
-impl std::ops::Add for PortStats {
-    type Output = PortStats;
-
-    fn add(self, other: PortStats) -> PortStats {
-        PortStats {
-            rx_missed: self.rx_missed + other.rx_missed,
-            rx_errors: self.rx_errors + other.rx_errors,
-            rx_no_mbuf: self.rx_no_mbuf + other.rx_no_mbuf,
-        }
-    }
-}
 
 /// The state of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +58,7 @@ pub struct Port {
     interface: Option<u32>,
     most_mtu: u16,
     warnings: Vec<String>,
+    counters: PortCounters,
 }
 
 /// Drivers that reach a Linux interface, and do not tell what becomes of it: to them, the link is always up.
@@ -185,16 +165,14 @@ impl Port {
         &self.warnings
     }
 
-    /// What the NIC has counted since it was opened.
+    /// What has been counted since it was opened.
     pub fn stats(&self) -> PortStats {
         let mut stats = rte_eth_stats::default();
         let _turn = self.open.turn();
         // SAFETY: the port is open while `self` is; the structure is written whole.
         let code = unsafe { dpdk_sys::rte_eth_stats_get(self.open.number(), &raw mut stats) };
-        if code != 0 {
-            return PortStats::default();
-        }
-        PortStats { rx_missed: stats.imissed, rx_errors: stats.ierrors, rx_no_mbuf: stats.rx_nombuf }
+        // SAFETY: the port is open while `self` is.
+        unsafe { self.counters.stats((code == 0).then_some(&stats)) }
     }
 
     /// Has the port receive these multicast addresses.
@@ -273,6 +251,7 @@ fn open_device(
     name: &str,
 ) -> Result<(Port, Vec<QueuePair>), PortError> {
     let device = || settings.device.to_string();
+    let finder = Finder::new();
     let taken = |owner: String| PortError::Open { device: device(), owner };
     let mut warnings = Vec::new();
     let (claim, number) = {
@@ -357,6 +336,7 @@ fn open_device(
         interface,
         most_mtu,
         warnings,
+        counters: PortCounters::new(finder.found(), interface, mac),
     };
     Ok((port, pairs))
 }

@@ -62,6 +62,12 @@ fn ports(facts: &Facts) {
         counter!("shunt_port_missed_packets_total", labels.iter()).absolute(port.rx_missed);
         counter!("shunt_port_error_packets_total", labels.iter()).absolute(port.rx_errors);
         counter!("shunt_port_no_mbuf_packets_total", labels.iter()).absolute(port.rx_no_mbuf);
+        let Some(xdp) = port.xdp else { continue };
+        counter!("shunt_port_xdp_rx_dropped_packets_total", labels.iter()).absolute(xdp.rx_dropped);
+        counter!("shunt_port_xdp_rx_ring_full_packets_total", labels.iter()).absolute(xdp.rx_ring_full);
+        counter!("shunt_port_xdp_fill_ring_empty_total", labels.iter()).absolute(xdp.fill_ring_empty);
+        counter!("shunt_port_xdp_rx_refused_buffers_total", labels.iter()).absolute(xdp.rx_invalid);
+        counter!("shunt_port_xdp_tx_refused_buffers_total", labels.iter()).absolute(xdp.tx_invalid);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctl::answer::PacketBuffers;
+use ctl::answer::{PacketBuffers, XdpSockets};
 use ctl::request::ServiceAdd;
 
 use super::model::{PORT, model};
@@ -25,8 +25,8 @@ pub fn director(services: &[ServiceAdd]) -> Director {
 
 /// The facts of a director with one worker.
 pub fn facts(director: Arc<Director>) -> Facts {
-    let port =
-        PortFacts { name: "lan0".into(), device: "net_null0".into(), queues: 1, live: Box::new(PortLive::default) };
+    let live = || PortLive { xdp: Some(XdpSockets::default()), ..PortLive::default() };
+    let port = PortFacts { name: "lan0".into(), device: "net_null0".into(), queues: 1, live: Box::new(live) };
     Facts {
         recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
         director,
