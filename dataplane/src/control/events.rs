@@ -76,6 +76,9 @@ kinds! {
     UnfinishedChecksums = "unfinished-checksums", Warn: "A neighbor leaves checksums to a NIC that is not there (offload on veth or TAP): backends drop its packets. The event names it.";
     SuperFrames = "super-frames", Warn: "TCP packets larger than any MTU there came and were dropped: a neighbor leaves segmentation to a NIC that is not there, or this host puts segments together. The event names it.";
     SlowPathOverloaded = "slow-path-overloaded", Warn: "Frames for the slow path were dropped (`punt_full`): a flood of ARP, NDP or the like.";
+    RxMissed = "rx-missed", Warn: "Frames came to a port and no worker took them in time (`missed`): the workers are too slow, or not left alone.";
+    BuffersRefused = "buffers-refused", Error: "The kernel refuses packet buffers of an AF_XDP port: frames are lost, and in the end the port stands still.";
+    TxStalled = "tx-stalled", Error: "A port sends nothing any more: the counter of its Linux interface stands still while frames are given to it.";
     TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`): the link is saturated, the device too slow or, on memif and AF_PACKET, the other end.";
     BuffersExhausted = "buffers-exhausted", Error: "Nearly all packet buffers have been in use for seconds: what is received is lost. The event says what to do.";
     BuffersBack = "buffers-back", Info: "Packet buffers are free again.";
@@ -99,6 +102,8 @@ impl Kind {
                 | UnfinishedChecksums
                 | SuperFrames
                 | SlowPathOverloaded
+                | RxMissed
+                | BuffersRefused
                 | TxFull
                 | BuffersExhausted
                 | BuffersBack

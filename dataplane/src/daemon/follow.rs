@@ -1,7 +1,8 @@
 //! Follows the ports while the daemon runs: what becomes of a link, an MTU or a MAC address is in force at once, and an event.
 //!
 //! One thread sleeps in the kernel's netlink socket, and passes on what it hears. Another takes that, asks the devices that do not
-//! tell of themselves twice a second, and tells the director, by whose snapshots workers and slow path go.
+//! tell of themselves twice a second, and tells the director, by whose snapshots workers and slow path go. Once a second, it
+//! looks at what is counted at the ports.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use crate::control::events::EventLog;
 use crate::daemon::devices::{Devices, Done};
 use crate::daemon::followed::{DeviceSaid, Followed, Happening, Step};
 use crate::daemon::place::{Opened, Place, Properties};
+use crate::daemon::port_watch::{self, PortWatch};
 use crate::dpdk::{PortError, PortNews, QueuePair};
 use crate::forward::lending::Lender;
 use crate::netlink::{News, Watch};
@@ -53,6 +55,9 @@ pub(super) struct Follower {
     sender: SyncSender<Notice>,
     watch: Option<Watch>,
     next_ask: Instant,
+    /// By port.
+    watches: Vec<PortWatch>,
+    next_look: Instant,
 }
 
 /// Wakes the follower, so that it ends.
@@ -77,7 +82,8 @@ impl Follower {
         let (sender, notices) = sync_channel(WAITING);
         let names: Vec<String> = ports.iter().filter_map(|port| port.interface().map(String::from)).collect();
         let watch = if names.is_empty() { None } else { watch(names) };
-        Follower { ports, places, notices, sender, watch, next_ask: now }
+        let watches = ports.iter().map(|port| PortWatch::new(&port.name)).collect();
+        Follower { ports, places, notices, sender, watch, next_ask: now, watches, next_look: now }
     }
 
     /// The ports as they are now.
@@ -131,6 +137,7 @@ impl Follower {
             if self.next_ask <= now {
                 self.next_ask = now + ASK;
                 self.ask(events, now);
+                self.look(events, now);
             }
             self.take_steps(&devices, &mut queues, director, now);
         }
@@ -178,6 +185,17 @@ impl Follower {
         for port in &mut self.ports {
             let happened = port.hear(news, now);
             happened.into_iter().for_each(|happening| write(events, &port.name, happening, now));
+        }
+    }
+
+    /// Looks at what is counted at the ports, if it is time.
+    fn look(&mut self, events: &EventLog, now: Instant) {
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + port_watch::INTERVAL;
+        for (watch, place) in self.watches.iter_mut().zip(&*self.places) {
+            watch.look(&place.stats(), events, now);
         }
     }
 

@@ -12,6 +12,7 @@ mod followed;
 mod hugepages;
 pub mod memory;
 mod place;
+mod port_watch;
 mod ports;
 pub mod process;
 mod run;

@@ -37,6 +37,12 @@ struct State {
     trouble: Option<String>,
 }
 
+impl State {
+    fn stats(&self) -> PortStats {
+        self.port.as_ref().map_or(self.before, |port| self.before + port.stats())
+    }
+}
+
 /// A port that has just been opened.
 pub(super) struct Opened {
     /// A queue pair for each worker.
@@ -152,11 +158,16 @@ impl Place {
         self.state().trouble = trouble;
     }
 
+    /// What has been counted at the ports that were open here.
+    pub(super) fn stats(&self) -> PortStats {
+        self.state().stats()
+    }
+
     /// As the API tells of it.
     pub(super) fn live(&self) -> PortLive {
         let state = self.state();
         let port = state.port.as_ref();
-        let stats = port.map_or(state.before, |port| state.before + port.stats());
+        let stats = state.stats();
         PortLive {
             driver: state.driver.clone(),
             speed_mbps: port.and_then(|port| port.link().speed_mbps),
