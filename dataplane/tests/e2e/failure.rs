@@ -1,12 +1,14 @@
-//! A server with hundreds of services fails.
+//! A server with hundreds of services fails, or the daemon is stopped.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ctl::answer::{Answer, NeighborState};
 use ctl::request::{BackendSpec, Request, ServiceAdd};
 use dataplane::testing::frame::eth;
+use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, Topology, VIP, wait_for};
+use crate::lab::{Lab, Topology, VIP, VIP6, wait_for};
 use crate::wire::send;
 
 const SERVICES: u16 = 300;
@@ -87,4 +89,23 @@ fn a_server_of_many_services_that_fails_gets_no_packets_and_the_others_take_its_
         flows_to_all(&lab);
     }
     wait_for("it has flows again", || of_backend(&lab, FAILS).0 > before);
+}
+
+/// A process that is stopped (SIGSTOP, a debugger, a frozen guest) sends no probes and hears no answers. That is no backend's
+/// fault.
+#[test]
+fn a_daemon_that_was_stopped_goes_on_and_blames_no_backend() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    assert_eq!(lab.requests(VIP, 10).len(), 10);
+    let pid = lab.daemon_pid();
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
+    // Requests are served at once.
+    assert_eq!(lab.requests(VIP, 20).len() + lab.requests(VIP6, 20).len(), 40);
+    assert_eq!(lab.events("backend-unreachable"), []);
+    assert!(lab.neighbors().iter().all(|neighbor| neighbor.state == NeighborState::Reachable));
+    // It ends as always.
+    assert!(lab.end_daemon(Signal::SIGTERM).success());
 }
