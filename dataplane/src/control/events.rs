@@ -71,6 +71,8 @@ kinds! {
     MacChanged = "mac-changed", Warn: "A port has another MAC address. It is in force, and the director's addresses are announced anew.";
     MtuChanged = "mtu-changed", Warn: "A port has another MTU. It is in force.";
     MtuTooLarge = "mtu-too-large", Error: "A port's new MTU is larger than what it was opened for: packets larger than that are lost.";
+    QueuesUnread = "queues-unread", Error: "Flows that come by an AF_XDP port are lost: its interface has other receive queues by now than the workers read. The event says what to do.";
+    QueuesRead = "queues-read", Info: "The workers read all receive queues of a port again.";
     Loop = "loop", Error: "A backend sends a VIP's packets back to the director: the VIP is missing on its loopback. The event names it.";
     ReturnViaDirector = "return-via-director", Error: "A backend's replies come to the director: its default route is wrong. The event names it.";
     UnfinishedChecksums = "unfinished-checksums", Warn: "A neighbor leaves checksums to a NIC that is not there (offload on veth or TAP): backends drop its packets. The event names it.";

@@ -20,7 +20,7 @@ use crate::daemon::devices::{Devices, Done};
 use crate::daemon::followed::{DeviceSaid, Followed, Happening, Step};
 use crate::daemon::place::{Opened, Place, Properties};
 use crate::daemon::port_watch::{self, PortWatch};
-use crate::dpdk::{PortError, PortNews, QueuePair};
+use crate::dpdk::{Port, PortError, PortNews, QueuePair};
 use crate::forward::lending::Lender;
 use crate::netlink::{News, Watch};
 use crate::state::networks::PortLink;
@@ -196,6 +196,9 @@ impl Follower {
         self.next_look = now + port_watch::INTERVAL;
         for (watch, place) in self.watches.iter_mut().zip(&*self.places) {
             watch.look(&place.stats(), events, now);
+            if let Some(lost) = place.ask(Port::lost_flows) {
+                watch.look_at_queues(lost, events, now);
+            }
         }
     }
 

@@ -172,7 +172,7 @@ impl Place {
             driver: state.driver.clone(),
             speed_mbps: port.and_then(|port| port.link().speed_mbps),
             trouble: state.trouble.clone(),
-            warnings: port.map_or_else(Vec::new, |port| port.warnings().to_vec()),
+            warnings: port.map_or_else(Vec::new, Port::warnings),
             rx_missed: stats.rx_missed,
             rx_errors: stats.rx_errors,
             rx_no_mbuf: stats.rx_no_mbuf,

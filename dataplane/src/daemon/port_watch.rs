@@ -27,6 +27,8 @@ pub(super) struct PortWatch {
     missed: Growth,
     refused: Growth,
     sending: Sending,
+    /// Whether flows come to queues that no worker reads, as far as has been told.
+    unread: bool,
 }
 
 impl PortWatch {
@@ -37,6 +39,23 @@ impl PortWatch {
             missed: Growth::default(),
             refused: Growth::default(),
             sending: Sending::default(),
+            unread: false,
+        }
+    }
+
+    /// Takes what is to be said of flows that come to queues that no worker reads, and reports a change.
+    pub(super) fn look_at_queues(&mut self, lost: Option<String>, events: &EventLog, now: Instant) {
+        if lost.is_some() == self.unread {
+            return;
+        }
+        let name = &self.name;
+        let kind = if lost.is_some() { Kind::QueuesUnread } else { Kind::QueuesRead };
+        let message = || match &lost {
+            Some(lost) => format!("Port {name}: {lost}"),
+            None => format!("Port {name}: the workers read all receive queues that flows come to"),
+        };
+        if events.write(kind, Subject { port: Some(name.clone()), ..Subject::default() }, now, message) {
+            self.unread = lost.is_some();
         }
     }
 
@@ -210,6 +229,19 @@ mod tests {
         assert_eq!(kinds(&written(&looks)), ["tx-stalled"; 2]);
         // One that never sent at all.
         assert_eq!(kinds(&written(&(0..5).map(|second| port(second, 0)).collect::<Vec<_>>())), ["tx-stalled"]);
+    }
+
+    #[test]
+    fn queues_that_no_worker_reads_are_told_of_when_they_come_and_when_they_go() {
+        let (mut watch, events) = (PortWatch::new("lan0"), EventLog::default());
+        let lost = || Some("lan0 has 2 receive queues for 1 worker".into());
+        let begin = Instant::now();
+        for (second, lost) in (0..).zip([None, lost(), lost(), None, None, lost()]) {
+            watch.look_at_queues(lost, &events, begin + Duration::from_secs(second));
+        }
+        let events = events.list(EventQuery::default());
+        assert_eq!(kinds(&events), ["queues-unread", "queues-read", "queues-unread"]);
+        assert_eq!(events[0].message, "Port lan0: lan0 has 2 receive queues for 1 worker");
     }
 
     #[test]

@@ -161,8 +161,19 @@ impl Port {
     }
 
     /// What does not work as it should, a sentence each that says what to do.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().chain(self.lost_flows()).collect()
+    }
+
+    /// What to do about flows that are lost because the interface's receive queues are not those that the workers read, if that
+    /// is so now: their number can be changed at any time.
+    pub fn lost_flows(&self) -> Option<String> {
+        let error = match &self.device {
+            Device::Interface { name, .. } if self.driver == XDP => xdp_check::lost_flows(name, self.queues),
+            Device::Vdev(arguments) if self.driver == XDP => xdp_check::lost_flows_of_vdev(arguments),
+            _ => None,
+        };
+        error.map(|error| error.to_string())
     }
 
     /// What has been counted since it was opened.
@@ -229,16 +240,11 @@ fn say_why_not_xdp(interface: &str, error: &PortError) {
     }
 }
 
-/// Whether the device can be what it is to be, found out before a driver touches it. Returns what is to be said of it.
-fn check(settings: &PortSettings, devargs: &str) -> Result<Option<String>, PortError> {
-    let is_xdp = devargs.starts_with(XDP);
+/// Whether the device can be what it is to be, found out before a driver touches it.
+fn check(settings: &PortSettings, devargs: &str) -> Result<(), PortError> {
     match &settings.device {
-        Device::Interface { name, .. } if is_xdp => {
-            xdp_check::check(name, settings.queues)?;
-            Ok(None)
-        }
-        Device::Vdev(arguments) if is_xdp => Ok(xdp_check::lost_flows(arguments).map(|error| error.to_string())),
-        _ => Ok(None),
+        Device::Interface { name, .. } if devargs.starts_with(XDP) => Ok(xdp_check::check(name, settings.queues)?),
+        _ => Ok(()),
     }
 }
 
@@ -262,10 +268,10 @@ fn open_device(
         }
         // No driver may touch an interface that another process has.
         let claim = Claim::take(&settings.device)?;
-        let said = check(settings, devargs)?;
+        check(settings, devargs)?;
         let number = attach(devargs, name, &settings.device)?;
         registry.take(number, &device()).map_err(taken)?;
-        warnings.extend(claim.warnings.iter().cloned().chain(said));
+        warnings.extend(claim.warnings.iter().cloned());
         (claim, number)
     };
     // From here on, dropping `open` closes the port.

@@ -130,18 +130,22 @@ fn refused(interface: &str, step: c_int, source: Error) -> Result<(), XdpError> 
     Err(XdpError::Refused { interface: interface.into(), step: step.cast_unsigned(), source })
 }
 
-/// What is to be said of an AF_XDP device that the operator has described by DPDK's arguments: that it would lose flows. With a program of the
-/// operator's own, or other queues than the first, it is the operator who knows.
-pub(super) fn lost_flows(arguments: &str) -> Option<XdpError> {
+/// Why an AF_XDP port loses flows, or has workers without any: the interface has more or fewer queues than workers by now.
+pub(super) fn lost_flows(interface: &str, workers: u16) -> Option<XdpError> {
+    let Queueing { channels, hashed } = Queueing::of(interface);
+    enough_and_not_more(interface, channels, hashed, workers.into()).err()
+}
+
+/// The same of an AF_XDP device that the operator has described by DPDK's arguments. With a program of the operator's own, or other queues
+/// than the first, it is the operator who knows.
+pub(super) fn lost_flows_of_vdev(arguments: &str) -> Option<XdpError> {
     let value = |key| arguments.split(',').filter_map(|argument| argument.split_once('=')).find(|pair| pair.0 == key);
     if value("xdp_prog").or(value("start_queue")).is_some() {
         return None;
     }
     let (_, interface) = value("iface")?;
     let queues = value("queue_count").map_or(Some(1), |(_, count)| count.parse().ok())?;
-    let Queueing { channels, hashed } = Queueing::of(interface);
-    let verdict = enough_and_not_more(interface, channels, hashed, queues);
-    verdict.err().filter(|error| matches!(error, XdpError::MoreQueues { .. }))
+    lost_flows(interface, queues).filter(|error| matches!(error, XdpError::MoreQueues { .. }))
 }
 
 /// How an interface spreads flows over receive queues.
@@ -314,7 +318,7 @@ mod tests {
             ("net_af_xdp0,iface=no-such-0,queue_count=0", false),
             ("net_af_xdp0,queue_count=x", false),
         ] {
-            assert_eq!(lost_flows(arguments).is_some(), loses, "{arguments}");
+            assert_eq!(lost_flows_of_vdev(arguments).is_some(), loses, "{arguments}");
         }
     }
 

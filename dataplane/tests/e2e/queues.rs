@@ -5,7 +5,7 @@ use ctl::request::Request;
 use dataplane::dpdk::Driver;
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, Topology, VIP, VIP6};
+use crate::lab::{Lab, Topology, VIP, VIP6, wait_for};
 
 /// Starts a daemon that is to choose the driver itself; returns which it took, and ends it.
 fn driver_taken(lab: &mut Lab) -> String {
@@ -47,4 +47,17 @@ fn af_xdp_is_taken_only_where_no_flow_and_no_buffer_is_lost() {
 
     channels(&lab, "switch", "director", &["tx", "1"]);
     assert_eq!(driver_taken(&mut lab), "net_af_xdp");
+
+    // Queues that come later.
+    lab.restart();
+    assert_eq!(lab.events("queues-unread"), []);
+    channels(&lab, "director", "lan0", &["rx", "2"]);
+    wait_for("the event", || !lab.events("queues-unread").is_empty());
+    let message = &lab.events("queues-unread")[0].message;
+    assert!(message.contains("lan0 has 2 receive queues for 1 worker"), "{message}");
+    let warnings = lab.status().warnings;
+    assert!(warnings.iter().any(|said| said.contains("`ethtool -L lan0 rx 1 tx 1`")), "{warnings:?}");
+    channels(&lab, "director", "lan0", &["rx", "1", "tx", "1"]);
+    wait_for("the event", || !lab.events("queues-read").is_empty());
+    assert_eq!(lab.requests(VIP, 5).len(), 5);
 }
