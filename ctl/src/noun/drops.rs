@@ -1,10 +1,10 @@
-//! Why frames left the fast path.
+//! Why frames left the fast path, and why the director's own were not sent.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::ServiceId;
 
-/// A reason for which frames left the fast path, and how many did.
+/// A reason for which frames left the fast path, or were not sent by the slow path, and how many did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drop {
     /// The reason's name, as in the metrics.
@@ -38,6 +38,8 @@ pub enum Fate {
     Drop,
     /// It is given to the slow path, which answers or learns from it.
     Punt,
+    /// It is a frame of the director's own, and is not sent.
+    Unsent,
 }
 
 /// So many of one worker.

@@ -4,7 +4,7 @@ use ctl::answer::{self, Fate, PortCount, Refusal, ServiceCount, WorkerCount};
 use ctl::verb::{self, Answers};
 
 use crate::api::facts::Facts;
-use crate::base::exit::{DropReason, PuntReason};
+use crate::base::exit::{DropReason, PuntReason, UnsentReason};
 use crate::count::counters::PortCounters;
 
 /// The most services that are named for a reason; the others are as many as there are.
@@ -28,7 +28,15 @@ fn list(facts: &Facts) -> Vec<answer::Drop> {
         let counted = counted(facts, |port| port.punts[reason.index()].read());
         row(reason.name(), Fate::Punt, [reason.meaning(), reason.advice()], counted, Vec::new())
     });
-    drops.into_iter().chain(punts).collect()
+    let unsent = UnsentReason::ALL.iter().map(|&reason| {
+        let ports = facts.ports.iter().zip(facts.director.unsent());
+        let ports = ports.map(|(port, unsent)| (&port.name, unsent[reason.index()].read()));
+        let ports = ports.filter(|&(_, packets)| packets > 0);
+        let ports = ports.map(|(port, packets)| PortCount { port: port.clone(), packets }).collect();
+        let counted = (ports, Vec::new());
+        row(reason.name(), Fate::Unsent, [reason.meaning(), reason.advice()], counted, Vec::new())
+    });
+    drops.into_iter().chain(punts).chain(unsent).collect()
 }
 
 fn row(
@@ -103,11 +111,21 @@ mod tests {
         facts.director.workers()[0].ports[0].drops[DropReason::NoService.index()].add(7);
         let answer = ask(&facts, "drops", Value::Null);
         let listed = answer["ok"]["drops"].as_array().unwrap();
-        assert_eq!(listed.len(), DropReason::ALL.len() + PuntReason::ALL.len());
+        assert_eq!(listed.len(), DropReason::ALL.len() + PuntReason::ALL.len() + UnsentReason::ALL.len());
         let counted: Vec<&Value> = listed.iter().filter(|reason| reason["packets"] != 0).collect();
         let [reason] = counted[..] else { panic!("{counted:?}") };
         let said = ["reason", "fate", "packets", "ports", "workers"].map(|field| reason[field].clone());
         let (port, worker) = (json!([{ "port": "lan0", "packets": 7 }]), json!([{ "worker": 0, "packets": 7 }]));
         assert_eq!(said, [json!("no_service"), json!("drop"), json!(7), port, worker]);
+    }
+
+    #[test]
+    fn the_director_s_own_frames_that_were_not_sent_are_listed() {
+        let facts = example();
+        facts.director.unsent()[0][UnsentReason::RingFull.index()].add(3);
+        let listed = list(&facts);
+        let row = listed.iter().find(|row| row.reason == "ring_full").unwrap();
+        let port = PortCount { port: "lan0".into(), packets: 3 };
+        assert_eq!((row.fate, row.packets, &row.ports[..]), (Fate::Unsent, 3, &[port][..]));
     }
 }

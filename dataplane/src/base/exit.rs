@@ -177,6 +177,16 @@ reasons! {
     }
 }
 
+reasons! {
+    /// Why a frame of the director's own (an answer, a probe, an announcement) is not sent.
+    UnsentReason {
+        NoBuffer = "no_buffer": "The slow path found no packet buffer for a frame.",
+            "Set director.mbufs higher; see the event `buffers-exhausted`.";
+        RingFull = "ring_full": "The ring to the worker that sends for the slow path had no room; answers to others leave some of it to probes and announcements.",
+            "Look for a flood of ARP, NDP or pings in the reasons above, and at worker 0's LOAD in `shuntctl worker list`.";
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -186,8 +196,8 @@ mod tests {
 
     #[test]
     fn reasons_have_distinct_names() {
-        let names: Vec<&str> =
-            DropReason::ALL.iter().map(|r| r.name()).chain(PuntReason::ALL.iter().map(|r| r.name())).collect();
+        let (drops, punts) = (DropReason::ALL.iter().map(|r| r.name()), PuntReason::ALL.iter().map(|r| r.name()));
+        let names: Vec<&str> = drops.chain(punts).chain(UnsentReason::ALL.iter().map(|r| r.name())).collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
 
@@ -201,6 +211,7 @@ mod tests {
         };
         check("drop reasons", DropReason::ALL.iter().map(|r| [r.name(), r.meaning(), r.advice()]).collect());
         check("punt reasons", PuntReason::ALL.iter().map(|r| [r.name(), r.meaning(), r.advice()]).collect());
+        check("unsent reasons", UnsentReason::ALL.iter().map(|r| [r.name(), r.meaning(), r.advice()]).collect());
     }
 
     #[test]

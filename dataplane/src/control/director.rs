@@ -25,7 +25,8 @@ use hashbrown::HashMap;
 use crate::base::ids::PortNo;
 use crate::control::compile::{Compiled, compile, recompile};
 use crate::control::model::{Model, Outlook, Reachability, Service};
-use crate::count::{counters::WorkerCounters, lease::Leases};
+use crate::count::counters::{UnsentCounters, WorkerCounters};
+use crate::count::lease::Leases;
 use crate::state::networks::PortLink;
 use crate::state::publication::{Publisher, SnapshotReader};
 
@@ -44,6 +45,7 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 pub struct Director {
     leases: Arc<Leases>,
     workers: Vec<Arc<WorkerCounters>>,
+    unsent: Vec<UnsentCounters>,
     /// Held by the operator who changes the model: one at a time. Neither readers nor the slow path wait for it.
     changing: Mutex<()>,
     /// Held by the thread in [`Director::catch_up`]: one at a time.
@@ -75,6 +77,7 @@ impl Director {
     pub fn new(model: Model, leases: Arc<Leases>, workers: Vec<Arc<WorkerCounters>>, ports: Vec<PortLink>) -> Self {
         let model = Arc::new(model);
         let first = compile(model.clone(), |_| None, &ports, 1);
+        let unsent = ports.iter().map(|_| UnsentCounters::default()).collect();
         let state = State {
             model,
             ports,
@@ -89,6 +92,7 @@ impl Director {
         Director {
             leases,
             workers,
+            unsent,
             changing: Mutex::new(()),
             renewing: Mutex::new(()),
             state: Mutex::new(state),
@@ -259,6 +263,11 @@ impl Director {
     /// A reader, for a thread that follows the snapshots.
     pub fn reader(&self) -> SnapshotReader {
         self.state().publisher.reader()
+    }
+
+    /// The slow path's counters, by port.
+    pub fn unsent(&self) -> &[UnsentCounters] {
+        &self.unsent
     }
 
     /// The workers' counters, by worker.

@@ -5,7 +5,7 @@
 //! packets behind.
 
 use crate::base::counter::Counter;
-use crate::base::exit::{DropReason, PuntReason};
+use crate::base::exit::{DropReason, PuntReason, UnsentReason};
 use crate::base::limits::{MAX_SERVICE_COUNTERS, MAX_TARGETS};
 use crate::base::touched::touched;
 use crate::count::histogram::LatencyCounters;
@@ -62,6 +62,9 @@ pub struct PortCounters {
     /// Those of them whose sender had left the checksum to a NIC that is not there.
     pub checksums_unfinished: Counter,
 }
+
+/// The slow path's counters of one port: its own frames that were to leave there, and were not sent, by reason.
+pub type UnsentCounters = [Counter; UnsentReason::COUNT];
 
 /// One worker's counters of a backend of a service: frames sent, and remembered flows.
 #[derive(Debug, Default)]

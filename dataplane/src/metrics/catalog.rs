@@ -93,6 +93,8 @@ pub(super) const CATALOG: &[Metric] = {
         metric("shunt_dropped_packets_total", Counter, Count, &["port", "reason"],
             "Frames that were thrown away, by reason, also the reasons that have not occurred."),
         metric("shunt_punted_packets_total", Counter, Count, &["port", "reason"], "Frames that the slow path was given, by reason."),
+        metric("shunt_unsent_packets_total", Counter, Count, &["port", "reason"],
+            "Frames of the director's own (answers, probes, announcements) that were not sent, by reason."),
         metric("shunt_checksums_seen_total", Counter, Count, PORT,
             "Frames for VIPs whose checksum was looked at, one a millisecond for each worker: whether the sender has left it to a NIC."),
         metric("shunt_checksums_unfinished_total", Counter, Count, PORT,

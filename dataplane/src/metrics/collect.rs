@@ -11,7 +11,7 @@ use ctl::request::Request;
 use metrics::{Key, Label, counter, gauge, with_local_recorder};
 
 use crate::api::{Facts, answer};
-use crate::base::exit::{DropReason, PuntReason};
+use crate::base::exit::{DropReason, PuntReason, UnsentReason};
 use crate::base::ids::NetworkNo;
 use crate::count::counters::{PortCounters, WorkerCounters};
 use crate::count::histogram::Histogram;
@@ -89,6 +89,10 @@ fn reasons(facts: &Facts) {
         for reason in PuntReason::ALL {
             let punted = sum(&|port| port.punts[reason.index()].read());
             counter!("shunt_punted_packets_total", "port" => name(), "reason" => reason.name()).absolute(punted);
+        }
+        for reason in UnsentReason::ALL {
+            let unsent = facts.director.unsent()[number][reason.index()].read();
+            counter!("shunt_unsent_packets_total", "port" => name(), "reason" => reason.name()).absolute(unsent);
         }
     }
 }

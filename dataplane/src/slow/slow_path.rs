@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ctl::Mac;
 use rtrb::Producer;
 
-use crate::base::exit::PuntReason;
+use crate::base::exit::{PuntReason, UnsentReason};
 use crate::base::ids::{NetworkNo, PortNo};
 use crate::base::packet::{FrameSource, Packet};
 use crate::control::compile::Compiled;
@@ -137,10 +137,12 @@ impl<S: FrameSource> SlowPath<S> {
                 for _ in 0..class.in_a_turn() {
                     let Some(punt) = self.punts[worker].pop(class) else { break };
                     busy = true;
-                    let outcome = self.process(&punt, current, now);
+                    let Some(answer) = self.process(&punt, current, now) else { continue };
                     // Others cause these answers. They leave room in the ring for what the director must say itself.
                     if self.outgoing.slots() > frames.len() + kept_from(class, self.outgoing.buffer().capacity()) {
-                        frames.extend(outcome);
+                        frames.push(answer);
+                    } else {
+                        self.unsent(current.network(answer.network).port, UnsentReason::RingFull);
                     }
                 }
             }
@@ -188,14 +190,19 @@ impl<S: FrameSource> SlowPath<S> {
                 continue;
             }
             let Some(packet) = self.source.packet(&vlan::tagged(bytes, tags)) else {
-                tracing::debug!("no packet buffer for a frame of the slow path");
+                self.unsent(port, UnsentReason::NoBuffer);
                 continue;
             };
             if self.outgoing.push(Outgoing { port, packet }).is_err() {
                 // Probes and announcements are repeated, and so are requests that stay unanswered.
-                tracing::debug!("the ring to the worker is full: a frame of the slow path is lost");
+                self.unsent(port, UnsentReason::RingFull);
             }
         }
+    }
+
+    /// Counts a frame that is not sent.
+    fn unsent(&self, port: PortNo, reason: UnsentReason) {
+        self.director.unsent()[port.index()][reason.index()].add(1);
     }
 
     /// Reports losses and samples.
@@ -382,6 +389,46 @@ mod tests {
             let vip = "192.168.0.101".parse().unwrap();
             assert!(said.contains(&arp::announcement(mac, vip)), "{mac}");
         }
+    }
+
+    fn unsent<S: FrameSource>(slow_path: &SlowPath<S>) -> [u64; UnsentReason::COUNT] {
+        slow_path.director.unsent()[0].each_ref().map(|counter| counter.read())
+    }
+
+    #[test]
+    fn what_is_not_sent_is_counted_with_its_reason() {
+        let mut rig = Rig::new();
+        rig.turn();
+        assert_eq!(unsent(&rig.slow_path), [0, 0]);
+        // Nobody takes the answers out of the ring of 64; these leave a quarter of it.
+        for _ in 0..60 {
+            let ask = arp::request(CLIENT_MAC, [192, 168, 0, 9].into(), [192, 168, 0, 101].into(), None);
+            let punt = Punt { port: PortNo::new(0), reason: PuntReason::Arp, mtu: 1_400, packet: ask.into() };
+            assert!(rig.punts.push(Class::Arp, punt));
+        }
+        rig.slow_path.turn(rig.now);
+        assert_eq!((rig.outgoing.slots(), unsent(&rig.slow_path)), (48, [0, 12]));
+        // The director itself may use all of it.
+        let frame = || Frame { network: NetworkNo::new(0), bytes: vec![0; 60] };
+        let current = rig.slow_path.current.clone();
+        rig.slow_path.send(&current, (0..20).map(|_| frame()).collect());
+        assert_eq!((rig.outgoing.slots(), unsent(&rig.slow_path)), (64, [0, 16]));
+
+        struct NoMemory;
+        impl FrameSource for NoMemory {
+            type Packet = MemoryPacket;
+            fn packet(&self, _: &[u8]) -> Option<MemoryPacket> {
+                None
+            }
+        }
+        let director = rig.slow_path.director.clone();
+        let (to_worker, outgoing) = rtrb::RingBuffer::new(64);
+        let reporter = Reporter::new(Arc::default(), Vec::new());
+        let mut slow_path =
+            SlowPath::new(director, Arc::default(), NoMemory, Vec::new(), to_worker, Box::new(Up), reporter);
+        slow_path.turn(rig.now);
+        let [no_buffer, ring_full] = unsent(&slow_path);
+        assert!(no_buffer > 0 && ring_full == 16 && outgoing.is_empty(), "{no_buffer} {ring_full}");
     }
 
     #[test]

@@ -29,7 +29,12 @@ fn listing(reasons: &[Drop], all: bool, by_worker: bool) -> String {
         return "Nothing dropped, nothing given to the slow path\n".into();
     }
     let mut text = String::new();
-    for (fate, title) in [(Fate::Drop, "Dropped"), (Fate::Punt, "Given to the slow path")] {
+    let titles = [
+        (Fate::Drop, "Dropped"),
+        (Fate::Punt, "Given to the slow path"),
+        (Fate::Unsent, "Of the director's own frames, not sent"),
+    ];
+    for (fate, title) in titles {
         let group: Vec<&&Drop> = shown.iter().filter(|reason| reason.fate == fate).collect();
         if group.is_empty() {
             continue;
@@ -41,7 +46,7 @@ fn listing(reasons: &[Drop], all: bool, by_worker: bool) -> String {
             let ports = if ports.len() > 1 { format!(" ({})", ports.join(", ")) } else { String::new() };
             line(&mut text, format_args!("{:>14}  {:<20} {}{ports}", reason.packets, reason.reason, reason.meaning));
             let mut more = |sentence: String| line(&mut text, format_args!("{:>14}  {:<20} {sentence}", "", ""));
-            if fate == Fate::Drop {
+            if fate != Fate::Punt {
                 more(format!("→ {}", reason.advice));
             }
             if by_worker && reason.packets > 0 {
@@ -88,12 +93,16 @@ mod tests {
             "workers":[{"worker":0,"packets":5},{"worker":2,"packets":7}],
             "services":[{"service":{"vip":"192.0.2.1","port":80},"packets":8},
             {"service":{"vip":"192.0.2.2","port":53,"protocol":"udp"},"packets":3}],"more_services":1,
-            "meaning":"None.","advice":"Add one."}]"#,
+            "meaning":"None.","advice":"Add one."},
+            {"reason":"ring_full","fate":"unsent","packets":3,"ports":[{"port":"lan0","packets":3}],
+            "meaning":"No room.","advice":"Look."}]"#,
         )
         .unwrap();
         let text = listing(&reasons, false, true);
         assert!(text.contains("worker 0: 5, worker 2: 7\n"), "{text}");
         assert!(text.contains("8 of 192.0.2.1:80/tcp, 3 of 192.0.2.2:53/udp, … and 1 more services\n"), "{text}");
         assert!(!listing(&reasons, false, false).contains("worker 0"));
+        let own = "Of the director's own frames, not sent:\n             3  ring_full            No room.\n";
+        assert!(text.contains(own) && text.contains("→ Look.\n"), "{text}");
     }
 }
