@@ -82,6 +82,7 @@
 #![expect(unsafe_code, reason = "calls DPDK")]
 
 mod cpu;
+mod descriptors;
 mod device;
 mod eal;
 mod error;

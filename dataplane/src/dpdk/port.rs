@@ -9,6 +9,7 @@ use dpdk_sys::{
     rte_ether_addr,
 };
 
+use crate::dpdk::descriptors::Descriptors;
 use crate::dpdk::device::{Device, Driver, XDP, interface_speed};
 use crate::dpdk::eal::Eal;
 use crate::dpdk::error::DpdkError;
@@ -407,9 +408,9 @@ fn configure(
 fn noting(open: &OpenPort, eal: &Eal, set_up: impl FnOnce() -> Result<(), DpdkError>) -> Result<(), DpdkError> {
     // No other thread may open or close a port of the driver meanwhile.
     let _registry = eal.registry();
-    let before = xdp_rings::Before::new();
+    let before = Descriptors::now();
     let outcome = set_up();
-    open.note(before.since());
+    open.note(xdp_rings::opened_since(&before));
     outcome
 }
 

@@ -1,18 +1,17 @@
 //! The sockets by which a port reaches a Linux interface, and what the kernel counts at them.
 //!
-//! DPDK's drivers keep their sockets to themselves, and tell a part of what is counted there, or nothing. But a socket is a file
-//! descriptor of this process: those of a port are those that have appeared when it is open.
+//! DPDK's drivers keep their sockets to themselves, and tell a part of what is counted there, or nothing.
 
-use std::collections::BTreeSet;
 use std::ops::Add;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::libc;
 use rustix::net::sockopt::{xdp_options, xdp_statistics};
 use rustix::net::xdp::{XdpOptionsFlags, XdpStatistics};
+
+use crate::dpdk::descriptors::{Descriptors, option};
 
 /// What the kernel counts at a port's AF_XDP sockets, all of them together, since they were opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,12 +62,9 @@ impl Add for XdpStats {
     }
 }
 
-/// A file descriptor, and the inode that tells it from an earlier one of the same number.
-type Known = (RawFd, String);
-
 /// Finds the sockets that appear while it is there. There is one at a time, since it cannot tell one port's sockets from another's.
 pub(super) struct Finder {
-    before: BTreeSet<Known>,
+    before: Descriptors,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -77,48 +73,20 @@ impl Finder {
     pub(super) fn new() -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Finder { before: sockets().collect(), _turn: turn }
+        Finder { before: Descriptors::now(), _turn: turn }
     }
 
     /// The port's sockets. To be asked when the port is open.
     pub(super) fn found(self) -> Sockets {
-        let families: Vec<(RawFd, i32)> = self.new_ones().filter_map(|fd| Some((fd, family(fd)?))).collect();
+        let families: Vec<(RawFd, i32)> =
+            self.before.more().filter_map(|socket| Some((socket.number, socket.family()?))).collect();
         let of = |wanted| families.iter().filter(move |(_, family)| *family == wanted).map(|(fd, _)| *fd).collect();
         Sockets { xdp: of(libc::AF_XDP), packet: of(libc::AF_PACKET), packet_drops: AtomicU64::new(0) }
     }
-
-    fn new_ones(&self) -> impl Iterator<Item = RawFd> + '_ {
-        sockets().filter(|known| !self.before.contains(known)).map(|(fd, _)| fd)
-    }
-}
-
-/// All sockets of this process.
-fn sockets() -> impl Iterator<Item = Known> {
-    let files = std::fs::read_dir(Path::new("/proc/self/fd")).into_iter().flatten().flatten();
-    files.filter_map(|file| {
-        let target = std::fs::read_link(file.path()).ok()?.into_os_string().into_string().ok()?;
-        let number = file.file_name().to_str()?.parse().ok()?;
-        target.starts_with("socket:").then_some((number, target))
-    })
-}
-
-/// An option of a socket. `None`: it has none of this kind, or it is no socket.
-fn option<T: Copy + Default>(fd: RawFd, level: i32, name: i32) -> Option<T> {
-    let mut value = T::default();
-    let size = libc::socklen_t::try_from(size_of::<T>()).expect("options are small");
-    let mut len = size;
-    // SAFETY: the kernel writes at most `len` bytes to the value and looks at no other memory; whatever the number stands for, nothing of
-    // it is changed but its statistics.
-    let code = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut len) };
-    (code == 0 && len == size).then_some(value)
-}
-
-fn family(fd: RawFd) -> Option<i32> {
-    option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)
 }
 
 /// `struct tpacket_stats`, as an AF_PACKET socket has it (packet(7)).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[repr(C)]
 struct PacketStats {
     packets: u32,
@@ -162,7 +130,11 @@ impl Sockets {
     /// Frames that found no place in the rings of the AF_PACKET sockets.
     pub(super) fn packet_drops(&self) -> u64 {
         const PACKET_STATISTICS: i32 = 6;
-        let new = |&fd: &RawFd| option::<PacketStats>(fd, libc::SOL_PACKET, PACKET_STATISTICS).map(|stats| stats.drops);
+        let new = |&fd: &RawFd| {
+            // SAFETY: two numbers.
+            let stats: Option<PacketStats> = unsafe { option(fd, libc::SOL_PACKET, PACKET_STATISTICS) };
+            stats.map(|stats| stats.drops)
+        };
         let new: u64 = self.packet.iter().filter_map(new).map(u64::from).sum();
         self.packet_drops.fetch_add(new, Relaxed) + new
     }
@@ -174,18 +146,6 @@ mod tests {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
     use super::*;
-
-    #[test]
-    fn new_sockets_are_found_also_where_they_have_an_old_number() {
-        let (old, stays) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
-        let finder = Finder::new();
-        drop(old);
-        // The kernel gives the lowest number that is free.
-        let new = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let found: Vec<RawFd> = finder.new_ones().collect();
-        assert!(found.contains(&new.as_raw_fd()) && !found.contains(&stays.as_raw_fd()), "{found:?}");
-        assert_eq!((family(new.as_raw_fd()), family(0), family(-1)), (Some(libc::AF_INET), None, None));
-    }
 
     #[test]
     fn sockets_of_other_families_are_no_port_s() {

@@ -9,10 +9,8 @@
 //! closed the port, and the kernel has come to rest, the buffers in the rings are given back, and the socket is closed. What a device
 //! with zero copy has taken out of the fill ring, and not received into, stays lost.
 
-use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering::Acquire};
 use std::thread::sleep;
@@ -20,6 +18,7 @@ use std::time::Duration;
 
 use nix::libc::{self, off_t, xdp_ring_offset};
 
+use crate::dpdk::descriptors::{Descriptor, Descriptors, option};
 use crate::dpdk::mempool::Mempool;
 
 /// Buffers that the driver puts into a socket's fill ring at first, as many as are always there or on their way.
@@ -36,34 +35,13 @@ const ADDRESS: usize = 8;
 /// The bits of an address that say where its buffer begins. Those above say where in it the frame is (`XSK_UNALIGNED_BUF_OFFSET_SHIFT`).
 const BEGIN: u64 = (1 << 48) - 1;
 
-/// A file descriptor of this process, and what it stands for, which tells it from a later one of the same number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Descriptor {
-    number: RawFd,
-    target: PathBuf,
-}
-
-/// The file descriptors of the kinds that the driver makes, as they were before a port was opened.
-pub(super) struct Before(BTreeSet<Descriptor>);
-
-impl Before {
-    pub(super) fn new() -> Self {
-        Before(descriptors())
-    }
-
-    /// The descriptors that have come since.
-    fn more(&self) -> Vec<Descriptor> {
-        descriptors().difference(&self.0).cloned().collect()
-    }
-
-    /// What has come since. Meanwhile, no other thread may have opened or closed such a port.
-    pub(super) fn since(self) -> XdpRings {
-        let descriptors = self.more();
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        let sockets = descriptors.iter().filter(|descriptor| is_socket(descriptor.number));
-        let sockets = sockets.filter_map(|socket| Rings::of(socket, &maps)).collect();
-        XdpRings { descriptors, sockets }
-    }
+/// What the driver has opened since: what comes meanwhile by another thread must not be of these kinds.
+pub(super) fn opened_since(before: &Descriptors) -> XdpRings {
+    let descriptors = of_driver(before);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let sockets = descriptors.iter().filter(|descriptor| is_socket(descriptor));
+    let sockets = sockets.filter_map(|socket| Rings::of(socket, &maps)).collect();
+    XdpRings { descriptors, sockets }
 }
 
 /// What the driver has opened for a port.
@@ -76,13 +54,13 @@ pub(super) struct XdpRings {
 /// The same of a port that the driver is to close now. While it does, it opens some more, which it forgets where the interface has another name.
 pub(super) struct Closing {
     rings: XdpRings,
-    before: Before,
+    before: Descriptors,
 }
 
 impl XdpRings {
     /// To be called before the driver closes the port.
     pub(super) fn before_closing(self) -> Closing {
-        Closing { rings: self, before: Before::new() }
+        Closing { rings: self, before: Descriptors::now() }
     }
 }
 
@@ -103,9 +81,9 @@ impl Closing {
                 tracing::warn!("frames still come to closed AF_XDP sockets: the packet buffers in their rings are lost")
             }
         }
-        let there = descriptors();
-        let still: BTreeSet<Descriptor> = rings.descriptors.into_iter().filter(|known| there.contains(known)).collect();
-        for descriptor in still.into_iter().chain(before.more()).collect::<BTreeSet<_>>() {
+        let there = Descriptors::now();
+        let still = rings.descriptors.into_iter().filter(|known| there.contains(known));
+        for descriptor in still.chain(of_driver(&before)) {
             // SAFETY: it is what the driver had opened, and the driver has forgotten it.
             unsafe { libc::close(descriptor.number) };
         }
@@ -256,38 +234,18 @@ impl Drop for Ring {
     }
 }
 
-/// This process's file descriptors of the kinds that the driver makes: AF_XDP sockets, and programs and maps of the kernel's virtual machine.
-fn descriptors() -> BTreeSet<Descriptor> {
-    let files = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let descriptors = files.filter_map(|file| {
-        let number = file.file_name().to_str()?.parse().ok()?;
-        Some(Descriptor { number, target: std::fs::read_link(file.path()).ok()? })
-    });
-    descriptors.filter(|descriptor| is_bpf(descriptor) || is_socket(descriptor.number)).collect()
+/// The descriptors that have come since, of the kinds that the driver makes: AF_XDP sockets, and programs and maps of the kernel's virtual machine.
+fn of_driver(before: &Descriptors) -> Vec<Descriptor> {
+    before.more().filter(|descriptor| descriptor.is_bpf() || is_socket(descriptor)).collect()
 }
 
-fn is_bpf(descriptor: &Descriptor) -> bool {
-    const KINDS: [&str; 4] = ["anon_inode:bpf-map", "anon_inode:bpf-prog", "anon_inode:bpf_link", "anon_inode:btf"];
-    KINDS.iter().any(|kind| descriptor.target.as_os_str() == *kind)
-}
-
-fn is_socket(number: RawFd) -> bool {
-    option::<libc::c_int>(number, libc::SOL_SOCKET, libc::SO_DOMAIN) == Some(libc::AF_XDP)
+fn is_socket(descriptor: &Descriptor) -> bool {
+    descriptor.family() == Some(libc::AF_XDP)
 }
 
 fn offsets(socket: RawFd) -> Option<libc::xdp_mmap_offsets> {
-    option(socket, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)
-}
-
-/// An option of a socket. `None`: it has none of this kind, or is none. `T` has nothing but numbers.
-fn option<T: Copy>(number: RawFd, level: i32, name: i32) -> Option<T> {
-    let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    let mut len = libc::socklen_t::try_from(size_of::<T>()).ok()?;
-    let size = len;
-    // SAFETY: the kernel writes at most `len` bytes to the value; whatever the number stands for, it is not changed.
-    let code = unsafe { libc::getsockopt(number, level, name, value.as_mut_ptr().cast(), &raw mut len) };
-    // SAFETY: numbers, all of them zero or written.
-    (code == 0 && len == size).then(|| unsafe { value.assume_init() })
+    // SAFETY: numbers alone.
+    unsafe { option(socket, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS) }
 }
 
 /// How long the mapping of a file is that begins at a place in it, as /proc/self/maps has it.
@@ -351,9 +309,9 @@ mod tests {
 
     #[test]
     fn files_of_other_kinds_are_not_the_driver_s() {
-        let before = Before::new();
+        let before = Descriptors::now();
         let _file = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let since = before.since();
+        let since = opened_since(&before);
         assert!(since.descriptors.is_empty() && since.sockets.is_empty(), "{since:?}");
     }
 }
