@@ -1,12 +1,10 @@
 #define _GNU_SOURCE
 #include "packet.h"
 
-#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <linux/if_packet.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,12 +12,8 @@
 /* The C library's function is this system call alone where `long` has 64 bits. */
 _Static_assert(sizeof(long) == 8, "on 32 bits, setsockopt also converts times");
 
-/* No descriptor of ours is as high: they are made at start. */
-#define MOST_DESCRIPTORS 65536
-
 /* In an `int`, the group's number is below, then its type, then these flags. */
 #define FANOUT_FLAGS_SHIFT 16
-#define FANOUT_FLAGS 0xff00u
 #define UNWANTED ((uint32_t)(PACKET_FANOUT_FLAG_DEFRAG | PACKET_FANOUT_FLAG_ROLLOVER) << FANOUT_FLAGS_SHIFT)
 
 /*
@@ -47,45 +41,4 @@ int shunt_setsockopt_is_ours(void)
 {
 	/* As the dynamic linker looks it up for a driver. */
 	return dlsym(RTLD_DEFAULT, "setsockopt") == (void *)setsockopt;
-}
-
-/* The interface that a packet socket is bound to; -1: no packet socket. */
-static int interface_of(int descriptor)
-{
-	struct sockaddr_ll address;
-	socklen_t length = sizeof(int);
-	int domain;
-
-	if (getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0 || domain != AF_PACKET)
-		return -1;
-	length = sizeof(address);
-	if (getsockname(descriptor, (struct sockaddr *)&address, &length) != 0)
-		return -1;
-	return address.sll_ifindex;
-}
-
-size_t shunt_packet_sockets(unsigned int interface, int *sockets, size_t room)
-{
-	struct rlimit limit = { .rlim_cur = MOST_DESCRIPTORS };
-	size_t count = 0;
-
-	(void)getrlimit(RLIMIT_NOFILE, &limit);
-	for (int descriptor = 0; descriptor < MOST_DESCRIPTORS && (rlim_t)descriptor < limit.rlim_cur; descriptor++) {
-		if (interface_of(descriptor) != (int)interface)
-			continue;
-		if (count < room)
-			sockets[count] = descriptor;
-		count++;
-	}
-	return count;
-}
-
-uint32_t shunt_fanout_flags(int socket)
-{
-	uint32_t fanout = 0;
-	socklen_t length = sizeof(fanout);
-
-	if (getsockopt(socket, SOL_PACKET, PACKET_FANOUT, &fanout, &length) != 0)
-		return 0;
-	return fanout >> FANOUT_FLAGS_SHIFT & FANOUT_FLAGS;
 }

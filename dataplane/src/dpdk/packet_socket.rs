@@ -3,9 +3,12 @@
 //! The driver of DPDK 22.11 has its sockets join a fan-out group that reassembles IPv4 packets, and has no argument that says otherwise. The
 //! shim has a `setsockopt` that takes this out (`dpdk-sys/src/packet.c`, docs/design/004-fragments.md). Whether it does is looked at here.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::CStr;
+use std::os::fd::RawFd;
 
-use nix::libc::PACKET_FANOUT_FLAG_DEFRAG;
+use nix::libc::{self, PACKET_FANOUT_FLAG_DEFRAG};
+
+use crate::dpdk::descriptors::option;
 
 /// DPDK's driver with packet sockets.
 const DRIVER: &str = "net_af_packet";
@@ -14,21 +17,18 @@ const DRIVER: &str = "net_af_packet";
 pub const REASSEMBLES: &str = "With AF_PACKET, the kernel reassembles IPv4 fragments here, and packets that fit no MTU as a whole are lost, because \
      this shuntd was linked without its own setsockopt (docs/design/004-fragments.md): take AF_XDP, a NIC, or another build";
 
-/// The most queues whose sockets are looked at.
-const MOST: usize = 256;
-
 /// Whether drivers that are loaded at run time call the shim's `setsockopt`, so that fragments come as they are.
 pub fn fragments_come_as_they_are() -> bool {
     // SAFETY: asks the dynamic linker for a symbol; no conditions.
     unsafe { dpdk_sys::shunt_setsockopt_is_ours() != 0 }
 }
 
-/// What is to be said of a port, if it has packet sockets.
-pub(super) fn warnings(driver: &str, interface: u32) -> Vec<String> {
+/// What is to be said of a port, if it has packet sockets, which are these.
+pub(super) fn warnings(driver: &str, interface: u32, sockets: &[RawFd]) -> Vec<String> {
     if driver != DRIVER {
         return Vec::new();
     }
-    let fragments = reassembles(interface).then(|| REASSEMBLES.into());
+    let fragments = reassembles(sockets).then(|| REASSEMBLES.into());
     let name = nix::net::if_::if_indextoname(interface);
     let merging = name.ok().filter(|name| merges_segments(name)).map(|name| {
         let name = name.to_string_lossy();
@@ -45,29 +45,23 @@ fn merges_segments(interface: &CStr) -> bool {
     unsafe { dpdk_sys::shunt_merges_segments(interface.as_ptr()) != 0 }
 }
 
-/// Whether the kernel reassembles the fragments that come by an interface, for one of this process's packet sockets.
-pub(super) fn reassembles(interface: u32) -> bool {
-    let flags = |&socket: &c_int| {
-        // SAFETY: asks the kernel for an option of what may be any descriptor; no conditions.
-        unsafe { dpdk_sys::shunt_fanout_flags(socket) }
-    };
-    sockets(interface).iter().map(flags).any(|flags| flags & PACKET_FANOUT_FLAG_DEFRAG != 0)
+/// Whether the kernel reassembles fragments for one of these packet sockets.
+fn reassembles(sockets: &[RawFd]) -> bool {
+    sockets.iter().any(|&socket| fanout_flags(socket) & PACKET_FANOUT_FLAG_DEFRAG != 0)
 }
 
-/// This process's packet sockets that are bound to an interface.
-fn sockets(interface: u32) -> Vec<c_int> {
-    let mut sockets = vec![-1; MOST];
-    // SAFETY: there is room for as many as are said.
-    let count = unsafe { dpdk_sys::shunt_packet_sockets(interface, sockets.as_mut_ptr(), sockets.len()) };
-    sockets.truncate(count);
-    sockets
+/// The flags of the fan-out group that a packet socket is in; 0: none, or it is in no group.
+fn fanout_flags(socket: RawFd) -> u32 {
+    const FLAGS: u32 = 0xff00;
+    // SAFETY: a number. The group's number is in its lower half, type and flags are in the upper one (packet(7)).
+    let group: Option<u32> = unsafe { option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT) };
+    group.map_or(0, |group| group >> 16 & FLAGS)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-
-    use nix::libc;
+    use std::ffi::c_int;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
     use super::*;
 
@@ -118,31 +112,27 @@ mod tests {
             println!("skipped: packet sockets need root");
             return;
         };
-        assert!(sockets(lo).contains(&socket.as_raw_fd()));
-        assert!(!sockets(lo + 1).contains(&socket.as_raw_fd()));
-        let flags = |socket: &OwnedFd| {
-            // SAFETY: no conditions.
-            unsafe { dpdk_sys::shunt_fanout_flags(socket.as_raw_fd()) }
-        };
+        let flags = |socket: &OwnedFd| fanout_flags(socket.as_raw_fd());
         let group = std::process::id().cast_signed() & 0x7fff;
-        assert!(!reassembles(lo), "it is in no group");
+        let alone = [socket.as_raw_fd()];
+        assert!(!reassembles(&alone), "it is in no group");
         join(socket.as_raw_fd(), group, false);
         assert_eq!(flags(&socket), 0);
-        assert!(!reassembles(lo));
+        assert!(!reassembles(&alone));
 
         let other = packet_socket(lo).unwrap();
         join(other.as_raw_fd(), group + 1, true);
         assert_ne!(flags(&other) & libc::PACKET_FANOUT_FLAG_ROLLOVER, 0);
-        assert!(reassembles(lo), "as the driver would have it without the shim");
+        assert!(reassembles(&[socket.as_raw_fd(), other.as_raw_fd()]), "as the driver would have it without the shim");
     }
 
     #[test]
     fn an_interface_that_merges_segments_is_warned_of_for_packet_sockets_only() {
         let lo = nix::net::if_::if_nametoindex("lo").unwrap();
         // It does unless it was told not to.
-        let merges = warnings(DRIVER, lo).iter().any(|said| said.contains("`ethtool -K lo gro off lro off`"));
+        let merges = warnings(DRIVER, lo, &[]).iter().any(|said| said.contains("`ethtool -K lo gro off lro off`"));
         assert_eq!(merges, merges_segments(c"lo"));
-        assert!(warnings("net_af_xdp", lo).is_empty() && warnings(DRIVER, 0).is_empty());
+        assert!(warnings("net_af_xdp", lo, &[]).is_empty() && warnings(DRIVER, 0, &[]).is_empty());
         assert!(!merges_segments(c"no-such-0") && !merges_segments(c"a-name-that-is-too-long"));
     }
 

@@ -332,7 +332,8 @@ fn open_device(
     let pairs = (0..settings.queues).map(|queue| QueuePair::new(open.clone(), queue, takes)).collect();
     let most_mtu = settings.device.most_mtu(&driver, mtu);
     let interface = Some(info.if_index).filter(|&index| index != 0 && UNAWARE.contains(&&*driver));
-    warnings.extend(packet_socket::warnings(&driver, info.if_index));
+    let sockets = finder.found();
+    warnings.extend(packet_socket::warnings(&driver, info.if_index, sockets.packet()));
     let port = Port {
         open,
         device: settings.device.clone(),
@@ -343,7 +344,7 @@ fn open_device(
         interface,
         most_mtu,
         warnings,
-        counters: PortCounters::new(finder.found(), interface, mac),
+        counters: PortCounters::new(sockets, interface, mac),
     };
     Ok((port, pairs))
 }

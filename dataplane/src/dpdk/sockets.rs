@@ -127,6 +127,11 @@ impl Sockets {
         })
     }
 
+    /// The AF_PACKET sockets.
+    pub(super) fn packet(&self) -> &[RawFd] {
+        &self.packet
+    }
+
     /// Frames that found no place in the rings of the AF_PACKET sockets.
     pub(super) fn packet_drops(&self) -> u64 {
         const PACKET_STATISTICS: i32 = 6;
