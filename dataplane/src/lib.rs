@@ -57,6 +57,7 @@ pub mod count;
 pub mod daemon;
 pub mod dpdk;
 pub mod forward;
+pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod netlink;

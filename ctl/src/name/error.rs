@@ -19,6 +19,9 @@ pub enum NameError {
     /// No length of time.
     #[error("\"{0}\" is not a time: write 90s, 15m or 2h")]
     Time(String),
+    /// No length of time in ms.
+    #[error("\"{0}\" is not a time: write 500ms, 2s or 1m")]
+    Span(String),
     /// A length of time that is not in whole seconds.
     #[error("\"{0}\" is not a time of whole seconds: write 1s or more, as in 90s, 15m or 2h")]
     PartOfSecond(String),
@@ -46,6 +49,20 @@ pub enum NameError {
     /// No set of flows.
     #[error("\"{0}\" is not what can be remembered: use {1}")]
     Tracking(String, Words),
+    /// No type of check.
+    #[error("Check type \"{0}\" is not known: use {1}")]
+    CheckType(String, Words),
+    /// No address of a backend.
+    #[error("\"{0}\" is not what a check can ask: use {1}")]
+    CheckTo(String, Words),
+    /// No check.
+    #[error("Check \"{text}\": {why}; write its type and key=value, as in \"http path=/health interval=2s\"")]
+    Check {
+        /// What was written.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Nothing that can be done without backends.
     #[error("\"{0}\" is nothing to do when all backends are down: use {1}")]
     OnAllDown(String, Words),

@@ -1,5 +1,6 @@
 //! How operators write things: numbers and times, MAC addresses, `VIP:PORT` with a protocol, backends, schedulers. A file for each kind of word.
 
+mod check;
 mod endpoint;
 mod error;
 mod mac;
@@ -11,6 +12,7 @@ mod scheduler;
 mod service_id;
 mod words;
 
+pub use check::{CheckTo, CheckType, Span};
 pub use endpoint::{parse_backend, parse_endpoint};
 pub use error::{NameError, Words};
 pub use mac::Mac;

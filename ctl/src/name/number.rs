@@ -4,6 +4,7 @@
 //! programs read `080` as octal, and a `+80` or a `1 5m` is a slip of the hand: who wrote it should look again.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::name::error::NameError;
 
@@ -28,6 +29,16 @@ pub fn parse_seconds(text: &str) -> Result<u32, NameError> {
         return Err(NameError::PartOfSecond(text.into()));
     }
     u32::try_from(time.as_secs()).map_err(|_| error())
+}
+
+/// Reads a length of time of whole milliseconds: `500ms`, `1s`, `1m 30s`.
+pub(super) fn parse_span(text: &str) -> Result<Duration, NameError> {
+    let error = || NameError::Span(text.into());
+    if !text.split(' ').all(is_parts) || text.contains('.') {
+        return Err(error());
+    }
+    let time = humantime::parse_duration(text).map_err(|_| error())?;
+    if time.subsec_nanos() % 1_000_000 == 0 { Ok(time) } else { Err(error()) }
 }
 
 /// Whether a word is numbers, each with a unit: `1h30m`.

@@ -4,6 +4,7 @@
 //! tests demand its command in `shuntctl` and its line in the README.
 
 mod backend;
+mod check;
 mod drops;
 mod events;
 mod neighbor;
@@ -23,6 +24,7 @@ use verb::{Answers, Verb};
 /// What requests are made of: the types of the rows' arguments, and of their parts.
 pub(crate) mod arguments {
     pub use crate::noun::backend::{BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, MacChange};
+    pub use crate::noun::check::CheckSpec;
     pub use crate::noun::events::EventQuery;
     pub use crate::noun::service::ServiceAdd;
 }
@@ -30,6 +32,7 @@ pub(crate) mod arguments {
 /// What answers are made of.
 pub(crate) mod answers {
     pub use crate::noun::backend::{Backend, BackendState};
+    pub use crate::noun::check::CheckResult;
     pub use crate::noun::drops::{Drop, Fate, PortCount, ServiceCount, WorkerCount};
     pub use crate::noun::events::{Event, Severity, Subject};
     pub use crate::noun::neighbor::{Neighbor, NeighborState};

@@ -1,6 +1,7 @@
 //! Limits that several rooms use: how many of each thing there may be, and how large each may be.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// The most services.
 pub const MAX_SERVICES: usize = 16_384;
@@ -44,3 +45,14 @@ pub const DEFAULT_IDLE_UDP_S: u32 = 300;
 /// longer has mostly ended: QUIC's clients and servers commonly close an idle connection after 30 s, and what must go
 /// through NAT and firewalls sends at least every 30 s (RFC 9000 §10.1.2).
 pub const DEFAULT_HANDOVER_UDP_S: u32 = 30;
+
+/// The time from one probe of a health check to the next, and for its answer.
+pub const CHECK_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+/// How many good or failed probes in a row it may take.
+pub const CHECK_TIMES: RangeInclusive<u32> = 1..=100;
+/// The most checks of a service.
+pub const MAX_CHECKS: usize = 8;
+/// The longest text in a check, in bytes.
+pub const MAX_CHECK_TEXT: usize = 1_024;
+/// The most probes in a second, over all services, that the checks may ask for.
+pub const MAX_PROBES_PER_S: u32 = 20_000;

@@ -12,6 +12,7 @@ mod checks;
 mod contact;
 mod error;
 pub mod handover;
+pub mod health;
 mod merge;
 mod network;
 mod reach;
