@@ -19,6 +19,7 @@ pub struct Envelope {
 /// Done, or why not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "there is one of them for a request")]
 pub enum Outcome {
     /// The request was carried out.
     Ok(Answer),

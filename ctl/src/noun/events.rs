@@ -45,6 +45,9 @@ pub struct Event {
     pub severity: Severity,
     /// What kind of event it is, `kebab-case`; docs/operations.md lists them.
     pub kind: String,
+    /// The fault that begins or ends with it, if one does; docs/health.md lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
@@ -128,6 +131,7 @@ mod tests {
             time: "2026-01-31T12:00:00.000Z".into(),
             severity: Severity::Warn,
             kind: "loop".into(),
+            fault: None,
             subject,
             message: "It goes round.".into(),
             suppressed: 3,

@@ -5,6 +5,7 @@
 
 mod backend;
 mod check;
+mod doctor;
 mod drops;
 mod events;
 mod neighbor;
@@ -25,6 +26,7 @@ use verb::{Answers, Verb};
 pub(crate) mod arguments {
     pub use crate::noun::backend::{BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, MacChange};
     pub use crate::noun::check::CheckSpec;
+    pub use crate::noun::doctor::DoctorQuery;
     pub use crate::noun::events::EventQuery;
     pub use crate::noun::service::ServiceAdd;
 }
@@ -33,17 +35,18 @@ pub(crate) mod arguments {
 pub(crate) mod answers {
     pub use crate::noun::backend::{Backend, BackendState};
     pub use crate::noun::check::CheckResult;
+    pub use crate::noun::doctor::{Check, CheckOutcome, CheckedBackend, CheckedService, Doctor, Fault};
     pub use crate::noun::drops::{Drop, Fate, PortCount, ServiceCount, WorkerCount};
     pub use crate::noun::events::{Event, Severity, Subject};
     pub use crate::noun::neighbor::{Neighbor, NeighborState};
     pub use crate::noun::port::{Port, Vlan, XdpSockets};
     pub use crate::noun::service::{ReasonCount, Service};
-    pub use crate::noun::status::{Count, EventCount, PacketBuffers, Status};
+    pub use crate::noun::status::{Count, EventCount, FaultCount, PacketBuffers, Status};
     pub use crate::noun::worker::{Latency, LatencyBucket, LatencySamples, Percentiles, Worker};
 }
 
-use answers::{Drop, Event, Neighbor, Port, Service, Status, Worker};
-use arguments::{BackendAdd, BackendDrain, BackendEdit, BackendName, EventQuery, ServiceAdd};
+use answers::{Doctor, Drop, Event, Neighbor, Port, Service, Status, Worker};
+use arguments::{BackendAdd, BackendDrain, BackendEdit, BackendName, DoctorQuery, EventQuery, ServiceAdd};
 
 verbs! {
     /// The director at a glance.
@@ -62,6 +65,8 @@ verbs! {
     Drops = "drops", changes: false -> Vec<Drop>;
     /// What has happened of late.
     Events(query: EventQuery) = "events", changes: false -> Vec<Event>;
+    /// What is wrong: all checks are made now, and then answered.
+    Doctor(query: DoctorQuery) = "doctor", changes: false -> Doctor;
     // These need root or the daemon's own user.
     /// A new service, with or without backends.
     ServiceAdd(add: ServiceAdd) = "service-add", changes: true -> Done;
@@ -98,6 +103,8 @@ answers! {
     Drops(Vec<Drop>);
     /// To `events`, the oldest first.
     Events(Vec<Event>);
+    /// To `doctor`.
+    Doctor(Doctor);
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::noun::doctor::Fault;
+
 /// The director at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -41,6 +43,12 @@ pub struct Status {
     /// Events of the last hour that an operator should look at.
     #[serde(default)]
     pub events: EventCount,
+    /// How many faults are open.
+    #[serde(default)]
+    pub fault_count: FaultCount,
+    /// The open faults, the worst first, but not all where there are very many.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
     /// Lines of the daemon's log that were lost since the start, because nobody read them or their disk was full.
     #[serde(default)]
     pub lost_log_lines: u64,
@@ -62,6 +70,18 @@ pub struct EventCount {
     pub warn: usize,
     /// Of severity `error`.
     pub error: usize,
+}
+
+/// How many faults are open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultCount {
+    /// Of severity `warn`.
+    pub warn: usize,
+    /// Of severity `error`.
+    pub error: usize,
+    /// Faults for which there was no room: there were too many.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// So many, of which so many are well.

@@ -9,7 +9,7 @@ use ctl::Mac;
 use dataplane::base::ids::PortNo;
 use dataplane::count::lease::Leases;
 use dataplane::control::director::Director;
-use dataplane::control::events::EventLog;
+use dataplane::control::faults::Faults;
 use dataplane::base::exit::{Exit, PuntReason};
 use dataplane::control::model::Model;
 use dataplane::wire::headers::{Headers, Payload};
@@ -52,7 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
         model.add_service(&wanted, &leases).expect("the services are legal");
     }
     let director = Arc::new(Director::new(model, leases, vec![], vec![PORT]));
-    let reporter = Reporter::new(Arc::new(EventLog::default()), vec![]);
+    let reporter = Reporter::new(Arc::new(Faults::default()), vec![]);
     let (mut punts, punted) = punt_rings(|_| RING);
     let (outgoing, mut said) = RingBuffer::new(RING);
     let neighbors: Arc<Mutex<Neighbors>> = Arc::default();

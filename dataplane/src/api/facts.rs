@@ -10,6 +10,7 @@ use ctl::answer::{Done, PacketBuffers, Subject, XdpSockets};
 
 use crate::control::director::Director;
 use crate::control::events::{EventLog, Kind};
+use crate::control::faults::Faults;
 use crate::count::recent::Recent;
 use crate::slow::neighbor::{Neighbor, Neighbors};
 
@@ -21,6 +22,8 @@ pub struct Facts {
     pub neighbors: Arc<Mutex<Neighbors>>,
     /// What has happened.
     pub events: Arc<EventLog>,
+    /// What is wrong now.
+    pub faults: Arc<Faults>,
     /// How long frames were with the workers lately.
     pub recent_latency: Arc<Recent>,
     /// The ports, in the order of the configuration.

@@ -12,6 +12,7 @@ mod answer;
 mod backend;
 mod clients;
 pub mod decode;
+mod doctor;
 mod drops;
 mod events;
 mod facts;

@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
-use ctl::answer::{self, BackendState, Count, PacketBuffers, Refusal};
+use ctl::answer::{self, BackendState, Count, FaultCount, PacketBuffers, Refusal};
 use ctl::verb::{self, Answers};
 
 use crate::api::backend;
+use crate::api::doctor;
 use crate::api::facts::{Facts, PortLive};
 use crate::base::exit::DropReason;
 use crate::control::events;
+use crate::control::faults::FaultCounts;
 use crate::control::hash_key::HashKey;
 use crate::control::model::Service;
 use crate::count::counters::{PortCounters, WorkerCounters};
@@ -16,6 +18,8 @@ use crate::slow::buffers::{ADVICE, nearly_all_in_use};
 
 /// More of a kind are summed up: a status is to be read.
 const MOST_WARNINGS: usize = 8;
+/// The faults that are listed: `shuntctl doctor` has all.
+const MOST_FAULTS: usize = 100;
 
 impl Answers<verb::Status> for Facts {
     fn answer(&self, (): ()) -> Result<answer::Status, Refusal> {
@@ -56,8 +60,14 @@ fn status(facts: &Facts) -> answer::Status {
         dropped_packets: sum(PortCounters::dropped),
         warnings: warnings(facts, &links, &states),
         events: facts.events.recent(Instant::now()),
+        fault_count: fault_count(facts.faults.counts()),
+        faults: doctor::open(facts, &snapshot).into_iter().take(MOST_FAULTS).collect(),
         lost_log_lines: (facts.lost_log_lines)(),
     }
+}
+
+fn fault_count(FaultCounts { warn, error, left_out }: FaultCounts) -> FaultCount {
+    FaultCount { warn, error, left_out }
 }
 
 /// What an operator should look at, the worst first.

@@ -84,6 +84,21 @@ kinds! {
     TxFull = "tx-full", Warn: "A port's transmit queue was full (`tx_full`): the link is saturated, the device too slow or, on memif and AF_PACKET, the other end.";
     BuffersExhausted = "buffers-exhausted", Error: "Nearly all packet buffers have been in use for seconds: what is received is lost. The event says what to do.";
     BuffersBack = "buffers-back", Info: "Packet buffers are free again.";
+    NeighborSilent = "neighbor-silent", Error: "A backend does not answer ARP or NDP: three probes in a row were in vain. It is given up after some more (`backend-unreachable`).";
+    OffLink = "off-link", Error: "A backend is not on a segment of the director.";
+    SharedMac = "shared-mac", Warn: "Several backends of a network have one MAC address: a router or a proxy is in between, or they are one host.";
+    VipMissing = "vip-missing", Error: "A backend does not take packets for a VIP.";
+    ServiceClosed = "service-closed", Error: "Nothing listens on a VIP at a backend.";
+    NotOnVip = "not-on-vip", Error: "A service listens on the backend's own address only, and not on the VIP.";
+    Hung = "hung", Error: "A service takes connections and does not answer.";
+    Slow = "slow", Warn: "A service answers later than its check's timeout on some probes.";
+    WrongAnswer = "wrong-answer", Error: "A service answers with something else than its check wants.";
+    ArpFlux = "arp-flux", Error: "A backend answers ARP or NDP for a VIP, or asks with the VIP as its sender. The event says which sysctl it lacks.";
+    VipConflict = "vip-conflict", Error: "A station that is no backend says that it has a VIP, or an address of the director's own. The event names it.";
+    OneWay = "one-way", Error: "A backend is sent SYNs, and no ACK follows.";
+    Mtu = "mtu", Warn: "A backend's link carries less than the director's.";
+    Certificate = "certificate", Warn: "A certificate has expired or will soon, or has another name.";
+    FaultEnded = "fault-ended", Info: "A fault is mended. The event names it (`fault`).";
 }
 
 impl Kind {
@@ -99,6 +114,8 @@ impl Kind {
         matches!(
             self,
             BackendMacChanged
+                | ArpFlux
+                | VipConflict
                 | Loop
                 | ReturnViaDirector
                 | UnfinishedChecksums
@@ -142,10 +159,39 @@ impl EventLog {
     /// event was written. An event is left out if there were too many of its kind and subject; then `message` is not
     /// called.
     pub fn write(&self, kind: Kind, subject: Subject, now: Instant, message: impl FnOnce() -> String) -> bool {
+        self.write_event(kind, kind.severity(), None, subject, now, message)
+    }
+
+    /// The same for the beginning or the end of a fault, which may have a severity of its own.
+    pub fn write_of_fault(
+        &self,
+        kind: Kind,
+        severity: Severity,
+        fault: &str,
+        subject: Subject,
+        now: Instant,
+        message: impl FnOnce() -> String,
+    ) -> bool {
+        self.write_event(kind, severity, Some(fault), subject, now, message)
+    }
+
+    fn write_event(
+        &self,
+        kind: Kind,
+        severity: Severity,
+        fault: Option<&str>,
+        subject: Subject,
+        now: Instant,
+        message: impl FnOnce() -> String,
+    ) -> bool {
         counter!("shunt_events_total", &kind.labels()).increment(1);
         let mut log = self.log();
         let Some(suppressed) = log.admit(kind, &subject, now) else { return false };
-        let event = log.push(kind, subject, now, message(), suppressed);
+        let (kind, message, fault) = (kind.name().into(), message(), fault.map(String::from));
+        // Nothing depends on the wall clock. The operator compares it with other logs.
+        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let event = Event { sequence: 0, time, severity, kind, fault, subject, message, suppressed };
+        let event = log.push(event, now);
         drop(log);
         log_line(&event);
         true
@@ -211,15 +257,13 @@ impl Log {
         }
     }
 
-    fn push(&mut self, kind: Kind, subject: Subject, now: Instant, message: String, suppressed: u64) -> Event {
+    /// Keeps an event, and gives it its number.
+    fn push(&mut self, event: Event, now: Instant) -> Event {
         if self.events.len() == KEPT {
             self.events.pop_front();
         }
         self.sequence += 1;
-        // Nothing depends on the wall clock. The operator compares it with other logs.
-        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let (sequence, severity, kind) = (self.sequence, kind.severity(), kind.name().into());
-        let event = Event { sequence, time, severity, kind, subject, message, suppressed };
+        let event = Event { sequence: self.sequence, ..event };
         self.events.push_back((now, event.clone()));
         event
     }

@@ -16,6 +16,8 @@ use tracing::warn;
 use crate::base::ids::PortNo;
 use crate::control::director::Director;
 use crate::control::events::EventLog;
+use crate::control::fault::{FaultKind, Sighting};
+use crate::control::faults::Faults;
 use crate::daemon::devices::{Devices, Done};
 use crate::daemon::followed::{DeviceSaid, Followed, Happening, Step};
 use crate::daemon::place::{Opened, Place, Properties};
@@ -104,7 +106,8 @@ impl Follower {
     }
 
     /// Follows the ports until `stop` is set.
-    pub(super) fn run(mut self, director: &Director, lenders: Lenders, events: &EventLog, stop: &AtomicBool) {
+    pub(super) fn run(mut self, director: &Director, lenders: Lenders, faults: &Faults, stop: &AtomicBool) {
+        let events = faults.events();
         if let Some(watch) = self.watch.take() {
             listen(watch, self.sender.clone());
         }
@@ -140,6 +143,7 @@ impl Follower {
                 self.look(events, now);
             }
             self.take_steps(&devices, &mut queues, director, now);
+            self.tell_faults(faults, now);
         }
         // What the thread does last goes nowhere, and it must not wait for room.
         drop(self.notices);
@@ -177,6 +181,20 @@ impl Follower {
             if let Some(pairs) = queues.given_back(number) {
                 port.given_back();
                 devices.close(number, pairs);
+            }
+        }
+    }
+
+    /// A port without a link is a fault. Its events are written where the port is followed, with a limit for one that flaps.
+    fn tell_faults(&self, faults: &Faults, now: Instant) {
+        for port in &self.ports {
+            let subject = Subject { port: Some(port.name.clone()), ..Subject::default() };
+            match port.trouble() {
+                Some(trouble) => {
+                    let text = format!("Port {} has no link: {trouble}", port.name);
+                    faults.open(Sighting::new(FaultKind::LinkDown, subject, text, port.mend()), now);
+                }
+                None => _ = faults.close(FaultKind::LinkDown, &subject, now),
             }
         }
     }

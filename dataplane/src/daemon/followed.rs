@@ -274,6 +274,17 @@ impl Followed {
         (!self.link.up).then(|| self.cause())
     }
 
+    /// What brings the link back.
+    pub(super) fn mend(&self) -> String {
+        match &self.interface {
+            Some(bound) if bound.said.interface().is_some_and(|interface| !interface.admin_up) => {
+                format!("ip link set {} up", bound.name)
+            }
+            Some(Bound { name, said: Said::Gone, .. }) => format!("bring the interface {name} back"),
+            _ => "look at the cable, the switch, or the other end".into(),
+        }
+    }
+
     /// Why the port cannot be used, and what to do about it.
     fn cause(&self) -> String {
         const LOOK: &str = "look at the cable, the switch, or the other end";

@@ -14,6 +14,7 @@ use crate::api::server::Server;
 use crate::config::Config;
 use crate::control::director::Director;
 use crate::control::events::{EventLog, Kind};
+use crate::control::faults::Faults;
 use crate::control::model::Model;
 use crate::count::lease::Leases;
 use crate::count::recent::Recent;
@@ -63,20 +64,22 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let (rings, lenders) = threads.begin_workers(workers, queues, &dpdk.eal)?;
     events.write(Kind::Started, Subject::default(), Instant::now(), || in_short(config));
     let SlowPathRings { punts, samples, outgoing } = rings;
-    let reporter = Reporter::new(events.clone(), samples).watching(dpdk.buffers.each(&config.ports));
+    let faults = Arc::new(Faults::new(events.clone()));
+    let reporter = Reporter::new(faults.clone(), samples).watching(dpdk.buffers.each(&config.ports));
     let buffers = dpdk.buffers.own().clone();
     let slow_path =
         SlowPath::new(director.clone(), neighbors.clone(), buffers, punts, outgoing, ports.control(), reporter);
     threads.start_slow_path(slow_path, config.director.slow_path_poll)?;
     cores.keep_off(&config.director.workers);
     threads.start_tables()?;
-    threads.start_follower(follower, lenders, events.clone())?;
+    threads.start_follower(follower, lenders, faults.clone())?;
 
     let recent_latency = Arc::new(Recent::new(director.workers(), started));
     let facts = Facts {
         director,
         neighbors,
         events,
+        faults,
         recent_latency: recent_latency.clone(),
         ports: ports.facts(),
         lcores: config.director.workers.clone(),

@@ -10,7 +10,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use tracing::error;
 
 use crate::control::director::Director;
-use crate::control::events::EventLog;
+use crate::control::faults::Faults;
 use crate::daemon::follow::{Alarm, Follower, Lenders};
 use crate::daemon::workers::{PinnedWorker, Work};
 use crate::dpdk::{Eal, Mbuf, Mempool, QueuePair};
@@ -108,11 +108,11 @@ impl Threads {
         &mut self,
         follower: Follower,
         lenders: Lenders,
-        events: Arc<EventLog>,
+        faults: Arc<Faults>,
     ) -> anyhow::Result<()> {
         let (director, stop) = (self.director.clone(), self.stop.clone());
         self.alarm = Some(follower.alarm());
-        self.start("shunt-ports", move || follower.run(&director, lenders, &events, &stop))
+        self.start("shunt-ports", move || follower.run(&director, lenders, &faults, &stop))
             .context("The thread that follows the ports cannot be started")
     }
 

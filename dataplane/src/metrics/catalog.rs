@@ -61,6 +61,8 @@ pub(super) const CATALOG: &[Metric] = {
         metric("shunt_events_total", Counter, Count, &["kind", "severity"],
             "Events, including those that were not written because there were too many. Of loop and return-via-director, as many as workers \
              had room to show: the frames are in shunt_dropped_packets_total."),
+        metric("shunt_faults", Gauge, Count, &["kind", "severity"],
+            "Open faults: what is wrong with backends and around them now; docs/health.md has the kinds. shuntctl doctor names them, and what mends them."),
         metric("shunt_lost_log_lines_total", Counter, Count, &[],
             "Lines of the daemon's log that were lost, because nobody read its standard error or the disk was full."),
         metric("shunt_requests_total", Counter, Count, &["command", "outcome"],

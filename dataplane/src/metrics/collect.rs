@@ -2,17 +2,18 @@
 //!
 //! The page says what `shuntctl` says, because both are made of the same listings.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::answer::{self, Answer, BackendState, NeighborState, Outcome};
+use ctl::answer::{self, Answer, BackendState, NeighborState, Outcome, Severity};
 use ctl::request::Request;
 use metrics::{Key, Label, counter, gauge, with_local_recorder};
 
 use crate::api::{Facts, answer};
 use crate::base::exit::{DropReason, PuntReason, UnsentReason};
 use crate::base::ids::NetworkNo;
+use crate::control::fault::FaultKind;
 use crate::count::counters::{PortCounters, WorkerCounters};
 use crate::count::histogram::Histogram;
 use crate::dpdk::tsc_hz;
@@ -45,7 +46,20 @@ fn director(facts: &Facts, started_s: f64) {
     let buffers = (facts.packet_buffers)();
     gauge!("shunt_packet_buffers").set(buffers.total as f64);
     gauge!("shunt_packet_buffers_in_use").set(buffers.in_use as f64);
+    faults(facts);
     counter!("shunt_lost_log_lines_total").absolute((facts.lost_log_lines)());
+}
+
+/// Each kind with its usual severity, so that it is seen to begin; with others where there are some.
+fn faults(facts: &Facts) {
+    let mut counts: BTreeMap<(FaultKind, Severity), usize> =
+        FaultKind::ALL.iter().map(|kind| ((*kind, kind.severity()), 0)).collect();
+    for fault in facts.faults.list() {
+        *counts.entry((fault.kind, fault.severity)).or_default() += 1;
+    }
+    for ((kind, severity), count) in counts {
+        gauge!("shunt_faults", "kind" => kind.name(), "severity" => severity.name()).set(count as f64);
+    }
 }
 
 fn ports(facts: &Facts) {

@@ -117,10 +117,12 @@ impl Pages {
 mod tests {
     use std::collections::BTreeSet;
 
+    use ctl::answer::Subject;
     use metrics::with_local_recorder;
 
     use super::*;
     use crate::base::exit::DropReason;
+    use crate::control::fault::{FaultKind, Sighting};
     use crate::count::counters::TargetCounters;
     use crate::dpdk::tsc_hz;
     use crate::metrics::catalog::{CATALOG, Kind};
@@ -146,6 +148,7 @@ mod tests {
         worker.services[counter.index()].drops[DropReason::EchoLimited.index()].add(2);
         worker.cycles.add(2 * tsc_hz().max(1));
         worker.latency.record(300, 4);
+        facts.faults.open(Sighting::new(FaultKind::ArpFlux, Subject::default(), "", ""), Instant::now());
         facts
     }
 
@@ -174,6 +177,8 @@ mod tests {
             r#"shunt_service_dropped_packets_total{service="192.168.0.101:80/tcp",reason="no_backend"} 0"#,
             r#"shunt_service_dropped_packets_total{service="192.168.0.101:80/tcp",reason="echo_limited"} 2"#,
             r#"shunt_events_total{kind="loop",severity="error"} 0"#,
+            r#"shunt_faults{kind="arp-flux",severity="error"} 1"#,
+            r#"shunt_faults{kind="loop",severity="error"} 0"#,
             r#"shunt_neighbor_up{address="fd00::3",network="lan0"} 0"#,
             "# TYPE shunt_worker_latency_seconds histogram",
             "# TYPE shunt_build info",

@@ -9,7 +9,7 @@
 //! has side effects.
 //!
 //! - In: punted frames, and samples of dropped frames, from workers.
-//! - Out: frames for workers to send; MAC addresses and failures for the director; events.
+//! - Out: frames for workers to send; MAC addresses and failures for the director; events and faults.
 //! - Uses: `base`, `wire`, `count`, `state`, `forward` (the rings), `control`, `health`.
 
 pub mod announce;
@@ -23,6 +23,7 @@ pub mod report;
 pub mod slow_path;
 pub mod too_big;
 pub mod view;
+pub mod watch;
 
 pub use slow_path::{PortControl, SlowPath, process};
 pub use view::{Frame, Learned, Outcome, View};

@@ -12,7 +12,9 @@ use rtrb::Consumer;
 use crate::base::exit::DropReason;
 use crate::base::ids::PortNo;
 use crate::control::compile::Compiled;
-use crate::control::events::{EventLog, Kind};
+use crate::control::events::Kind;
+use crate::control::fault::{FaultKind, Sighting};
+use crate::control::faults::Faults;
 use crate::count::counters::WorkerCounters;
 use crate::forward::sample::{Sample, Sign};
 use crate::slow::buffers::{BufferWatch, Pools};
@@ -24,7 +26,7 @@ const LOSSES: [(DropReason, Kind); 2] =
 
 /// Writes events, and remembers what it has reported.
 pub struct Reporter {
-    events: Arc<EventLog>,
+    faults: Arc<Faults>,
     samples: Vec<Consumer<Sample>>,
     /// By port, for each of [`LOSSES`].
     lost: Vec<[Lost; LOSSES.len()]>,
@@ -43,8 +45,8 @@ struct Lost {
 
 impl Reporter {
     /// With the other ends of the workers' rings.
-    pub fn new(events: Arc<EventLog>, samples: Vec<Consumer<Sample>>) -> Self {
-        Reporter { events, samples, lost: Vec::new(), buffers: None }
+    pub fn new(faults: Arc<Faults>, samples: Vec<Consumer<Sample>>) -> Self {
+        Reporter { faults, samples, lost: Vec::new(), buffers: None }
     }
 
     /// With a watch on the packet buffers.
@@ -53,10 +55,15 @@ impl Reporter {
         Reporter { buffers: Some(BufferWatch::new(pools)), ..self }
     }
 
+    /// What is wrong now.
+    pub fn faults(&self) -> &Arc<Faults> {
+        &self.faults
+    }
+
     /// Reports packet buffers that have run out, or are back.
     pub fn buffers(&mut self, now: Instant) {
         if let Some(watch) = &mut self.buffers {
-            watch.look(&self.events, now);
+            watch.look(self.faults.events(), now);
         }
     }
 
@@ -64,10 +71,15 @@ impl Reporter {
     pub fn news(&self, news: Vec<News>, current: &Compiled, now: Instant) {
         for news in news {
             let port = current.model.network(news.network).name();
-            let (kind, message) = in_words(news, &port);
             let (backend, mac) = (Some(news.address), news.now.or(news.before));
+            let (kind, text, advice) = in_words(news, &port);
             let subject = Subject { backend, mac, port: Some(port), ..Subject::default() };
-            self.events.write(kind, subject, now, || message);
+            if kind == Kind::BackendMacChanged {
+                self.faults.open(Sighting::new(FaultKind::MacChanged, subject, text, advice), now);
+                continue;
+            }
+            let message = if advice.is_empty() { text } else { format!("{text}: {advice}") };
+            self.faults.events().write(kind, subject, now, || message);
         }
     }
 
@@ -84,7 +96,7 @@ impl Reporter {
                 };
                 let subject = Subject { port: Some(port.clone()), ..Subject::default() };
                 // Without new losses, there is no event. Losses that were left out are reported with the next ones.
-                if std::mem::replace(seen, lost) < lost && self.events.write(kind, subject, now, sentence) {
+                if std::mem::replace(seen, lost) < lost && self.faults.events().write(kind, subject, now, sentence) {
                     *reported = lost;
                 }
             }
@@ -96,7 +108,7 @@ impl Reporter {
         for worker in &mut self.samples {
             for _ in 0..worker.slots() {
                 let Ok(sample) = worker.pop() else { break };
-                report(&self.events, &sample, neighbors, current, now);
+                report(&self.faults, &sample, neighbors, current, now);
             }
         }
     }
@@ -107,16 +119,17 @@ fn port_name(current: &Compiled, port: PortNo) -> String {
     network.map_or_else(String::new, |network| network.port_name.clone())
 }
 
-fn in_words(news: News, port: &str) -> (Kind, String) {
+/// The event, what has happened, and what to do.
+fn in_words(news: News, port: &str) -> (Kind, String, &'static str) {
     let address = news.address;
     let protocol = if address.is_ipv4() { "ARP" } else { "neighbor solicitations" };
     match (news.before, news.now) {
-        (None, Some(mac)) => (Kind::BackendResolved, format!("Backend {address} is at {mac} on {port}")),
+        (None, Some(mac)) => (Kind::BackendResolved, format!("Backend {address} is at {mac} on {port}"), ""),
         (Some(before), Some(now)) => {
             let advice = "if that was not meant, look for another station with its address";
             let message =
                 format!("Backend {address} has moved from {before} to {now} on {port}, and so has its traffic");
-            (Kind::BackendMacChanged, format!("{message}: {advice}"))
+            (Kind::BackendMacChanged, message, advice)
         }
         (before, None) => {
             let name = before.map_or(address.to_string(), |before| format!("{address} ({before})"));
@@ -139,41 +152,47 @@ fn in_words(news: News, port: &str) -> (Kind, String) {
                     ("and no other backend there does", "is its address right, is it up, and on this segment?")
                 }
             };
-            (Kind::BackendUnreachable, format!("{message}, {fate}: {advice}"))
+            (Kind::BackendUnreachable, format!("{message}, {fate}"), advice)
         }
     }
 }
 
-fn report(events: &EventLog, sample: &Sample, neighbors: &Neighbors, current: &Compiled, now: Instant) {
-    let (kind, vip) = match sample.sign {
-        Sign::Loop => (Kind::Loop, sample.destination),
-        Sign::ReturnViaDirector => (Kind::ReturnViaDirector, sample.source),
-        Sign::UnfinishedChecksum => (Kind::UnfinishedChecksums, sample.destination),
-        Sign::SuperFrame => (Kind::SuperFrames, sample.destination),
+fn report(faults: &Faults, sample: &Sample, neighbors: &Neighbors, current: &Compiled, now: Instant) {
+    let vip = match sample.sign {
+        Sign::ReturnViaDirector => sample.source,
+        Sign::Loop | Sign::UnfinishedChecksum | Sign::SuperFrame => sample.destination,
     };
     let backend = neighbors.with_mac(sample.from, vip);
     let mac = Some(sample.from);
     let port = Some(port_name(current, sample.port));
     let subject = Subject { vip: Some(vip), backend, mac, port, ..Subject::default() };
     let station = station(backend, sample.from);
-    events.write(kind, subject, now, || match kind {
-        Kind::UnfinishedChecksums => offloads(sample, "with unfinished checksums, which backends drop", ""),
-        Kind::SuperFrames => {
+    match sample.sign {
+        Sign::UnfinishedChecksum => {
+            let sentence = || offloads(sample, "with unfinished checksums, which backends drop", "");
+            faults.events().write(Kind::UnfinishedChecksums, subject, now, sentence);
+        }
+        Sign::SuperFrame => {
             let here = "; or this host puts them together: `ethtool -K INTERFACE gro off lro off` here";
-            offloads(sample, "that are larger than the MTU there, and were dropped", here)
+            let sentence = || offloads(sample, "that are larger than the MTU there, and were dropped", here);
+            faults.events().write(Kind::SuperFrames, subject, now, sentence);
         }
-        Kind::Loop => {
-            let advice = format!("run `scripts/real-server start {vip}` there");
-            format!(
-                "{station} sends packets for {vip} back instead of taking them, so it lacks the VIP on lo: {advice}"
-            )
+        Sign::Loop => {
+            let text =
+                format!("{station} sends packets for {vip} back instead of taking them, so it lacks the VIP on lo");
+            let fix = format!("scripts/real-server start {vip}");
+            faults.open(Sighting::new(FaultKind::Loop, subject, text, fix), now);
         }
-        _ => {
+        Sign::ReturnViaDirector => {
             let client = sample.destination;
-            let advice = "set its default route to the clients' real gateway, not to the director";
-            format!("{station} sends its replies from {vip}, to {client} for one, through the director: {advice}")
+            let text = format!(
+                "{station} sends its replies from {vip}, to {client} for one, through the director: its default route is wrong"
+            );
+            let family = if vip.is_ipv4() { "-4" } else { "-6" };
+            let fix = format!("ip {family} route replace default via GATEWAY, where GATEWAY is the clients' gateway");
+            faults.open(Sighting::new(FaultKind::ReturnViaDirector, subject, text, fix), now);
         }
-    });
+    }
 }
 
 /// In words: a neighbor leaves to its NIC what there is no NIC for.
@@ -203,7 +222,7 @@ mod tests {
 
     use super::*;
     use crate::base::ids::NetworkNo;
-    use crate::control::events::KEPT;
+    use crate::control::events::{EventLog, KEPT};
     use crate::metrics::ControlSide;
     use crate::slow::view::{Evidence, Learned};
     use crate::testing::model::{backend_mac, leases, model, service, snapshot};
@@ -224,7 +243,7 @@ mod tests {
             model.add_service(&service("192.168.0.101:80", &[("192.168.0.3", 1)]), &leases()).unwrap();
             let (events, current, begin) = (Arc::new(EventLog::default()), snapshot(model), Instant::now());
             let (worker, samples) = RingBuffer::new(8);
-            let reporter = Reporter::new(events.clone(), vec![samples]);
+            let reporter = Reporter::new(Arc::new(Faults::new(events.clone())), vec![samples]);
             let mut neighbors = Neighbors::default();
             neighbors.sync(&current, begin);
             let address = address("192.168.0.3");

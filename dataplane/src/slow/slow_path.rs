@@ -12,6 +12,7 @@ use crate::base::ids::{NetworkNo, PortNo};
 use crate::base::packet::{FrameSource, Packet};
 use crate::control::compile::Compiled;
 use crate::control::director::Director;
+use crate::control::faults::Faults;
 use crate::forward::class::Class;
 use crate::forward::rings::{Outgoing, Punt, Punted};
 use crate::slow::announce::{self, Announcer};
@@ -19,6 +20,7 @@ use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
 use crate::slow::report::Reporter;
 use crate::slow::view::{Frame, Outcome, View};
+use crate::slow::watch::{Rounds, Silence, Stations, forget_removed};
 use crate::slow::{arp, echo, ndp, too_big};
 use crate::state::networks::LocalNetwork;
 use crate::state::publication::SnapshotReader;
@@ -45,6 +47,10 @@ pub struct SlowPath<S: FrameSource> {
     announcer: Announcer,
     listener: Listener,
     reporter: Reporter,
+    faults: Arc<Faults>,
+    rounds: Rounds,
+    silence: Silence,
+    stations: Stations,
     source: S,
     punts: Vec<Punted<S::Packet>>,
     outgoing: Producer<Outgoing<S::Packet>>,
@@ -68,6 +74,8 @@ impl<S: FrameSource> SlowPath<S> {
         reporter: Reporter,
     ) -> Self {
         let (snapshots, current) = (director.reader(), director.current());
+        let faults = reporter.faults().clone();
+        faults.attend();
         SlowPath {
             director,
             snapshots,
@@ -75,6 +83,10 @@ impl<S: FrameSource> SlowPath<S> {
             announcer: Announcer::default(),
             listener: Listener::default(),
             reporter,
+            faults,
+            rounds: Rounds::default(),
+            silence: Silence::default(),
+            stations: Stations::default(),
             source,
             punts,
             outgoing,
@@ -100,6 +112,10 @@ impl<S: FrameSource> SlowPath<S> {
             self.listen(&current);
             self.announcer.sync(&current, now);
             self.listener.sync(announce::addresses(&current), now);
+            forget_removed(&self.faults, &current);
+        }
+        if self.rounds.begins(&self.faults, now) {
+            self.neighbors().ask_all(now);
         }
         let mut busy = self.take_frames(&current, now);
         busy |= self.say(&current, now);
@@ -108,7 +124,17 @@ impl<S: FrameSource> SlowPath<S> {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
             self.report(&current, now);
         }
+        self.end_round(&current, now);
         busy
+    }
+
+    /// Ends a round of all checks when all have answered that can.
+    fn end_round(&mut self, current: &Compiled, now: Instant) {
+        let Some((begin, is_time)) = self.rounds.due(now) else { return };
+        if is_time || self.neighbors().have_answered_since(begin, current) {
+            self.report(current, now);
+            self.rounds.end(&self.faults);
+        }
     }
 
     /// Makes the ports receive solicitations for their IPv6 addresses.
@@ -205,15 +231,18 @@ impl<S: FrameSource> SlowPath<S> {
         self.director.unsent()[port.index()][reason.index()].add(1);
     }
 
-    /// Reports losses and samples.
+    /// Reports losses, samples, and faults that have come or gone with time.
     fn report(&mut self, current: &Compiled, now: Instant) {
         self.reporter.losses(self.director.workers(), current, now);
         self.reporter.buffers(now);
         let neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
         self.reporter.samples(&neighbors, current, now);
+        self.silence.look(&self.faults, &neighbors, current, now);
+        drop(neighbors);
+        self.faults.expire(now);
     }
 
-    fn publish_macs(&self, current: &Compiled, now: Instant) {
+    fn publish_macs(&mut self, current: &Compiled, now: Instant) {
         let (news, changed) = {
             let mut neighbors = self.neighbors();
             let (judged, macs) = (neighbors.judge(), neighbors.take_changed_macs());
@@ -222,6 +251,9 @@ impl<S: FrameSource> SlowPath<S> {
         };
         self.reporter.news(news, current, now);
         if let Some((macs, outlook)) = changed {
+            let neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
+            self.stations.look(&self.faults, &neighbors, current, now);
+            drop(neighbors);
             self.director.hear(&macs, &outlook);
         }
     }

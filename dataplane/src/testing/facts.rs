@@ -9,6 +9,8 @@ use ctl::request::ServiceAdd;
 use super::model::{PORT, model};
 use crate::api::{Facts, PortFacts, PortLive};
 use crate::control::director::Director;
+use crate::control::events::EventLog;
+use crate::control::faults::Faults;
 use crate::count::recent::Recent;
 use crate::count::{counters::WorkerCounters, lease::Leases};
 
@@ -27,11 +29,13 @@ pub fn director(services: &[ServiceAdd]) -> Director {
 pub fn facts(director: Arc<Director>) -> Facts {
     let live = || PortLive { xdp: Some(XdpSockets::default()), ..PortLive::default() };
     let port = PortFacts { name: "lan0".into(), device: "net_null0".into(), queues: 1, live: Box::new(live) };
+    let events = Arc::<EventLog>::default();
     Facts {
         recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
         director,
         neighbors: Arc::new(Mutex::default()),
-        events: Arc::default(),
+        faults: Arc::new(Faults::new(events.clone())),
+        events,
         ports: vec![port],
         lcores: vec![1],
         started: Instant::now(),

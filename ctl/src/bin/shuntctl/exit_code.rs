@@ -9,7 +9,7 @@ use ctl::ClientError;
 pub(crate) enum Exit {
     /// Done.
     Done = 0,
-    /// The daemon refused.
+    /// The daemon refused, or `doctor` has found a fault.
     Refused = 1,
     /// Wrong usage (clap's own status, too), no daemon answered, or its answer could not be written.
     Unusable = 2,

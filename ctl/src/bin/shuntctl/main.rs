@@ -24,14 +24,24 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(said) => return usage(&said).into(),
     };
+    // `doctor` says by 1 that something is wrong; that it cannot say so is another matter.
+    let refused = if matches!(command, Command::Doctor(_)) { Exit::Unusable } else { Exit::Refused };
     let done = match command {
         Command::Events(events) if events.follow => follow::events(&socket, json, &events),
         command => {
             let connected = Client::connect(&socket);
-            connected.and_then(|mut client| command.question().ask(&mut client, json)).map(|text| output::print(&text))
+            let answered = connected.and_then(|mut client| command.question().ask(&mut client, json));
+            answered.map(|(text, judged)| match output::print(&text) {
+                Exit::Done => judged,
+                failed => failed,
+            })
         }
     };
-    done.unwrap_or_else(|error| fail(&error, json)).into()
+    let failed = |error| match fail(&error, json) {
+        Exit::Refused => refused,
+        exit => exit,
+    };
+    done.unwrap_or_else(failed).into()
 }
 
 /// Help that was asked for goes to standard output, what is wrong with the command line to standard error.

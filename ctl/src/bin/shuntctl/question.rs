@@ -4,6 +4,9 @@ use ctl::answer::{Answer, Done, OtherAnswer};
 use ctl::request::Request;
 use ctl::verb::Verb;
 use ctl::{Client, ClientError};
+use serde::Serialize;
+
+use crate::exit_code::Exit;
 
 /// A request, and how people read its answer.
 pub(crate) struct Question {
@@ -11,13 +14,33 @@ pub(crate) struct Question {
     show: Show,
 }
 
-/// Makes text of an answer, newline included.
-type Show = Box<dyn Fn(Answer) -> Result<String, OtherAnswer>>;
+/// Makes text of an answer, or JSON of it, newline included, and says what to end with.
+type Show = Box<dyn Fn(Answer, bool) -> Result<(String, Exit), ClientError>>;
 
 impl Question {
     /// Asks by a verb; `show` makes text of the answer, newline included.
     pub(crate) fn new<V: Verb>(arguments: V::Arguments, show: impl Fn(V::Answer) -> String + 'static) -> Question {
-        Question { request: V::request(arguments), show: Box::new(move |answer| Ok(show(answer.try_into()?))) }
+        let as_text = move |answer: Answer| Ok::<_, OtherAnswer>(show(answer.try_into()?));
+        let show = move |answer: Answer, json: bool| {
+            let text = if json { of_answer(&answer)? } else { as_text(answer)? };
+            Ok((text, Exit::Done))
+        };
+        Question { request: V::request(arguments), show: Box::new(show) }
+    }
+
+    /// The same, where the answer also decides what to end with, and where JSON is made of a part of it.
+    pub(crate) fn judged<V: Verb, J: Serialize>(
+        arguments: V::Arguments,
+        show: impl Fn(&V::Answer) -> String + 'static,
+        json_of: impl Fn(&V::Answer) -> &J + 'static,
+        judge: impl Fn(&V::Answer) -> Exit + 'static,
+    ) -> Question {
+        let show = move |answer: Answer, json: bool| {
+            let answer: V::Answer = answer.try_into()?;
+            let text = if json { as_json(json_of(&answer))? } else { show(&answer) };
+            Ok((text, judge(&answer)))
+        };
+        Question { request: V::request(arguments), show: Box::new(show) }
     }
 
     /// Asks for a change: the answer is the sentence that says what was done.
@@ -25,16 +48,18 @@ impl Question {
         Question::new::<V>(arguments, |done| format!("{}\n", done.message))
     }
 
-    /// Asks the daemon; returns the answer as text or, with `json`, as JSON, newline included.
-    pub(crate) fn ask(self, client: &mut Client, json: bool) -> Result<String, ClientError> {
-        let answer = client.ask(self.request)?;
-        if json { Ok(as_json(&answer)?) } else { Ok((self.show)(answer)?) }
+    /// Asks the daemon; returns the answer as text or, with `json`, as JSON, newline included, and what to end with.
+    pub(crate) fn ask(self, client: &mut Client, json: bool) -> Result<(String, Exit), ClientError> {
+        (self.show)(client.ask(self.request)?, json)
     }
 }
 
 /// An answer as JSON: what was asked for, without the envelope.
-fn as_json(answer: &Answer) -> Result<String, serde_json::Error> {
+fn of_answer(answer: &Answer) -> Result<String, serde_json::Error> {
     let tagged = serde_json::to_value(answer)?;
-    let inner = tagged.as_object().and_then(|object| object.values().next()).unwrap_or(&tagged);
-    Ok(serde_json::to_string_pretty(inner)? + "\n")
+    as_json(tagged.as_object().and_then(|object| object.values().next()).unwrap_or(&tagged))
+}
+
+fn as_json(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
 }

@@ -13,7 +13,9 @@ pub(super) const REACHABLE: Duration = Duration::from_secs(20);
 /// Between two probes (RFC 4861 §10, RETRANS_TIMER).
 pub(super) const RETRANSMIT: Duration = Duration::from_secs(1);
 /// Between two probes of a neighbor that was given up.
-const RETRY_FAILED: Duration = Duration::from_secs(3);
+const RETRY_FAILED: Duration = Duration::from_secs(2);
+/// A neighbor that has not answered so long after its first probe has not answered three of them.
+const SILENT: Duration = Duration::from_millis(2_200);
 /// Probes by unicast before the first one by broadcast (RFC 4861 §10, MAX_UNICAST_SOLICIT).
 pub(super) const UNICAST_PROBES: u32 = 3;
 /// Probes by broadcast before the neighbor is given up (RFC 4861 §10, MAX_MULTICAST_SOLICIT).
@@ -93,6 +95,12 @@ impl Neighbor {
             self.probes = 0;
         }
         self.due = at;
+    }
+
+    /// Whether it has not answered its last three probes.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        let asked_in_vain = self.silent_since.is_some_and(|since| self.probes >= 3 && now >= since + SILENT);
+        self.state == NeighborState::Failed || asked_in_vain
     }
 
     fn give_up(&mut self) {

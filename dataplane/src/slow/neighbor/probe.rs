@@ -35,6 +35,32 @@ impl Neighbors {
         self.judged = false;
     }
 
+    /// Has all backends probed now, whatever is known of them.
+    pub fn ask_all(&mut self, now: Instant) {
+        let probed = self.table.values_mut().filter(|neighbor| neighbor.state != NeighborState::Permanent);
+        probed.for_each(|neighbor| neighbor.due = now);
+        self.next_due = None;
+    }
+
+    /// Has a backend probed now: something else says that it may not be there.
+    pub fn ask(&mut self, address: IpAddr, now: Instant) {
+        if let Some(neighbor) = self.table.get_mut(&address)
+            && neighbor.state == NeighborState::Reachable
+        {
+            neighbor.due = now;
+            self.next_due = None;
+        }
+    }
+
+    /// Whether all backends that can be asked have answered since then, but those that were given up.
+    pub fn have_answered_since(&self, then: Instant, current: &Compiled) -> bool {
+        let asked = self.table.values().filter(|neighbor| {
+            let out = matches!(neighbor.state, NeighborState::Permanent | NeighborState::Failed);
+            !out && current.network(neighbor.network).link.up
+        });
+        asked.into_iter().all(|neighbor| neighbor.confirmed.is_some_and(|confirmed| confirmed >= then))
+    }
+
     /// The probes that are due, but at most `room`. The others wait for the next call.
     pub fn poll(&mut self, current: &Compiled, now: Instant, room: usize) -> Vec<Frame> {
         if self.next_due.is_some_and(|due| due > now) || room == 0 {

@@ -259,8 +259,8 @@ fn a_backend_is_probed_by_unicast_then_by_broadcast_and_keeps_its_mac_meanwhile(
     }
     rig.at(26).probes();
     assert_eq!(rig.state(), (NeighborState::Failed, Some(OLD)), "perhaps the network is out");
-    assert_eq!(rig.at(28).probes(), []);
-    assert_eq!(rig.at(29).probes(), [Mac([0xff; 6])], "it is still probed");
+    assert_eq!(rig.at(27).probes(), []);
+    assert_eq!(rig.at(28).probes(), [Mac([0xff; 6])], "it is still probed");
     rig.hear(NEW, Evidence::Announcement);
     assert_eq!(rig.state(), (NeighborState::Reachable, Some(NEW)));
 }

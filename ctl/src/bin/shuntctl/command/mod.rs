@@ -1,6 +1,7 @@
 //! The commands: noun, then verb. A file for each noun has its arguments, what they ask, and the table that shows the answer.
 
 mod backend;
+mod doctor;
 mod drops;
 pub(crate) mod events;
 mod neighbor;
@@ -44,6 +45,16 @@ pub(crate) enum Command {
     ///
     /// Example: shuntctl events --follow
     Events(events::Args),
+    /// What is wrong, with each backend and around it, and what mends it.
+    ///
+    /// Has shuntd make all its checks now, which takes a second or, where something does not answer, three. Then prints a line a
+    /// check for each backend: `ok`, or what is wrong and the command that mends it on that host. docs/health.md has a
+    /// section on each fault.
+    ///
+    /// Exit status: 0 nothing is wrong, 1 something is, 2 shuntd has not answered, or knows no such service.
+    ///
+    /// Example: shuntctl doctor 192.0.2.1:80
+    Doctor(doctor::Args),
 }
 
 impl Command {
@@ -58,6 +69,7 @@ impl Command {
             Command::Worker(command) => command.question(),
             Command::Drops(args) => args.question(),
             Command::Events(args) => args.question(),
+            Command::Doctor(args) => args.question(),
         }
     }
 }

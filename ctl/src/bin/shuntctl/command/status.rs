@@ -1,6 +1,6 @@
 //! `shuntctl status`.
 
-use ctl::answer::{Count, EventCount, Status};
+use ctl::answer::{Count, EventCount, Fault, FaultCount, Status};
 use ctl::verb;
 
 use crate::question::Question;
@@ -28,19 +28,32 @@ fn listing(status: &Status) -> String {
         ("forwarded", format!("{} frames", status.forwarded_packets)),
         ("dropped", format!("{} frames (shuntctl drops)", status.dropped_packets)),
         ("events", event_count(status.events)),
+        ("faults", fault_count(status.fault_count)),
     ];
-    let mut text = String::new();
+    let mut all = String::new();
     for (name, value) in rows {
-        line(&mut text, format_args!("{name:<14} {value}"));
+        line(&mut all, format_args!("{name:<14} {value}"));
+    }
+    for Fault { severity, fault, for_s, text, .. } in &status.faults {
+        let (severity, age) = (severity.name(), duration(*for_s));
+        line(&mut all, format_args!("{:<14} {severity:<5}  {fault}, for {age}: {text}", ""));
     }
     if status.warnings.is_empty() {
-        line(&mut text, format_args!("{:<14} none", "warnings"));
+        line(&mut all, format_args!("{:<14} none", "warnings"));
     }
     for (number, warning) in status.warnings.iter().enumerate() {
         let name = if number == 0 { "warnings" } else { "" };
-        line(&mut text, format_args!("{name:<14} {warning}"));
+        line(&mut all, format_args!("{name:<14} {warning}"));
     }
-    text
+    all
+}
+
+fn fault_count(FaultCount { warn, error, left_out }: FaultCount) -> String {
+    let more = if left_out > 0 { format!(", and {left_out} that there was no room for") } else { String::new() };
+    match (warn, error) {
+        (0, 0) => format!("none open{more}"),
+        (warn, error) => format!("errors: {error}, warnings: {warn} open{more} (shuntctl doctor)"),
+    }
 }
 
 fn event_count(EventCount { warn, error }: EventCount) -> String {

@@ -1,0 +1,274 @@
+//! What is wrong: the open faults, and a line a check for each backend.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ctl::ServiceId;
+use ctl::answer::{self, CheckOutcome, CheckedBackend, CheckedService, Doctor, Fault, NeighborState, Refusal, Subject};
+use ctl::request::DoctorQuery;
+use ctl::verb::{self, Answers};
+
+use crate::api::facts::Facts;
+use crate::control::compile::Compiled;
+use crate::control::fault::Check;
+use crate::control::faults::OpenFault;
+use crate::control::model::{Backend, Service};
+use crate::slow::neighbor::Neighbor;
+
+/// How long a client waits for a round of all checks.
+const ROUND: Duration = Duration::from_secs(3);
+/// More faults than this are not listed.
+const MOST: usize = 10_000;
+
+impl Answers<verb::Doctor> for Facts {
+    fn answer(&self, DoctorQuery { service }: DoctorQuery) -> Result<Doctor, Refusal> {
+        if let Some(id) = &service {
+            self.director.current().model.service(id)?;
+        }
+        let complete = self.faults.wait(self.faults.ask_round(), ROUND);
+        let current = self.director.current();
+        let open = open(self, &current);
+        let concerned = |fault: &&Fault| service.is_none() || fault.service.is_none() || fault.service == service;
+        let services = current.model.services.values().filter(|listed| service.is_none_or(|id| listed.id == id));
+        let neighbors = self.neighbors();
+        let services = services.map(|listed| checked(listed, &current, &neighbors, &open)).collect();
+        let faults = open.iter().filter(concerned).take(MOST).cloned().collect();
+        Ok(Doctor { faults, services, complete })
+    }
+}
+
+/// The open faults, the worst first; each for all services that it concerns.
+pub(super) fn open(facts: &Facts, current: &Compiled) -> Vec<Fault> {
+    let (open, now) = (facts.faults.list(), Instant::now());
+    if open.is_empty() {
+        return Vec::new();
+    }
+    let concerned = Concerned::new(current);
+    let mut faults: Vec<Fault> = open
+        .iter()
+        .flat_map(|fault| concerned.services(&fault.subject).into_iter().map(|id| listed(fault, id, now)))
+        .collect();
+    faults
+        .sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| (a.service, a.backend).cmp(&(b.service, b.backend))));
+    faults
+}
+
+fn listed(fault: &OpenFault, service: Option<ServiceId>, now: Instant) -> Fault {
+    let OpenFault { kind, subject, severity, text, fix, since, since_wall, .. } = fault.clone();
+    Fault {
+        service,
+        backend: subject.backend,
+        mac: subject.mac,
+        fault: kind.name().into(),
+        severity,
+        since: humantime::format_rfc3339_millis(since_wall).to_string(),
+        for_s: now.saturating_duration_since(since).as_secs(),
+        text,
+        fix,
+        check: kind.check().name().into(),
+        vip: subject.vip,
+        port: subject.port,
+    }
+}
+
+/// Which services have a VIP or a backend.
+struct Concerned {
+    of_vip: HashMap<IpAddr, Vec<ServiceId>>,
+    of_backend: HashMap<IpAddr, Vec<ServiceId>>,
+}
+
+impl Concerned {
+    fn new(current: &Compiled) -> Concerned {
+        let (mut of_vip, mut of_backend) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        for service in current.model.services.values() {
+            of_vip.entry(service.id.vip).or_default().push(service.id);
+            for backend in &service.backends {
+                of_backend.entry(backend.address).or_default().push(service.id);
+            }
+        }
+        Concerned { of_vip, of_backend }
+    }
+
+    /// The services that a fault concerns; `None` alone if there are none in particular.
+    fn services(&self, subject: &Subject) -> Vec<Option<ServiceId>> {
+        let of = |map: &HashMap<IpAddr, Vec<ServiceId>>, address: Option<IpAddr>| {
+            address.and_then(|address| map.get(&address).cloned()).unwrap_or_default()
+        };
+        let found = match subject {
+            Subject { service: Some(id), .. } => vec![*id],
+            Subject { vip, backend, .. } => {
+                let (of_vip, of_backend) = (of(&self.of_vip, *vip), of(&self.of_backend, *backend));
+                let both: Vec<ServiceId> = of_vip.iter().filter(|id| of_backend.contains(id)).copied().collect();
+                // A backend of other services may claim a VIP.
+                [both, of_vip, of_backend].into_iter().find(|found| !found.is_empty()).unwrap_or_default()
+            }
+        };
+        if found.is_empty() { vec![None] } else { found.into_iter().map(Some).collect() }
+    }
+}
+
+fn checked(
+    service: &Arc<Service>,
+    current: &Compiled,
+    neighbors: &BTreeMap<IpAddr, Neighbor>,
+    open: &[Fault],
+) -> CheckedService {
+    let open: Vec<&Fault> = open.iter().filter(|fault| fault.service == Some(service.id)).collect();
+    let found = |check: Check, backend: Option<IpAddr>| {
+        open.iter().any(|fault| fault.backend == backend && fault.check == check.name())
+    };
+    let outcome = |check: Check, backend: Option<IpAddr>, (outcome, text): (CheckOutcome, String)| {
+        let (outcome, text) =
+            if found(check, backend) { (CheckOutcome::Fault, String::new()) } else { (outcome, text) };
+        answer::Check { check: check.name().into(), outcome, text }
+    };
+    let of_vip = Check::ALL.into_iter().filter_map(|check| {
+        let is_well = (check == Check::Claims).then(|| ok("nobody else has the VIP"));
+        Some(outcome(check, None, is_well.or_else(|| found(check, None).then(|| ok("")))?))
+    });
+    let of_backend = |backend: &Backend| {
+        let neighbor = neighbors.get(&backend.address);
+        let checks = Check::ALL.into_iter().filter_map(|check| {
+            let address = Some(backend.address);
+            let seen = well(check, backend, neighbor, current);
+            Some(outcome(check, address, seen.or_else(|| found(check, address).then(|| ok("")))?))
+        });
+        CheckedBackend {
+            address: backend.address,
+            mac: backend.pinned.or(neighbor.and_then(|neighbor| neighbor.mac)),
+            port: current.model.network(backend.network).name(),
+            checks: checks.collect(),
+        }
+    };
+    let backends = service.backends.iter().map(of_backend).collect();
+    CheckedService { service: service.id, checks: of_vip.collect(), backends }
+}
+
+fn ok(text: impl Into<String>) -> (CheckOutcome, String) {
+    (CheckOutcome::Ok, text.into())
+}
+
+fn unknown(text: impl Into<String>) -> (CheckOutcome, String) {
+    (CheckOutcome::Unknown, text.into())
+}
+
+/// What a check has seen that has no fault to tell of. `None`: there is nothing to be said.
+fn well(
+    check: Check,
+    backend: &Backend,
+    neighbor: Option<&Neighbor>,
+    current: &Compiled,
+) -> Option<(CheckOutcome, String)> {
+    let protocol = if backend.address.is_ipv4() { "ARP" } else { "NDP" };
+    Some(match check {
+        Check::Link => {
+            let port = current.model.network(backend.network).name();
+            match current.network(backend.network).link.up {
+                true => ok(format!("{port} has its link")),
+                false => (CheckOutcome::Fault, format!("{port} has no link")),
+            }
+        }
+        Check::Neighbor => match neighbor.map(|neighbor| (neighbor.state, neighbor.confirmed)) {
+            Some((NeighborState::Permanent, _)) => unknown("not asked: its MAC address is configured"),
+            Some((NeighborState::Reachable | NeighborState::Probe, Some(confirmed))) => {
+                let ago = confirmed.elapsed().as_secs();
+                ok(format!("has answered {protocol}, {ago} s ago"))
+            }
+            _ => unknown(format!("has not answered {protocol} yet")),
+        },
+        Check::Mac => match neighbor.map(|neighbor| (neighbor.mac, neighbor.changes)) {
+            Some((Some(_), 0)) => ok("its own, and has not changed"),
+            Some((Some(_), changes)) => ok(format!("its own; it has changed {changes} times")),
+            _ => return None,
+        },
+        Check::Claims => ok(format!("does not answer {protocol} for the VIP")),
+        Check::Vip | Check::Service => unknown("not checked"),
+        Check::Return => ok("none of its replies come here"),
+        Check::Mtu | Check::Certificate => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use ctl::answer::Subject;
+    use serde_json::{Value, json};
+
+    use crate::api::Facts;
+    use crate::api::answer::tests::{ask, example};
+    use crate::control::fault::{FaultKind, Sighting};
+
+    const BACKEND: &str = "192.168.0.4";
+    const VIP: &str = "192.168.0.101";
+
+    fn open(facts: &Facts, kind: FaultKind, backend: Option<&str>, vip: Option<&str>) {
+        let address = |text: &str| text.parse().unwrap();
+        let subject = Subject { backend: backend.map(address), vip: vip.map(address), ..Subject::default() };
+        facts.faults.open(Sighting::new(kind, subject, "It limps", "walk"), Instant::now());
+    }
+
+    fn doctor(facts: &Facts, arguments: Value) -> Value {
+        ask(facts, "doctor", arguments)["ok"]["doctor"].clone()
+    }
+
+    #[test]
+    fn without_a_fault_each_check_says_what_it_has_seen() {
+        let facts = example();
+        facts.neighbors.lock().unwrap().sync(&facts.director.current(), Instant::now());
+        let doctor = doctor(&facts, Value::Null);
+        assert_eq!(doctor["faults"], json!([]));
+        let service = &doctor["services"][0];
+        let claims = json!({ "check": "claims", "outcome": "ok", "text": "nobody else has the VIP" });
+        assert_eq!((&service["service"]["vip"], &service["checks"]), (&json!(VIP), &json!([claims])));
+        let backend = &service["backends"][1];
+        assert_eq!((&backend["address"], &backend["port"]), (&json!(BACKEND), &json!("lan0")));
+        let link = json!({ "check": "link", "outcome": "ok", "text": "lan0 has its link" });
+        let neighbor = json!({ "check": "neighbor", "outcome": "unknown", "text": "has not answered ARP yet" });
+        assert_eq!((&backend["checks"][0], &backend["checks"][1]), (&link, &neighbor));
+    }
+
+    #[test]
+    fn faults_are_listed_for_the_services_that_they_concern_the_worst_first() {
+        let facts = example();
+        open(&facts, FaultKind::SharedMac, Some(BACKEND), None);
+        open(&facts, FaultKind::ArpFlux, Some(BACKEND), Some(VIP));
+        open(&facts, FaultKind::VipConflict, None, Some(VIP));
+        open(&facts, FaultKind::VipConflict, None, Some("192.168.0.2"));
+        let doctor = doctor(&facts, json!({ "service": { "vip": VIP, "port": 80 } }));
+        let faults = doctor["faults"].as_array().unwrap();
+        let said: Vec<[&Value; 3]> =
+            faults.iter().map(|fault| [&fault["fault"], &fault["service"]["vip"], &fault["backend"]]).collect();
+        let null = Value::Null;
+        let [vip, backend] = [json!(VIP), json!(BACKEND)];
+        let names = ["vip-conflict", "arp-flux", "shared-mac"].map(|name| json!(name));
+        let [conflict, flux, shared] = &names;
+        assert_eq!(
+            said,
+            [[conflict, &null, &null], [conflict, &vip, &null], [flux, &vip, &backend], [shared, &vip, &backend]]
+        );
+        for key in ["service", "backend", "mac", "fault", "severity", "since", "text", "fix"] {
+            assert!(faults[0].get(key).is_some(), "{key}");
+        }
+        let outcomes = |checks: &Value| -> Vec<Value> {
+            let checks = checks.as_array().unwrap().iter();
+            checks.filter(|check| check["outcome"] == "fault").map(|check| check["check"].clone()).collect()
+        };
+        assert_eq!(outcomes(&doctor["services"][0]["checks"]), ["claims"]);
+        assert_eq!(outcomes(&doctor["services"][0]["backends"][1]["checks"]), ["mac", "claims"]);
+        assert!(outcomes(&doctor["services"][0]["backends"][0]["checks"]).is_empty(), "the other backend is well");
+    }
+
+    #[test]
+    fn another_services_faults_are_not_listed_and_an_unknown_service_is_refused() {
+        let facts = example();
+        let elsewhere = Subject { service: "192.168.0.9:80".parse().ok(), ..Subject::default() };
+        facts.faults.open(Sighting::new(FaultKind::Hung, elsewhere, "It hangs", "walk"), Instant::now());
+        assert_eq!(doctor(&facts, json!({ "service": { "vip": VIP, "port": 80 } }))["faults"], json!([]));
+        assert_eq!(doctor(&facts, Value::Null)["faults"][0]["fault"], "hung");
+        let refused = ask(&facts, "doctor", json!({ "service": { "vip": "192.168.0.9", "port": 80 } }));
+        assert!(refused["error"]["message"].as_str().unwrap().contains("192.168.0.9:80"), "{refused}");
+    }
+}
