@@ -24,6 +24,7 @@ use dataplane::forward::limits::Limits;
 use dataplane::forward::port::WorkerPort;
 use dataplane::forward::rings::{Rings, punt_rings};
 use dataplane::forward::worker::{Memory, Worker};
+use dataplane::health::Engine;
 use dataplane::slow::neighbor::Neighbors;
 use dataplane::slow::report::Reporter;
 use dataplane::slow::{PortControl, SlowPath, arp, ndp};
@@ -48,6 +49,10 @@ struct Up;
 
 impl PortControl for Up {
     fn listen(&mut self, _port: PortNo, _groups: &[Mac]) {}
+
+    fn missed(&self, _: PortNo) -> u64 {
+        0
+    }
 }
 
 /// A director with two backends of each family, which answer, and a client that asks for the VIPs.
@@ -90,8 +95,9 @@ impl World {
         let worker = Worker::new(ports, director.reader(), counters.clone(), rings, memory, clock);
         let neighbors: Arc<Mutex<Neighbors>> = Arc::default();
         let reporter = Reporter::new(Arc::default(), vec![]);
-        let slow =
-            SlowPath::new(director, neighbors.clone(), MemorySource, vec![punted], to_worker, Box::new(Up), reporter);
+        let health = Arc::new(Mutex::new(Engine::new(Instant::now(), 1)));
+        let shared = (neighbors.clone(), health);
+        let slow = SlowPath::new(director, shared, MemorySource, vec![punted], to_worker, Box::new(Up), reporter);
         World {
             worker,
             slow,

@@ -40,6 +40,17 @@ pub enum CheckTo {
     Backend,
 }
 
+/// What a backend counts as that was not checked yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Start {
+    /// Up, until its checks say otherwise.
+    #[default]
+    Up,
+    /// Down, until its checks say otherwise.
+    Down,
+}
+
+words!(Start, Start, Up = "up", Down = "down");
 words!(
     CheckType,
     CheckType,
@@ -87,7 +98,7 @@ impl std::str::FromStr for Span {
     }
 }
 
-serde_as_text!(CheckType, CheckTo, Span);
+serde_as_text!(CheckType, CheckTo, Span, Start);
 
 #[cfg(test)]
 mod tests {

@@ -52,6 +52,9 @@ pub enum NameError {
     /// No type of check.
     #[error("Check type \"{0}\" is not known: use {1}")]
     CheckType(String, Words),
+    /// No way to begin.
+    #[error("\"{0}\" is not what an unchecked backend can count as: use {1}")]
+    Start(String, Words),
     /// No address of a backend.
     #[error("\"{0}\" is not what a check can ask: use {1}")]
     CheckTo(String, Words),

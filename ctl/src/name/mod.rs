@@ -12,7 +12,7 @@ mod scheduler;
 mod service_id;
 mod words;
 
-pub use check::{CheckTo, CheckType, Span};
+pub use check::{CheckTo, CheckType, Span, Start};
 pub use endpoint::{parse_backend, parse_endpoint};
 pub use error::{NameError, Words};
 pub use mac::Mac;

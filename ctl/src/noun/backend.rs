@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Mac, NameError, ServiceId, serde_as_text};
+use crate::noun::check::CheckResult;
 
 /// A backend as an operator asks for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +119,9 @@ pub struct Backend {
     pub share: f64,
     /// Whether packets can be sent to it.
     pub state: BackendState,
+    /// What its checks have found.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// The MAC address that frames for it get, where known.
     pub mac: Option<Mac>,
     /// Whether the MAC address is given by the configuration.
@@ -150,6 +154,8 @@ pub enum BackendState {
     /// The director may be cut off from it: nothing in its network answers, or the link of its port is down. It keeps its
     /// old flows, and gets new ones only where no other backend of the service answers.
     CutOff,
+    /// Its checks say that it does not serve: nothing goes there.
+    Down,
     /// No station answers for its address, although others in its network do, or for longer than the service's hand-over
     /// time: it is down, and nothing goes there.
     Unreachable,

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{FlowHash, OnAllDown, Scheduler, ServiceId, Tracking};
+use crate::name::{FlowHash, OnAllDown, Scheduler, ServiceId, Start, Tracking};
 use crate::noun::backend::{Backend, BackendSpec};
+use crate::noun::check::CheckSpec;
 
 /// A new service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,16 @@ pub struct ServiceAdd {
     /// What becomes of packets when all backends are down.
     #[serde(default)]
     pub on_all_down: OnAllDown,
+    /// How its backends are checked: all checks must be good. Without it, by a TCP connection where the service is of TCP and
+    /// of one port, and else by ARP or NDP alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<CheckSpec>>,
+    /// If fewer backends than this share are up, in percent, the checks are not believed: all get traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_up: Option<u8>,
+    /// What a backend counts as that was not checked yet.
+    #[serde(default)]
+    pub start: Start,
     /// Its first backends.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
@@ -47,6 +58,9 @@ impl ServiceAdd {
             idle_timeout_s: None,
             handover_time_s: None,
             on_all_down,
+            checks: None,
+            min_up: None,
+            start: Start::default(),
             backends,
         }
     }
@@ -72,6 +86,15 @@ pub struct Service {
     pub handover_time_s: u64,
     /// What becomes of packets when all backends are down.
     pub on_all_down: OnAllDown,
+    /// How its backends are checked.
+    #[serde(default)]
+    pub checks: Vec<CheckSpec>,
+    /// If fewer backends than this share are up, in percent, the checks are not believed. 0: they always are.
+    #[serde(default)]
+    pub min_up: u8,
+    /// Whether the checks are believed.
+    #[serde(default = "yes")]
+    pub checks_believed: bool,
     /// The slots of its Maglev table.
     pub slots: u32,
     /// Slots whose old flows still go to another backend than new ones: a change is being handed over.
@@ -85,6 +108,10 @@ pub struct Service {
     pub drops: Vec<ReasonCount>,
     /// Its backends, by address.
     pub backends: Vec<Backend>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// So many for one reason.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ctl::answer::{self, BackendState, Done, Refusal};
+use ctl::answer::{self, BackendState, Done, NeighborState, Refusal};
 use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, MacChange};
 use ctl::verb::{self, Answers};
 
@@ -90,6 +90,7 @@ pub(super) fn listed(
         weight: backend.weight,
         share,
         state,
+        checks: Vec::new(),
         mac,
         mac_pinned: backend.pinned.is_some(),
         drain_left_s,
@@ -106,6 +107,7 @@ pub(super) fn state(backend: &Backend, neighbors: &BTreeMap<IpAddr, Neighbor>) -
     let mac = backend.pinned.or_else(|| neighbor.and_then(|neighbor| neighbor.mac));
     let state = match backend.contact {
         _ if backend.duty == Duty::Drained => BackendState::Drained,
+        Contact::Down if neighbor.is_some_and(|neighbor| neighbor.state != NeighborState::Failed) => BackendState::Down,
         Contact::Down | Contact::Lapsed => BackendState::Unreachable,
         Contact::CutOff | Contact::Suspended { .. } => BackendState::CutOff,
         Contact::Up if mac.is_none() => BackendState::Resolving,

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ctl::ServiceId;
-use ctl::answer::{Done, PacketBuffers, Subject, XdpSockets};
+use ctl::answer::{CheckResult, Done, PacketBuffers, Subject, XdpSockets};
 
 use crate::control::director::Director;
 use crate::control::events::{EventLog, Kind};
 use crate::control::faults::Faults;
+use crate::control::model::{Backend, Service};
 use crate::count::recent::Recent;
+use crate::health::Engine;
 use crate::slow::neighbor::{Neighbor, Neighbors};
 
 /// All that answers are made of.
@@ -20,6 +22,8 @@ pub struct Facts {
     pub director: Arc<Director>,
     /// The backends' MAC addresses.
     pub neighbors: Arc<Mutex<Neighbors>>,
+    /// What the health checks have found.
+    pub health: Arc<Mutex<Engine>>,
     /// What has happened.
     pub events: Arc<EventLog>,
     /// What is wrong now.
@@ -44,6 +48,14 @@ pub struct Facts {
     pub room_for_flows: usize,
     /// How many lines of the log were lost.
     pub lost_log_lines: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// What the checks of a service have found.
+pub(super) struct Found {
+    /// By the number of the backend.
+    pub(super) by_backend: Vec<Vec<CheckResult>>,
+    /// Whether the checks are believed.
+    pub(super) believed: bool,
 }
 
 /// What does not change about a port, and how to ask for what does.
@@ -83,6 +95,14 @@ impl Facts {
     /// A copy, so that the slow path waits for no listing.
     pub(super) fn neighbors(&self) -> BTreeMap<IpAddr, Neighbor> {
         self.neighbors.lock().expect("no thread panics while it holds the neighbors").table().clone()
+    }
+
+    /// What the checks of a service have found: by backend; and whether they are believed.
+    pub(super) fn found(&self, service: &Service) -> Found {
+        let (health, now) =
+            (self.health.lock().expect("no thread panics while it holds the health checks"), Instant::now());
+        let results = |backend: &Backend| health.results(&service.id, backend.address, now);
+        Found { by_backend: service.backends.iter().map(results).collect(), believed: health.believes(&service.id) }
     }
 
     /// The answer to a change, which is an event, too.

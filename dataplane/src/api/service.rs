@@ -9,7 +9,7 @@ use ctl::request::ServiceAdd;
 use ctl::verb::{self, Answers};
 
 use crate::api::backend;
-use crate::api::facts::{Facts, of_service};
+use crate::api::facts::{Facts, Found, of_service};
 use crate::base::exit::DropReason;
 use crate::control::events::Kind;
 use crate::control::model::{ModelError, Service};
@@ -24,7 +24,8 @@ impl Answers<verb::ServiceList> for Facts {
 impl Answers<verb::ServiceShow> for Facts {
     fn answer(&self, id: ServiceId) -> Result<answer::Service, Refusal> {
         let snapshot = self.director.current();
-        Ok(service(snapshot.model.service(&id)?, &self.neighbors(), self.director.now_ms()))
+        let shown = snapshot.model.service(&id)?;
+        Ok(service(shown, self.found(shown), &self.neighbors(), self.director.now_ms()))
     }
 }
 
@@ -51,16 +52,20 @@ impl Answers<verb::ServiceRemove> for Facts {
 pub(super) fn list(facts: &Facts) -> Vec<answer::Service> {
     let snapshot = facts.director.current();
     let (neighbors, now_ms) = (facts.neighbors(), facts.director.now_ms());
-    snapshot.model.services.values().map(|listed| service(listed, &neighbors, now_ms)).collect()
+    snapshot.model.services.values().map(|listed| service(listed, facts.found(listed), &neighbors, now_ms)).collect()
 }
 
 fn backends(count: usize) -> String {
     if count == 1 { "1 backend".into() } else { format!("{count} backends") }
 }
 
-fn service(service: &Service, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u64) -> answer::Service {
-    let listed = service.backends.iter().zip(service.shares());
-    let listed = listed.map(|(listed, share)| backend::listed(listed, share, neighbors, now_ms));
+fn service(service: &Service, found: Found, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u64) -> answer::Service {
+    let Found { by_backend, believed } = found;
+    let listed = service.backends.iter().zip(service.shares()).zip(by_backend);
+    let listed = listed.map(|((listed, share), checks)| answer::Backend {
+        checks,
+        ..backend::listed(listed, share, neighbors, now_ms)
+    });
     let backends: Vec<answer::Backend> = listed.collect();
     answer::Service {
         id: service.id,
@@ -70,6 +75,9 @@ fn service(service: &Service, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u6
         idle_timeout_s: service.idle_ms / 1_000,
         handover_time_s: service.handover_ms / 1_000,
         on_all_down: service.on_all_down,
+        checks: service.checks.iter().map(|check| check.spec.clone()).collect(),
+        min_up: service.min_up,
+        checks_believed: believed,
         slots: slot_count(service.table.len()),
         slots_in_handover: slot_count(service.handover.as_ref().map_or(0, |handover| handover.slots())),
         packets: backends.iter().map(|backend| backend.packets).sum(),

@@ -9,6 +9,7 @@ pub mod counter;
 pub mod crowd;
 pub mod ethertype;
 pub mod exit;
+pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod lock_file;

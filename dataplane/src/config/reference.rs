@@ -21,11 +21,10 @@ fn chapter(section: &Section) -> String {
     let line = |cells: [&str; 5]| format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
     let rows = section.rows.iter().map(|row| {
         let (key, change) = (format!("`{}`", row.key), row.change.to_string());
-        let default = match (row.refused, &row.default) {
-            (Some(why), _) => return line([&key, "none", "–", "–", why]),
-            (None, Fallback::Value(value)) => format!("`{}`", toml(value)),
-            (None, Fallback::Described(text)) => text.clone(),
-            (None, Fallback::Required) => "required".into(),
+        let default = match &row.default {
+            Fallback::Value(value) => format!("`{}`", toml(value)),
+            Fallback::Described(text) => text.clone(),
+            Fallback::Required => "required".into(),
         };
         line([&key, &row.values(), &default, &change, &row.doc])
     });
@@ -61,7 +60,7 @@ pub fn sample() -> String {
     for section in sections() {
         let mark = if section.optional { "#" } else { "" };
         let _ = writeln!(text, "\n{}{mark}{}", comment(&section.doc), section.heading);
-        let rows = section.rows.iter().filter(|row| row.kind != Kind::List(&Kind::Table) && row.refused.is_none());
+        let rows = section.rows.iter().filter(|row| row.kind != Kind::List(&Kind::Table));
         for row in rows {
             let mark = if row.given && !section.optional { "" } else { "#" };
             let value = row.sample().map(toml).unwrap_or_default();
@@ -168,7 +167,7 @@ mod tests {
                 let value = value.get(step).unwrap_or_else(|| panic!("{} is not in the sample", section.heading));
                 value.get(0).unwrap_or(value)
             });
-            for row in section.rows.iter().filter(|row| row.refused.is_none() && row.kind != Kind::List(&Kind::Table)) {
+            for row in section.rows.iter().filter(|row| row.kind != Kind::List(&Kind::Table)) {
                 let shown = table.get(row.key).unwrap_or_else(|| panic!("{}: {}", section.heading, row.key));
                 match &row.default {
                     Fallback::Value(default) if !row.given => assert_eq!(shown, default, "{}", row.key),

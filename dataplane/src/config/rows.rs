@@ -59,8 +59,6 @@ pub(super) struct Row {
     example: Option<Value>,
     /// Whether the sample file gives the key, and does not only show it as a comment.
     pub(super) given: bool,
-    /// Why the key is known and refused.
-    pub(super) refused: Option<&'static str>,
     /// What a change takes.
     pub(super) change: Change,
 }
@@ -140,7 +138,6 @@ impl Row {
             default,
             example: None,
             given: false,
-            refused: None,
             change: Change::Restart,
         }
     }
@@ -189,16 +186,8 @@ impl Row {
         Row { example: serde_json::to_value(example).ok(), given: true, ..self }
     }
 
-    /// The key is known, so that it can be refused with a reason.
-    pub(super) fn refused(self, why: &'static str) -> Row {
-        Row { refused: Some(why), ..self }
-    }
-
     /// Why a value is not one for this key, as far as the row knows: what its type says, serde checks.
     pub(super) fn objection(&self, value: &Value) -> Option<String> {
-        if let Some(why) = self.refused {
-            return Some(why.into());
-        }
         let range = self.range.as_ref()?;
         if range.contains(&value.as_u64()?) {
             return None;
@@ -309,7 +298,7 @@ macro_rules! typed {
 pub(super) use typed;
 
 typed! {
-    Number: u16, u32, u64, usize;
+    Number: u8, u16, u32, u64, usize;
     Boolean: bool;
     Text: String, PathBuf;
     Anything: Value;

@@ -5,10 +5,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ctl::request::{BackendSpec, ServiceAdd};
-use ctl::{FlowHash, MAX_WEIGHT, Mac, OnAllDown, Ports, Protocol, Scheduler, ServiceId, Tracking};
+use ctl::request::{BackendSpec, CheckSpec, ServiceAdd};
+use ctl::{FlowHash, MAX_WEIGHT, Mac, NameError, OnAllDown, Ports, Protocol, Scheduler, ServiceId, Start, Tracking};
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::base::limits::{DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_BACKENDS, MAX_IDLE_MS};
 use crate::config::rows::{Section, section, typed};
@@ -39,9 +40,14 @@ section! {
     handover_time: Option<String> = None, written(times()), or(handover_times(), time(DEFAULT_IDLE_S));
     /// What becomes of packets when all backends are down: they are dropped, or go to the backends as if all were up.
     on_all_down: String = OnAllDown::default().to_string(), words(OnAllDown::WORDS);
-    /// How backends are checked.
-    check: Option<serde_json::Value> = None,
-        refused("Health checks are not available in this release: take the key out");
+    /// How backends are checked: one check or a list of checks, all of which must be good. docs/health.md has the types and their keys.
+    check: Option<Value> = None,
+        written("`\"tcp\"`, `{ type = \"http\", path = \"/health\" }`, or a list of these"),
+        or("`\"tcp\"` where the service is of TCP and has one port, else `\"arp\"`", "tcp");
+    /// If fewer backends than this share are up, the checks are not believed: all get traffic.
+    min_up: u8 = 0, unit("%"), range(0u8..=100);
+    /// What a backend counts as that was not checked yet.
+    start: String = Start::default().to_string(), words(Start::WORDS);
     /// The backends that serve it.
     backends: Vec<Option<BackendSection>> = vec![], written(format!("at most {MAX_BACKENDS}"));
 }
@@ -118,6 +124,8 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
     let idle_timeout_s = time("idle_timeout", section.idle_timeout);
     let handover_time_s = time("handover_time", section.handover_time);
     let on_all_down: Option<OnAllDown> = source.parsed(key, "on_all_down", &section.on_all_down);
+    let checks = section.check.map(|value| checks(&format!("{key}.check"), value, source));
+    let start: Option<Start> = source.parsed(key, "start", &section.start);
     let backends = section.backends.into_iter().enumerate();
     let backends =
         backends.filter_map(|(index, section)| backend(&format!("{key}.backends[{index}]"), section?, source));
@@ -135,8 +143,30 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
         idle_timeout_s,
         handover_time_s,
         on_all_down: on_all_down.unwrap_or_default(),
+        checks,
+        min_up: Some(section.min_up).filter(|share| *share > 0),
+        start: start.unwrap_or_default(),
         backends,
     })
+}
+
+/// A check, or a list of checks. One is a table, or text as on the command line.
+fn checks(key: &str, value: Value, source: &mut Source) -> Vec<CheckSpec> {
+    let mut one = |key: &str, value: Value| {
+        let check = match value {
+            Value::String(text) => text.parse().map_err(|error: NameError| error.to_string()),
+            Value::Object(_) => serde_json::from_value(value).map_err(|error| error.to_string()),
+            _ => Err("Not a check: write \"tcp\", { type = \"http\", path = \"/health\" }, or a list of these".into()),
+        };
+        source.good(key, check)
+    };
+    match value {
+        Value::Array(list) => {
+            let list = list.into_iter().enumerate();
+            list.filter_map(|(index, value)| one(&format!("{key}[{index}]"), value)).collect()
+        }
+        value => one(key, value).into_iter().collect(),
+    }
 }
 
 fn backend(key: &str, section: BackendSection, source: &mut Source) -> Option<BackendSpec> {
@@ -157,6 +187,13 @@ fn ip_address(text: &str) -> Result<IpAddr, String> {
 /// The key that a model's error is about. What concerns a service as a whole is said of its VIP.
 pub(super) fn key_of(service: &str, error: &ModelError) -> String {
     let field = match error {
+        // The file may have one check, and no list.
+        ModelError::Check { index: 0, field: "", .. } => "check".into(),
+        ModelError::Check { index: 0, field, .. } => format!("check.{field}"),
+        ModelError::Check { index, field: "", .. } => format!("check[{index}]"),
+        ModelError::Check { index, field, .. } => format!("check[{index}].{field}"),
+        ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "check".into(),
+        ModelError::MinUp(_) => error.field(),
         ModelError::InList { .. } => error.field(),
         ModelError::PortsOverlap { .. } => "port".into(),
         ModelError::HashOfSh

@@ -63,6 +63,10 @@ kinds! {
     BackendResolved = "backend-resolved", Info: "A backend has answered ARP or NDP: it can get packets.";
     BackendUnreachable = "backend-unreachable", Error: "A backend does not answer ARP or NDP, or never did. If others of its network do, it is down; if not, the director may be cut off from it.";
     BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
+    BackendUp = "backend-up", Info: "The checks say that a backend serves again.";
+    BackendDown = "backend-down", Error: "A check says that a backend does not serve: it gets no packets. The event has the check and its words.";
+    ChecksNotBelieved = "checks-not-believed", Error: "Fewer backends of a service are up by its checks than `min_up`: the checks are not believed, and all backends get traffic.";
+    ChecksBelieved = "checks-believed", Info: "Enough backends of a service are up by its checks: these count again.";
     LinkUp = "link-up", Info: "A port's link is up again.";
     LinkDown = "link-down", Error: "A port's link is down.";
     PortGone = "port-gone", Error: "The device of a port is gone: its interface was deleted, renamed or moved to another namespace. Frames that should leave there are dropped (`link_down`).";

@@ -180,6 +180,12 @@ impl Place {
         }
     }
 
+    /// The frames that came and that no worker took. `None` while the port is being opened or closed: nobody may wait for that.
+    pub(super) fn missed(&self) -> Option<u64> {
+        let stats = self.state.try_lock().ok()?.stats();
+        Some(stats.rx_missed + stats.rx_no_mbuf)
+    }
+
     /// Has the port receive these multicast addresses. While the device is away, that is left out: it is asked for again when it is back.
     pub(super) fn listen(&self, groups: &[Mac]) {
         if let Some(Err(problem)) = self.ask(|port| port.listen(groups)) {

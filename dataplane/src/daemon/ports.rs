@@ -1,7 +1,9 @@
 //! The ports: opened, and as the slow path and the control API see them.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ctl::Mac;
@@ -60,7 +62,8 @@ impl Ports {
 
     /// As the slow path controls them.
     pub(super) fn control(&self) -> Box<dyn PortControl> {
-        Box::new(Control(self.places()))
+        let missed = RefCell::new(vec![None; self.0.len()]);
+        Box::new(Control { places: self.places(), missed })
     }
 
     /// As the API tells of them.
@@ -69,11 +72,31 @@ impl Ports {
     }
 }
 
-struct Control(Arc<[Place]>);
+/// A port is asked for its counters no more often than this: some drivers take their time.
+const MISSED_AGE: Duration = Duration::from_millis(50);
+
+struct Control {
+    places: Arc<[Place]>,
+    /// By port, what was missed, and when that was asked.
+    missed: RefCell<Vec<Option<(Instant, u64)>>>,
+}
 
 impl PortControl for Control {
     fn listen(&mut self, port: PortNo, groups: &[Mac]) {
-        self.0[port.index()].listen(groups);
+        self.places[port.index()].listen(groups);
+    }
+
+    fn missed(&self, port: PortNo) -> u64 {
+        let known = &mut self.missed.borrow_mut()[port.index()];
+        match *known {
+            Some((asked, missed)) if asked.elapsed() < MISSED_AGE => missed,
+            before => {
+                let before = before.map_or(0, |(_, missed)| missed);
+                let missed = self.places[port.index()].missed().unwrap_or(before);
+                *known = Some((Instant::now(), missed));
+                missed
+            }
+        }
     }
 }
 

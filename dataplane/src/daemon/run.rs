@@ -1,5 +1,6 @@
 //! The daemon from its start to its end.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -23,6 +24,7 @@ use crate::daemon::follow::Follower;
 use crate::daemon::ports::{self, Ports};
 use crate::daemon::threads::{SlowPathRings, Threads};
 use crate::daemon::{eal, serve, workers};
+use crate::health::Engine;
 use crate::log::Log;
 use crate::slow::SlowPath;
 use crate::slow::neighbor::Neighbors;
@@ -60,6 +62,8 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let director = Arc::new(Director::new(model, leases, counters, follower.links(&events)));
     let neighbors = Arc::new(Mutex::new(Neighbors::default()));
 
+    let health = Arc::new(Mutex::new(Engine::new(Instant::now(), RandomState::new().hash_one(0))));
+
     let mut threads = Threads::new(director.clone());
     let (rings, lenders) = threads.begin_workers(workers, queues, &dpdk.eal)?;
     events.write(Kind::Started, Subject::default(), Instant::now(), || in_short(config));
@@ -67,8 +71,8 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let faults = Arc::new(Faults::new(events.clone()));
     let reporter = Reporter::new(faults.clone(), samples).watching(dpdk.buffers.each(&config.ports));
     let buffers = dpdk.buffers.own().clone();
-    let slow_path =
-        SlowPath::new(director.clone(), neighbors.clone(), buffers, punts, outgoing, ports.control(), reporter);
+    let shared = (neighbors.clone(), health.clone());
+    let slow_path = SlowPath::new(director.clone(), shared, buffers, punts, outgoing, ports.control(), reporter);
     threads.start_slow_path(slow_path, config.director.slow_path_poll)?;
     cores.keep_off(&config.director.workers);
     threads.start_tables()?;
@@ -78,6 +82,7 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let facts = Facts {
         director,
         neighbors,
+        health,
         events,
         faults,
         recent_latency: recent_latency.clone(),

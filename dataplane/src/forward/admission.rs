@@ -11,6 +11,7 @@ use crate::forward::context::Context;
 use crate::forward::limits::Sender;
 use crate::forward::rings::Punt;
 use crate::state::snapshot::Snapshot;
+use crate::state::vips::Local;
 use crate::wire::ethernet::ETHERNET_HEADER;
 use crate::wire::headers::Parties;
 use crate::wire::{arp, ndp, vlan};
@@ -39,7 +40,7 @@ pub(super) fn admit<'w, Io: PacketIo>(
 fn class<P: Packet>(reason: PuntReason, packet: &P, snapshot: &Snapshot) -> Result<(Class, Sender), DropReason> {
     let (class, parties) = match reason {
         PuntReason::Mld => return Ok((Class::Mld, Sender::Any)),
-        PuntReason::OwnAddress => return Ok((Class::OwnAddress, Sender::Any)),
+        PuntReason::OwnAddress => return Ok(to_own_address(packet, snapshot)),
         PuntReason::Echo => return Ok((Class::Echo, Sender::Any)),
         PuntReason::TooBig => return Ok((Class::TooBig, Sender::Any)),
         PuntReason::Arp => (Class::Arp, behind_tags(packet).and_then(arp::parties)),
@@ -56,6 +57,26 @@ fn class<P: Packet>(reason: PuntReason, packet: &P, snapshot: &Snapshot) -> Resu
     }
     let station = packet.data().get(6..).and_then(|rest| rest.first_chunk()).map(|&mac| Mac(mac));
     Ok((class, station.map_or(Sender::Any, Sender::Station)))
+}
+
+/// A packet to an own address. If it may be the answer to a health check, its station has a limit of its own.
+fn to_own_address<P: Packet>(packet: &P, snapshot: &Snapshot) -> (Class, Sender) {
+    let source = behind_tags(packet).and_then(source);
+    let asked = source
+        .is_some_and(|source| snapshot.backends.contains(source) || snapshot.vips.local(source) == Some(Local::Vip));
+    match packet.data().get(6..).and_then(|rest| rest.first_chunk()) {
+        Some(&mac) if asked => (Class::Answers, Sender::Answering(Mac(mac))),
+        _ => (Class::OwnAddress, Sender::Any),
+    }
+}
+
+/// The source address of an IP packet.
+fn source(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => packet.get(12..)?.first_chunk::<4>().map(|&address| address.into()),
+        6 => packet.get(8..)?.first_chunk::<16>().map(|&address| address.into()),
+        _ => None,
+    }
 }
 
 /// The packet behind the Ethernet header and its tags.

@@ -7,6 +7,8 @@
 pub enum Class {
     /// ARP and neighbor discovery that tell where a backend is: the answers to our probes, and announcements of backends.
     Backends,
+    /// What comes from VIPs and backends to the director's own addresses: the answers to health checks.
+    Answers,
     /// ARP of other stations.
     Arp,
     /// Neighbor discovery of other stations.
@@ -23,8 +25,16 @@ pub enum Class {
 
 impl Class {
     /// All classes, in the order in which the slow path takes their frames.
-    pub const ALL: [Class; 7] =
-        [Class::Backends, Class::Arp, Class::Ndp, Class::Mld, Class::OwnAddress, Class::Echo, Class::TooBig];
+    pub const ALL: [Class; 8] = [
+        Class::Backends,
+        Class::Answers,
+        Class::Arp,
+        Class::Ndp,
+        Class::Mld,
+        Class::OwnAddress,
+        Class::Echo,
+        Class::TooBig,
+    ];
     /// Their number.
     pub const COUNT: usize = Self::ALL.len();
 
@@ -37,8 +47,10 @@ impl Class {
     /// there are for them.
     pub fn ring(self) -> usize {
         match self {
-            Class::Backends => 1_024,
-            Class::Arp | Class::Ndp | Class::OwnAddress | Class::Echo => 512,
+            Class::Backends | Class::Answers => 1_024,
+            Class::Arp | Class::Ndp => 512,
+            Class::Echo => 448,
+            Class::OwnAddress => 256,
             Class::Mld => 64,
             Class::TooBig => 128,
         }
@@ -47,7 +59,7 @@ impl Class {
     /// The frames of one worker that the slow path takes in a turn.
     pub fn in_a_turn(self) -> usize {
         match self {
-            Class::Backends | Class::Arp | Class::Ndp | Class::OwnAddress => 64,
+            Class::Backends | Class::Answers | Class::Arp | Class::Ndp | Class::OwnAddress => 64,
             Class::Echo => 32,
             Class::Mld | Class::TooBig => 16,
         }
@@ -57,6 +69,7 @@ impl Class {
     /// depends on the configuration.
     pub(super) fn rate(self) -> Option<u32> {
         match self {
+            Class::Answers => Some(50_000),
             Class::Backends => Some(20_000),
             Class::Arp | Class::Ndp | Class::OwnAddress => Some(10_000),
             Class::Mld => Some(100),

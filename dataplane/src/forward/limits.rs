@@ -19,6 +19,8 @@ const TOO_BIG_RATE: u32 = 100;
 const STATION_RATE: u32 = 1_000;
 /// The same for one backend address. A backend answers one probe in 20 s, and asks for VIPs now and then.
 const BACKEND_RATE: u32 = 100;
+/// Answers to health checks of one station, in a second. One station may have many backends' addresses.
+const ANSWER_RATE: u32 = 20_000;
 /// What a sender may send at once: the frames of this time. A sender cannot fill a ring.
 const AT_ONCE_MS: u32 = 250;
 /// The limits that all senders share.
@@ -33,6 +35,8 @@ pub struct Limits {
     backends: Senders,
     /// Of other stations, by MAC address.
     stations: Senders,
+    /// Of stations that answer health checks, by MAC address.
+    answering: Senders,
 }
 
 impl Limits {
@@ -43,13 +47,15 @@ impl Limits {
         let classes = Class::ALL.map(|class| {
             class.rate().map_or_else(|| TokenBucket::new(shared(class), workers), |rate| TokenBucket::new(rate, 1))
         });
-        Limits { classes, backends: Senders::new(BACKEND_RATE), stations: Senders::new(STATION_RATE) }
+        let [backends, stations, answering] = [BACKEND_RATE, STATION_RATE, ANSWER_RATE].map(Senders::new);
+        Limits { classes, backends, stations, answering }
     }
 
     /// With the same rate for each class and each sender: for tests, which reach a low one.
     pub fn all(rate: u32) -> Self {
         let classes = Class::ALL.map(|_| TokenBucket::new(rate, 1));
-        Limits { classes, backends: Senders::new(rate), stations: Senders::new(rate) }
+        let [backends, stations, answering] = [rate; 3].map(Senders::new);
+        Limits { classes, backends, stations, answering }
     }
 
     /// Whether one more frame of a class may be given to the slow path.
@@ -57,6 +63,7 @@ impl Limits {
         let sender_may = match sender {
             Sender::Any => true,
             Sender::Station(mac) => self.stations.take(number(mac), now_ms),
+            Sender::Answering(mac) => self.answering.take(number(mac), now_ms),
             Sender::Backend(address) => self.backends.take(address, now_ms),
         };
         // What is above a sender's limit must not use up the limit of the class.
@@ -71,6 +78,8 @@ pub(super) enum Sender {
     Any,
     /// A station with this MAC address.
     Station(Mac),
+    /// A station with this MAC address, which may answer a health check.
+    Answering(Mac),
     /// A backend with this address, as a number.
     Backend(u128),
 }
@@ -135,7 +144,7 @@ mod tests {
         let mut limits = Limits::new(7, 1);
         for class in Class::ALL {
             let rate = class.rate().unwrap_or(if class == Class::Echo { 7 } else { TOO_BIG_RATE });
-            assert_eq!(taken(&mut limits, class, (0..30_000).map(|_| Sender::Any)), rate as usize, "{class:?}");
+            assert_eq!(taken(&mut limits, class, (0..60_000).map(|_| Sender::Any)), rate as usize, "{class:?}");
         }
         assert_eq!(taken(&mut Limits::new(8, 4), Class::Echo, (0..99).map(|_| Sender::Any)), 2, "a worker's share");
     }

@@ -6,8 +6,20 @@
 //!
 //! - In: the model, the backends' MAC addresses, frames to the director's own addresses.
 //! - Out: probes as frames; what they found; for the director, which backends are down.
-//! - Uses: `base`, `wire`, `state`, `control`.
+//! - Uses: `base`, `state`, `control`.
 
+pub mod datagram;
+pub mod dns;
+pub mod engine;
 pub mod finding;
+pub mod http;
+mod incoming;
+pub mod news;
+mod probe;
+pub mod pulse;
+mod stack;
+mod truth;
+mod way;
 
+pub use engine::Engine;
 pub use finding::{Failure, Finding, Trouble};

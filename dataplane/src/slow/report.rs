@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ctl::Mac;
 use ctl::answer::Subject;
+use ctl::{Mac, ServiceId};
 use rtrb::Consumer;
 
 use crate::base::exit::DropReason;
@@ -17,6 +17,7 @@ use crate::control::fault::{FaultKind, Sighting};
 use crate::control::faults::Faults;
 use crate::count::counters::WorkerCounters;
 use crate::forward::sample::{Sample, Sign};
+use crate::health;
 use crate::slow::buffers::{BufferWatch, Pools};
 use crate::slow::neighbor::{Neighbors, News};
 
@@ -110,6 +111,40 @@ impl Reporter {
                 let Ok(sample) = worker.pop() else { break };
                 report(&self.faults, &sample, neighbors, current, now);
             }
+        }
+    }
+}
+
+impl Reporter {
+    /// Reports what health checks have found.
+    pub fn health(&self, news: Vec<health::news::News>, now: Instant) {
+        for news in news {
+            let (kind, service, backend, message) = health_in_words(&news);
+            let subject = Subject { service: Some(service), backend, ..Subject::default() };
+            self.events.write(kind, subject, now, || message);
+        }
+    }
+}
+
+fn health_in_words(news: &health::news::News) -> (Kind, ServiceId, Option<IpAddr>, String) {
+    use health::news::News;
+    match news {
+        News::Up { service, backend } => {
+            (Kind::BackendUp, *service, Some(*backend), format!("Backend {backend} of {service} is up by all checks"))
+        }
+        News::Down { service, backend, why } => {
+            let message = format!("Backend {backend} of {service} is down: check {why}");
+            (Kind::BackendDown, *service, Some(*backend), message)
+        }
+        News::NotBelieved { service, up: (up, all) } => {
+            let message = format!(
+                "Only {up} of {all} backends of {service} are up by its checks, fewer than min_up: these are not believed, and all get \
+                 traffic. Is it the service that fails, or the way from the director to it?"
+            );
+            (Kind::ChecksNotBelieved, *service, None, message)
+        }
+        News::Believed { service } => {
+            (Kind::ChecksBelieved, *service, None, format!("The checks of {service} are believed again"))
         }
     }
 }

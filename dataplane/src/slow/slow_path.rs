@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use ctl::Mac;
 use rtrb::Producer;
 
-use crate::base::exit::{PuntReason, UnsentReason};
+use crate::base::exit::{DropReason, PuntReason, UnsentReason};
 use crate::base::ids::{NetworkNo, PortNo};
 use crate::base::packet::{FrameSource, Packet};
 use crate::control::compile::Compiled;
 use crate::control::director::Director;
 use crate::control::faults::Faults;
+use crate::control::model::Verdicts;
 use crate::forward::class::Class;
 use crate::forward::rings::{Outgoing, Punt, Punted};
+use crate::health::engine::Engine;
 use crate::slow::announce::{self, Announcer};
 use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
@@ -30,6 +32,9 @@ use crate::wire::{mld, vlan};
 /// The probes, the reports and the announcements that are sent in a turn, each.
 const SAID_IN_A_TURN: usize = 64;
 
+/// The frames of probes that are sent in a turn.
+const PROBES_IN_A_TURN: usize = 128;
+
 /// How often losses and samples are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -37,6 +42,9 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 pub trait PortControl: Send {
     /// Makes a port receive these multicast addresses.
     fn listen(&mut self, port: PortNo, groups: &[Mac]);
+
+    /// The frames that came to a port so far and that no worker took in time.
+    fn missed(&self, port: PortNo) -> u64;
 }
 
 /// The state of the slow path's thread.
@@ -44,6 +52,8 @@ pub struct SlowPath<S: FrameSource> {
     director: Arc<Director>,
     snapshots: SnapshotReader,
     neighbors: Arc<Mutex<Neighbors>>,
+    health: Arc<Mutex<Engine>>,
+    verdicts: Arc<Verdicts>,
     announcer: Announcer,
     listener: Listener,
     reporter: Reporter,
@@ -62,11 +72,11 @@ pub struct SlowPath<S: FrameSource> {
 }
 
 impl<S: FrameSource> SlowPath<S> {
-    /// A slow path with the other ends of the workers' rings. The control socket lists the neighbors, so `neighbors` is
-    /// shared with it.
+    /// A slow path with the other ends of the workers' rings. The control socket lists the neighbors and what the checks have
+    /// found, so these are shared with it.
     pub fn new(
         director: Arc<Director>,
-        neighbors: Arc<Mutex<Neighbors>>,
+        (neighbors, health): (Arc<Mutex<Neighbors>>, Arc<Mutex<Engine>>),
         source: S,
         punts: Vec<Punted<S::Packet>>,
         outgoing: Producer<Outgoing<S::Packet>>,
@@ -80,6 +90,8 @@ impl<S: FrameSource> SlowPath<S> {
             director,
             snapshots,
             neighbors,
+            health,
+            verdicts: Arc::default(),
             announcer: Announcer::default(),
             listener: Listener::default(),
             reporter,
@@ -110,6 +122,7 @@ impl<S: FrameSource> SlowPath<S> {
             neighbors.set_links(&current, now);
             drop(neighbors);
             self.listen(&current);
+            self.health().sync(&current, now);
             self.announcer.sync(&current, now);
             self.listener.sync(announce::addresses(&current), now);
             forget_removed(&self.faults, &current);
@@ -119,6 +132,7 @@ impl<S: FrameSource> SlowPath<S> {
         }
         let mut busy = self.take_frames(&current, now);
         busy |= self.say(&current, now);
+        busy |= self.check(&current, now);
         self.publish_macs(&current, now);
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
@@ -163,12 +177,13 @@ impl<S: FrameSource> SlowPath<S> {
                 for _ in 0..class.in_a_turn() {
                     let Some(punt) = self.punts[worker].pop(class) else { break };
                     busy = true;
-                    let Some(answer) = self.process(&punt, current, now) else { continue };
-                    // Others cause these answers. They leave room in the ring for what the director must say itself.
-                    if self.outgoing.slots() > frames.len() + kept_from(class, self.outgoing.buffer().capacity()) {
-                        frames.push(answer);
-                    } else {
-                        self.unsent(current.network(answer.network).port, UnsentReason::RingFull);
+                    for answer in self.process(&punt, current, now) {
+                        // Others cause these answers. They leave room in the ring for what the director must say itself.
+                        if self.outgoing.slots() > frames.len() + kept_from(class, self.outgoing.buffer().capacity()) {
+                            frames.push(answer);
+                        } else {
+                            self.unsent(current.network(answer.network).port, UnsentReason::RingFull);
+                        }
                     }
                 }
             }
@@ -191,21 +206,35 @@ impl<S: FrameSource> SlowPath<S> {
         busy
     }
 
-    /// Processes a punted frame. Returns the answer.
-    fn process(&mut self, punt: &Punt<S::Packet>, current: &Compiled, now: Instant) -> Option<Frame> {
-        let (tags, frame) = vlan::untagged(punt.packet.data())?;
+    /// Begins and ends the probes of health checks.
+    fn check(&mut self, current: &Compiled, now: Instant) -> bool {
+        let room = (self.outgoing.slots() / 4).min(PROBES_IN_A_TURN);
+        let lost = |port| lost(&self.director, &*self.ports, port);
+        let frames = self.health().poll(current, &lost, now, room);
+        let busy = !frames.is_empty();
+        self.send(current, frames);
+        busy
+    }
+
+    /// Processes a punted frame. Returns the answers.
+    fn process(&mut self, punt: &Punt<S::Packet>, current: &Compiled, now: Instant) -> Vec<Frame> {
+        let Some((tags, frame)) = vlan::untagged(punt.packet.data()) else { return Vec::new() };
         // The worker may have had another snapshot.
-        let network = current.vlans[punt.port.index()].network(tags)?;
+        let Some(network) = current.vlans[punt.port.index()].network(tags) else { return Vec::new() };
         if punt.reason == PuntReason::Mld {
-            let query = frame.get(ETHERNET_HEADER..).and_then(mld::query)?;
-            self.listener.hear(&query, network, now);
-            return None;
+            if let Some(query) = frame.get(ETHERNET_HEADER..).and_then(mld::query) {
+                self.listener.hear(&query, network, now);
+            }
+            return Vec::new();
+        }
+        if punt.reason == PuntReason::OwnAddress {
+            return self.health().hear(&frame, network, now);
         }
         let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { current, network });
         if let Some(learned) = learned {
             self.neighbors().learn(learned, network, now);
         }
-        reply
+        reply.into_iter().collect()
     }
 
     fn send(&mut self, current: &Compiled, frames: Vec<Frame>) {
@@ -244,9 +273,17 @@ impl<S: FrameSource> SlowPath<S> {
 
     fn publish_macs(&mut self, current: &Compiled, now: Instant) {
         let (news, changed) = {
-            let mut neighbors = self.neighbors();
+            let mut neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
             let (judged, macs) = (neighbors.judge(), neighbors.take_changed_macs());
-            let changed = (judged || !macs.is_empty()).then(|| (macs, neighbors.outlook().clone()));
+            let (verdicts, found) = {
+                let mut health = self.health();
+                (health.take_verdicts(), health.take_news())
+            };
+            self.reporter.health(found, now);
+            let other = verdicts.is_some();
+            self.verdicts = verdicts.unwrap_or_else(|| self.verdicts.clone());
+            let outlook = || neighbors.outlook().clone().with_verdicts(self.verdicts.clone());
+            let changed = (judged || other || !macs.is_empty()).then(|| (macs, outlook()));
             (neighbors.take_news(), changed)
         };
         self.reporter.news(news, current, now);
@@ -258,9 +295,23 @@ impl<S: FrameSource> SlowPath<S> {
         }
     }
 
+    fn health(&self) -> std::sync::MutexGuard<'_, Engine> {
+        self.health.lock().expect("no thread panics while it holds the health checks")
+    }
+
     fn neighbors(&self) -> std::sync::MutexGuard<'_, Neighbors> {
         self.neighbors.lock().expect("no thread panics while it holds the neighbors")
     }
+}
+
+/// Frames that the director has lost at a port, each of which may have been a probe or an answer to one: those that no worker took
+/// in time, those of the slow path that were dropped on the way to it, and those that did not leave.
+fn lost(director: &Director, ports: &dyn PortControl, port: PortNo) -> u64 {
+    const REASONS: [DropReason; 3] = [DropReason::PuntFull, DropReason::OwnAddressLimited, DropReason::TxFull];
+    let workers = director.workers().iter().filter_map(|worker| worker.ports.get(port.index()));
+    let dropped: u64 = workers.flat_map(|port| REASONS.map(|reason| port.drops[reason.index()].read())).sum();
+    let unsent: u64 = director.unsent()[port.index()].iter().map(|counter| counter.read()).sum();
+    dropped + unsent + ports.missed(port)
 }
 
 /// The entries of the ring to the worker that the answers to frames of a class leave free. Any client can ping, and any
@@ -268,6 +319,8 @@ impl<S: FrameSource> SlowPath<S> {
 fn kept_from(class: Class, ring: usize) -> usize {
     match class {
         Class::Backends => 0,
+        // A connection of a probe takes three frames, the first of which was sent.
+        Class::Answers => ring / 8,
         Class::Arp | Class::Ndp | Class::Mld => ring / 4,
         Class::OwnAddress | Class::Echo | Class::TooBig => ring / 2,
     }
@@ -309,6 +362,14 @@ mod tests {
 
     impl PortControl for Up {
         fn listen(&mut self, _port: PortNo, _groups: &[Mac]) {}
+
+        fn missed(&self, _port: PortNo) -> u64 {
+            0
+        }
+    }
+
+    fn tables() -> (Arc<Mutex<Neighbors>>, Arc<Mutex<Engine>>) {
+        (Arc::default(), Arc::new(Mutex::new(Engine::new(Instant::now(), 1))))
     }
 
     /// A slow path with an untagged network and VLAN 100 on one port, and the ends of its rings.
@@ -336,7 +397,7 @@ mod tests {
             let (to_worker, outgoing) = rtrb::RingBuffer::new(64);
             let reporter = Reporter::new(Arc::default(), Vec::new());
             let slow_path =
-                SlowPath::new(director, Arc::default(), MemorySource, vec![punted], to_worker, Box::new(Up), reporter);
+                SlowPath::new(director, tables(), MemorySource, vec![punted], to_worker, Box::new(Up), reporter);
             Rig { slow_path, punts, outgoing, now: Instant::now() }
         }
 
@@ -456,8 +517,7 @@ mod tests {
         let director = rig.slow_path.director.clone();
         let (to_worker, outgoing) = rtrb::RingBuffer::new(64);
         let reporter = Reporter::new(Arc::default(), Vec::new());
-        let mut slow_path =
-            SlowPath::new(director, Arc::default(), NoMemory, Vec::new(), to_worker, Box::new(Up), reporter);
+        let mut slow_path = SlowPath::new(director, tables(), NoMemory, Vec::new(), to_worker, Box::new(Up), reporter);
         slow_path.turn(rig.now);
         let [no_buffer, ring_full] = unsent(&slow_path);
         assert!(no_buffer > 0 && ring_full == 16 && outgoing.is_empty(), "{no_buffer} {ring_full}");

@@ -4,20 +4,12 @@ use std::net::IpAddr;
 
 use ctl::Mac;
 
+pub use crate::base::frame::Frame;
 use crate::base::ids::NetworkNo;
 use crate::control::compile::Compiled;
 use crate::state::networks::LocalNetwork;
 use crate::state::vips::Local;
 use crate::wire::source::is_martian;
-
-/// A frame to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// The network to send it to.
-    pub network: NetworkNo,
-    /// The frame from its Ethernet header on, without VLAN tags.
-    pub bytes: Vec<u8>,
-}
 
 /// What a frame leads to.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use crate::control::events::EventLog;
 use crate::control::faults::Faults;
 use crate::count::recent::Recent;
 use crate::count::{counters::WorkerCounters, lease::Leases};
+use crate::health::Engine;
 
 /// A director with one worker and these services.
 pub fn director(services: &[ServiceAdd]) -> Director {
@@ -34,6 +35,7 @@ pub fn facts(director: Arc<Director>) -> Facts {
         recent_latency: Arc::new(Recent::new(director.workers(), Instant::now())),
         director,
         neighbors: Arc::new(Mutex::default()),
+        health: Arc::new(Mutex::new(Engine::new(Instant::now(), 1))),
         faults: Arc::new(Faults::new(events.clone())),
         events,
         ports: vec![port],

@@ -3,7 +3,7 @@
 //!
 //! - In: bytes that decide what happens.
 //! - Out: packets, queues, models, and an account of every frame.
-//! - Uses: `base`, `wire`, `count`, `state`, `forward`, `control`, `slow`, `api`. Nothing but tests, benches and fuzz targets uses it.
+//! - Uses: `base`, `wire`, `count`, `state`, `forward`, `control`, `health`, `slow`, `api`. Nothing but tests, benches and fuzz targets uses it.
 
 pub mod choices;
 pub mod docs;

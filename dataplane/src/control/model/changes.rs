@@ -13,6 +13,7 @@ use crate::control::model::backend::{Backend, Duty};
 use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, handover_time, idle_timeout, tracking};
 use crate::control::model::contact::Contact;
 use crate::control::model::error::ModelError;
+use crate::control::model::health;
 use crate::control::model::network::Network;
 use crate::control::model::service::{Service, hand_over, schedule};
 use crate::control::model::tables::Tables;
@@ -122,6 +123,14 @@ impl Model {
         let idle_ms = idle_timeout(wanted).inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let handover = handover_time(wanted, idle_ms);
         let handover_ms = handover.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let checks = health::all_checked(wanted).unwrap_or_else(|wrong| {
+            errors.extend(wrong);
+            Vec::new()
+        });
+        let min_up = wanted.min_up.unwrap_or_default();
+        if min_up > 100 {
+            errors.push(ModelError::MinUp(min_up));
+        }
         let decides_by_flow = wanted.scheduler.decides_by_flow();
         let mut service = Service {
             id,
@@ -133,6 +142,9 @@ impl Model {
             since_ms: self.now_ms,
             knows_all: false,
             on_all_down: wanted.on_all_down,
+            checks: checks.into(),
+            min_up,
+            start: wanted.start,
             backends: Vec::new(),
             table: self.no_backends.clone(),
             handover: None,

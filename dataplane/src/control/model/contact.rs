@@ -8,7 +8,9 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use ctl::ServiceId;
 use hashbrown::HashMap;
 
 /// How a backend's address can be reached, as the network says.
@@ -27,9 +29,44 @@ pub enum Reach {
     Down,
 }
 
-/// How backends' addresses can be reached. Those that answer are left out.
+/// How backends' addresses can be reached, and which backends do not serve. Those that answer and serve are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outlook(HashMap<IpAddr, Reach>);
+pub struct Outlook {
+    reaches: HashMap<IpAddr, Reach>,
+    verdicts: Arc<Verdicts>,
+}
+
+/// The backends that their checks say are down, by service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdicts(HashMap<ServiceId, HashSet<IpAddr>>);
+
+impl Verdicts {
+    /// Sets which backends of a service are down. Returns whether that has changed.
+    pub fn set(&mut self, service: ServiceId, down: HashSet<IpAddr>) -> bool {
+        if down.is_empty() {
+            return self.0.remove(&service).is_some();
+        }
+        let same = self.0.get(&service) == Some(&down);
+        if !same {
+            self.0.insert(service, down);
+        }
+        !same
+    }
+
+    /// Whether a backend of a service is down.
+    pub fn is_down(&self, service: &ServiceId, address: IpAddr) -> bool {
+        self.0.get(service).is_some_and(|down| down.contains(&address))
+    }
+
+    /// The services with backends that are down.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceId> {
+        self.0.keys()
+    }
+
+    fn of(&self, service: &ServiceId) -> impl Iterator<Item = IpAddr> {
+        self.0.get(service).into_iter().flatten().copied()
+    }
+}
 
 impl Outlook {
     /// The outlook in which these backends are down, and all others answer.
@@ -37,26 +74,51 @@ impl Outlook {
         addresses.into_iter().map(|address| (address, Reach::Down)).collect()
     }
 
+    /// The same, with what checks say.
+    pub fn with_verdicts(self, verdicts: Arc<Verdicts>) -> Self {
+        Outlook { verdicts, ..self }
+    }
+
     /// How an address can be reached.
     pub fn of(&self, address: IpAddr) -> Reach {
-        self.0.get(&address).copied().unwrap_or_default()
+        self.reaches.get(&address).copied().unwrap_or_default()
+    }
+
+    /// Whether the checks of a backend say that it is down.
+    pub fn is_down(&self, service: &ServiceId, address: IpAddr) -> bool {
+        self.verdicts.is_down(service, address)
+    }
+
+    /// Whether checks say that some backend of a service is down.
+    pub(super) fn judges(&self, service: &ServiceId) -> bool {
+        self.verdicts.0.contains_key(service)
     }
 
     /// The addresses that do not answer.
     pub fn addresses(&self) -> impl ExactSizeIterator<Item = IpAddr> {
-        self.0.keys().copied()
+        self.reaches.keys().copied()
     }
 
-    /// The addresses that can be reached in another way than before.
+    /// The addresses that can be reached in another way than before, or serve where they did not, or the other way
+    /// round.
     pub fn differences(&self, before: &Outlook) -> HashSet<IpAddr> {
         let all = self.addresses().chain(before.addresses());
-        all.filter(|&address| self.of(address) != before.of(address)).collect()
+        let mut changed: HashSet<IpAddr> = all.filter(|&address| self.of(address) != before.of(address)).collect();
+        let (now, then) = (&*self.verdicts, &*before.verdicts);
+        if !Arc::ptr_eq(&self.verdicts, &before.verdicts) {
+            for service in now.services().chain(then.services()) {
+                changed.extend(now.of(service).filter(|&address| !then.is_down(service, address)));
+                changed.extend(then.of(service).filter(|&address| !now.is_down(service, address)));
+            }
+        }
+        changed
     }
 }
 
 impl FromIterator<(IpAddr, Reach)> for Outlook {
     fn from_iter<T: IntoIterator<Item = (IpAddr, Reach)>>(iter: T) -> Self {
-        Outlook(iter.into_iter().filter(|(_, reach)| *reach != Reach::Answers).collect())
+        let reaches = iter.into_iter().filter(|(_, reach)| *reach != Reach::Answers).collect();
+        Outlook { reaches, verdicts: Arc::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ctl::answer::Refusal;
 use ctl::{MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
 
-use crate::base::limits::{MAX_BACKENDS, MAX_IDLE_MS, MAX_SERVICES, MAX_TARGETS};
+use crate::base::limits::{MAX_BACKENDS, MAX_CHECKS, MAX_IDLE_MS, MAX_PROBES_PER_S, MAX_SERVICES, MAX_TARGETS};
 
 /// Why the model cannot be changed that way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +141,27 @@ pub enum ModelError {
     /// There would be more backends over all services than [`MAX_TARGETS`].
     #[error("There are already {MAX_TARGETS} backends over all services, the maximum")]
     TooManyTargets,
+    /// More than all of the backends.
+    #[error("A share of {0} % of the backends is more than all of them: use 0 to 100")]
+    MinUp(u8),
+    /// The service would have more checks than [`MAX_CHECKS`].
+    #[error("A service can have {MAX_CHECKS} checks, and {0} are asked for")]
+    TooManyChecks(usize),
+    /// A check cannot work.
+    #[error("{why}")]
+    Check {
+        /// Its index in the list.
+        index: usize,
+        /// The field of the check; empty: all of it.
+        field: &'static str,
+        /// The reason, a sentence.
+        why: String,
+    },
+    /// The checks would ask for more probes than [`MAX_PROBES_PER_S`].
+    #[error(
+        "The checks of all services would ask for {0} probes in a second, and {MAX_PROBES_PER_S} is the maximum: use longer intervals"
+    )]
+    TooManyProbes(u32),
     /// An error of one backend in a list.
     #[error("{error}")]
     InList {
@@ -177,6 +198,10 @@ impl ModelError {
             ModelError::NothingToHandOver | ModelError::HandOverTime(_) => "handover_time",
             ModelError::MacNotUnicast(_) => "mac",
             ModelError::NothingToChange => "",
+            ModelError::MinUp(_) => "min_up",
+            ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "checks",
+            ModelError::Check { index, field: "", .. } => return format!("checks[{index}]"),
+            ModelError::Check { index, field, .. } => return format!("checks[{index}].{field}"),
             ModelError::InList { index, error } => return format!("backends[{index}].{}", error.field()),
         };
         field.into()

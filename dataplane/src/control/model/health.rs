@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ctl::request::CheckSpec;
+use ctl::request::{CheckSpec, ServiceAdd};
 use ctl::{CheckTo, CheckType, Protocol, ServiceId, Span};
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::base::limits::{CHECK_INTERVALS, CHECK_TIMES, MAX_CHECK_TEXT};
+use crate::base::limits::{CHECK_INTERVALS, CHECK_TIMES, MAX_CHECK_TEXT, MAX_CHECKS};
+use crate::control::model::error::ModelError;
 
 /// Between two probes, if the check names no interval.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -147,6 +148,29 @@ fn wrong(field: &'static str, why: impl Into<String>) -> CheckError {
 pub fn usual(service: &ServiceId) -> CheckSpec {
     let tcp = service.protocol == Protocol::Tcp && service.port.single().is_some();
     CheckSpec::new(if tcp { CheckType::Tcp } else { CheckType::Arp })
+}
+
+/// The checks that a request asks for, or all that is wrong with them.
+pub fn all_checked(wanted: &ServiceAdd) -> Result<Vec<Check>, Vec<ModelError>> {
+    let specs = wanted.checks.clone().unwrap_or_else(|| vec![usual(&wanted.service)]);
+    if specs.len() > MAX_CHECKS {
+        return Err(vec![ModelError::TooManyChecks(specs.len())]);
+    }
+    let (mut checks, mut errors) = (Vec::new(), Vec::new());
+    for (index, spec) in specs.iter().enumerate() {
+        match checked(spec, &wanted.service) {
+            Ok(check) => checks.push(check),
+            Err(CheckError { field, why }) => errors.push(ModelError::Check { index, field, why }),
+        }
+    }
+    if errors.is_empty() { Ok(checks) } else { Err(errors) }
+}
+
+impl Check {
+    /// Whether it sends anything or runs a command.
+    pub fn probes(&self) -> bool {
+        !matches!(self.ask, Ask::Arp | Ask::Nothing)
+    }
 }
 
 /// Checks a check.

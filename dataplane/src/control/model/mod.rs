@@ -26,7 +26,7 @@ mod tests;
 pub use backend::{Backend, Duty};
 pub use changes::Model;
 pub use checks::check_unicast;
-pub use contact::{Contact, Outlook, Reach, Reachability};
+pub use contact::{Contact, Outlook, Reach, Reachability, Verdicts};
 pub use error::ModelError;
 pub use network::Network;
 pub use service::Service;

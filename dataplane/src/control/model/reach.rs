@@ -2,13 +2,18 @@
 
 use crate::control::model::backend::Backend;
 use crate::control::model::contact::{Contact, Outlook, Reach};
+use crate::control::model::health::Ask;
 use crate::control::model::service::Service;
 
-impl Backend {
-    /// How it can be reached. A backend with a pinned MAC address need not answer.
-    fn reach(&self, outlook: &Outlook) -> Reach {
-        match outlook.of(self.address) {
-            reach if self.pinned.is_none() || reach == Reach::NoLink => reach,
+impl Service {
+    /// How a backend can be reached. One with a pinned MAC address need not answer, nor one that is not checked at all. One that
+    /// its checks say is down is as good as one that does not answer.
+    fn reach(&self, backend: &Backend, outlook: &Outlook) -> Reach {
+        let unchecked = self.checks.iter().any(|check| matches!(check.ask, Ask::Nothing));
+        match outlook.of(backend.address) {
+            Reach::NoLink => Reach::NoLink,
+            reach if reach != Reach::Answers && !unchecked && backend.pinned.is_none() => reach,
+            _ if outlook.is_down(&self.id, backend.address) => Reach::Down,
             _ => Reach::Answers,
         }
     }
@@ -21,9 +26,10 @@ pub(super) const FEW_ADDRESSES: usize = 16;
 impl Service {
     /// The contacts of its backends, as they have to be.
     pub(super) fn contacts(&self, outlook: &Outlook, now_ms: u64) -> Vec<Contact> {
-        let answers = |backend: &Backend| backend.is_wanted() && backend.reach(outlook) == Reach::Answers;
+        let answers = |backend: &Backend| backend.is_wanted() && self.reach(backend, outlook) == Reach::Answers;
         let others = self.backends.iter().any(answers);
-        let next = |backend: &Backend| backend.contact.next(backend.reach(outlook), others, now_ms, self.handover_ms);
+        let next =
+            |backend: &Backend| backend.contact.next(self.reach(backend, outlook), others, now_ms, self.handover_ms);
         self.backends.iter().map(next).collect()
     }
 
@@ -49,10 +55,13 @@ impl Service {
         if self.backends.iter().any(|backend| backend.contact != Contact::Up) {
             return true;
         }
+        if outlook.judges(&self.id) {
+            return true;
+        }
         if outlook.addresses().len() < FEW_ADDRESSES {
             return outlook.addresses().any(|address| self.number_of(address).is_ok());
         }
-        self.backends.iter().any(|backend| backend.reach(outlook) != Reach::Answers)
+        self.backends.iter().any(|backend| self.reach(backend, outlook) != Reach::Answers)
     }
 
     /// Whether its backends' contacts are not those that they have to be.

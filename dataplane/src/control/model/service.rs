@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::{FlowHash, OnAllDown, Protocol, Scheduler, ServiceId, Tracking};
+use ctl::{FlowHash, OnAllDown, Protocol, Scheduler, ServiceId, Start, Tracking};
 
 use crate::base::ids::BackendNo;
 use crate::control::model::backend::{Backend, Duty};
 use crate::control::model::contact::{Contact, Reachability};
 use crate::control::model::error::ModelError;
 use crate::control::model::handover::{HandOver, Slots};
+use crate::control::model::health::Check;
 use crate::count::lease::ServiceLease;
 use crate::select::maglev::Candidate;
 use crate::select::schedule::{Cursor, Schedule};
@@ -39,6 +40,12 @@ pub struct Service {
     pub knows_all: bool,
     /// What becomes of packets when all backends are down.
     pub on_all_down: OnAllDown,
+    /// How its backends are checked.
+    pub checks: Arc<[Check]>,
+    /// If fewer of its backends than this share are up, in percent, the checks are not believed.
+    pub min_up: u8,
+    /// What a backend counts as that was not checked yet.
+    pub start: Start,
     /// In ascending order of their addresses.
     pub backends: Vec<Backend>,
     /// The Maglev table over `backends`. If no backend takes new flows, all its slots are [`BackendNo::NONE`].

@@ -74,6 +74,7 @@ fn flood(class: Class, number: u32) -> Vec<u8> {
     let own = || eth().ipv4("10.0.0.1", "192.168.0.2");
     match class {
         Class::Backends => arp::announcement(from, [192, 168, 0, [3, 5, 9][number as usize % 3]].into()),
+        Class::Answers => eth().from(from).ipv4("192.168.0.101", "192.168.0.2").tcp(80, 40_000).ack(),
         Class::Arp => arp::request(from, ip, [192, 168, 0, 101].into(), None),
         Class::Ndp => ndp::request(from, v6(number + 0x1_0000), v6(0x101), None),
         Class::Mld => query(),

@@ -4,14 +4,15 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use ctl::answer::{Backend, BackendState, Service};
-use ctl::request::{BackendSpec, ServiceAdd};
+use ctl::request::{BackendSpec, CheckSpec, ServiceAdd};
 use ctl::{
-    FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Tracking, parse_backend, parse_number, parse_seconds, verb,
+    FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Start, Tracking, parse_backend, parse_number, parse_seconds,
+    verb,
 };
 
 use crate::question::Question;
 use crate::table::{duration, finish, table};
-use crate::value::SERVICE;
+use crate::value::{SERVICE, number};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -61,6 +62,17 @@ pub(crate) struct AddArgs {
     /// When all backends are down: drop, or all (send to them as if they were up).
     #[arg(long, default_value_t)]
     on_all_down: OnAllDown,
+    /// A check of the backends, more with more of this option, all of which must be good: a type and key=value, as in
+    /// "http path=/health status=200-299 interval=2s". Types: tcp, http, https, udp, dns, icmp, arp, script, none. By default
+    /// tcp, where the service is of TCP and has one port, else arp.
+    #[arg(short, long = "check", value_name = "CHECK")]
+    checks: Vec<CheckSpec>,
+    /// If fewer backends than this share are up, in percent, the checks are not believed: all get traffic.
+    #[arg(long, value_name = "PERCENT", value_parser = number::<u8>)]
+    min_up: Option<u8>,
+    /// What a backend counts as that was not checked yet: up or down.
+    #[arg(long, default_value_t)]
+    start: Start,
     /// A backend, more with more of this option.
     #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC]")]
     backends: Vec<BackendWord>,
@@ -105,7 +117,7 @@ impl Command {
         match self {
             Command::List => Question::new::<verb::ServiceList>((), |services| listing(&services)),
             Command::Show { service } => Question::new::<verb::ServiceShow>(service, |service| {
-                listing(std::slice::from_ref(&service)) + &drops(&service)
+                listing(std::slice::from_ref(&service)) + &checks(&service) + &drops(&service)
             }),
             Command::Add(add) => Question::change::<verb::ServiceAdd>(ServiceAdd {
                 service: add.service,
@@ -115,6 +127,9 @@ impl Command {
                 idle_timeout_s: add.idle_timeout,
                 handover_time_s: add.handover_time,
                 on_all_down: add.on_all_down,
+                checks: Some(add.checks).filter(|checks| !checks.is_empty()),
+                min_up: add.min_up,
+                start: add.start,
                 backends: add.backends.into_iter().map(|BackendWord(backend)| backend).collect(),
             }),
             Command::Remove { service } => Question::change::<verb::ServiceRemove>(service),
@@ -187,6 +202,7 @@ fn backend_row(backend: &Backend) -> [String; 10] {
         (BackendState::Drained, _) => "drained".into(),
         (BackendState::Resolving, _) => "resolving".into(),
         (BackendState::CutOff, _) => "cut off".into(),
+        (BackendState::Down, _) => "down".into(),
         (BackendState::Unreachable, _) => "unreachable".into(),
     };
     let mac = backend.mac.map_or("-".into(), |mac| mac.to_string());
@@ -202,6 +218,45 @@ fn backend_row(backend: &Backend) -> [String; 10] {
         backend.packets.to_string(),
         backend.bytes.to_string(),
     ]
+}
+
+/// What the checks of a service have found, a line a check and backend.
+fn checks(service: &Service) -> String {
+    let results: Vec<_> =
+        service.backends.iter().flat_map(|backend| backend.checks.iter().map(move |check| (backend, check))).collect();
+    let mut text = String::new();
+    if !results.is_empty() {
+        let mut table = table(&["BACKEND", "CHECK", "STATE", "LAST PROBE", ">AGE", ">PASSED", ">FAILED", ">VOID"]);
+        for (backend, result) in results {
+            let state = match result.up {
+                Some(true) => "up",
+                Some(false) => "down",
+                None => "not known yet",
+            };
+            let words = if result.words.is_empty() { "-" } else { &result.words };
+            table.add_row([
+                backend.address.to_string(),
+                result.check.to_string(),
+                state.into(),
+                words.into(),
+                result.age_s.map_or_else(|| "-".into(), |age| format!("{age:.1} s")),
+                result.passed.to_string(),
+                result.failed.to_string(),
+                result.void.to_string(),
+            ]);
+        }
+        text = format!("\n{}", finish(&table));
+    } else if !service.checks.is_empty() {
+        let checks: Vec<String> = service.checks.iter().map(ToString::to_string).collect();
+        text = format!("Checks: {}\n", checks.join("; "));
+    }
+    if !service.checks_believed {
+        let share = service.min_up;
+        text += &format!(
+            "Fewer than {share} % of the backends are up by the checks: these are not believed, and all get traffic\n"
+        );
+    }
+    text
 }
 
 /// What was dropped of a service's packets.
@@ -236,15 +291,19 @@ mod tests {
             ),
             (
                 "service add 192.0.2.1:80",
-                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","backends":[]}"#,
+                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","start":"up","backends":[]}"#,
+            ),
+            (
+                "service add 192.0.2.1:80 -c tcp -c icmp --min-up 50 --start down",
+                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","checks":[{"type":"tcp"},{"type":"icmp"}],"min_up":50,"start":"down","backends":[]}"#,
             ),
             (
                 "service add [fd00::1]:53/udp -b fd00::3 -b fd00::4,weight=3,mac=02:00:00:00:00:04 -b fd00::5:53",
-                r#""service-add","arguments":{"service":{"vip":"fd00::1","port":53,"protocol":"udp"},"scheduler":"maglev","on_all_down":"drop","backends":[{"address":"fd00::3","weight":1},{"address":"fd00::4","weight":3,"mac":"02:00:00:00:00:04"},{"address":"fd00::5:53","weight":1}]}"#,
+                r#""service-add","arguments":{"service":{"vip":"fd00::1","port":53,"protocol":"udp"},"scheduler":"maglev","on_all_down":"drop","start":"up","backends":[{"address":"fd00::3","weight":1},{"address":"fd00::4","weight":3,"mac":"02:00:00:00:00:04"},{"address":"fd00::5:53","weight":1}]}"#,
             ),
             (
                 "service add 192.0.2.1:80 -s wlc --tracking all --idle-timeout 2h --handover-time 90s --on-all-down all --hash source/24 --backend 192.0.2.9:80",
-                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"wlc","hash":"source/24","tracking":"all","idle_timeout_s":7200,"handover_time_s":90,"on_all_down":"all","backends":[{"address":"192.0.2.9","port":80,"weight":1}]}"#,
+                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"wlc","hash":"source/24","tracking":"all","idle_timeout_s":7200,"handover_time_s":90,"on_all_down":"all","start":"up","backends":[{"address":"192.0.2.9","port":80,"weight":1}]}"#,
             ),
         ]);
     }

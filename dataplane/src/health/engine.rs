@@ -1,0 +1,474 @@
+//! The engine: which probes there are, when each begins, to which of them a packet belongs, and what follows for the
+//! backends.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ctl::answer::CheckResult;
+use ctl::{Mac, ServiceId, Start};
+use hashbrown::HashMap;
+
+use crate::base::frame::Frame;
+use crate::base::ids::{NetworkNo, PortNo};
+use crate::base::token_bucket::TokenBucket;
+use crate::control::compile::Compiled;
+use crate::control::model::health::Check;
+use crate::control::model::{Duty, Service, Verdicts};
+use crate::health::finding::{Failure, Finding, Trouble};
+use crate::health::incoming::{Incoming, Kind, read};
+use crate::health::news::News;
+use crate::health::probe::{Probe, Progress};
+use crate::health::pulse::Pulse;
+use crate::health::stack::Stack;
+use crate::health::truth::{Before, Truth, Voids};
+use crate::health::way::Way;
+
+/// Local ports of probes. None of them means anything to a host, and a port comes back after 28,000 probes.
+const FIRST_PORT: u16 = 32_768;
+const LAST_PORT: u16 = 60_999;
+/// Between the first probes of backends that are new at the same time, unless there are so many that they fill the interval.
+const SPREAD: Duration = Duration::from_millis(2);
+/// Connections that nobody knows any more and that are reset, in a second.
+const REFUSED: u32 = 1_000;
+
+/// Frames that the director has lost at a port so far, each of which may have been a probe or the answer to one.
+pub type Losses<'a> = &'a dyn Fn(PortNo) -> u64;
+
+/// The health checks.
+pub struct Engine {
+    services: HashMap<ServiceId, Watched>,
+    items: Vec<Option<Item>>,
+    free: Vec<usize>,
+    /// By local port.
+    probes: HashMap<u16, Running>,
+    next_port: u16,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    serial: u64,
+    stack: Stack,
+    truth: Truth,
+    refused: TokenBucket,
+    begin: Instant,
+    verdicts: Verdicts,
+    changed: bool,
+    news: Vec<News>,
+    generation: Option<u64>,
+}
+
+/// A service whose backends are checked.
+struct Watched {
+    service: Arc<Service>,
+    /// The index of its first backend in the snapshot's targets.
+    first_target: usize,
+    /// By backend, the items of its checks, in their order.
+    backends: HashMap<IpAddr, Vec<usize>>,
+    /// Whether the checks are believed.
+    believed: bool,
+}
+
+/// A check of a backend.
+struct Item {
+    service: ServiceId,
+    backend: IpAddr,
+    check: Check,
+    pulse: Pulse,
+    voids: Voids,
+    /// When the next probe is due.
+    due: Instant,
+    /// The local port of the probe under way.
+    running: Option<u16>,
+    /// Tells it from an item that had its number before.
+    serial: u64,
+}
+
+/// A probe under way, and the item that it is for.
+struct Running {
+    item: usize,
+    serial: u64,
+    probe: Probe,
+    port: PortNo,
+    before: Before,
+    /// When it is looked at next.
+    look: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// An item's probe begins.
+    Begin { item: usize, serial: u64 },
+    /// A probe is looked at.
+    Look { local: u16, serial: u64 },
+}
+
+impl Engine {
+    /// Without services. `random` makes connections hard to guess.
+    pub fn new(now: Instant, random: u64) -> Self {
+        Engine {
+            services: HashMap::new(),
+            items: Vec::new(),
+            free: Vec::new(),
+            probes: HashMap::new(),
+            next_port: FIRST_PORT,
+            timers: BinaryHeap::new(),
+            serial: 0,
+            stack: Stack::new(now, random),
+            truth: Truth::default(),
+            refused: TokenBucket::new(REFUSED, 1),
+            begin: now,
+            verdicts: Verdicts::default(),
+            changed: false,
+            news: Vec::new(),
+            generation: None,
+        }
+    }
+
+    /// Takes a new model. Backends and checks that it has as before keep their pulses.
+    pub fn sync(&mut self, current: &Compiled, now: Instant) {
+        if self.generation.replace(current.generation) == Some(current.generation) {
+            return;
+        }
+        let gone: Vec<ServiceId> =
+            self.services.keys().filter(|id| !current.model.services.contains_key(*id)).copied().collect();
+        for id in gone {
+            self.forget_service(&id);
+        }
+        let mut new = Vec::new();
+        for (service, entry) in current.model.services.values().zip(&current.services) {
+            if !service.checks.iter().any(Check::probes) {
+                self.forget_service(&service.id);
+                continue;
+            }
+            match self.services.get_mut(&service.id) {
+                Some(watched) if Arc::ptr_eq(&watched.service, service) => watched.first_target = entry.first_target,
+                _ => self.follow(service, entry.first_target, &mut new, now),
+            }
+        }
+        self.spread(&new, now);
+    }
+
+    fn forget_service(&mut self, id: &ServiceId) {
+        let Some(watched) = self.services.remove(id) else { return };
+        watched.backends.into_values().flatten().for_each(|item| self.forget(item));
+        self.changed |= self.verdicts.set(*id, HashSet::new());
+    }
+
+    fn forget(&mut self, number: usize) {
+        let Some(item) = self.items[number].take() else { return };
+        self.free.push(number);
+        if let Some(local) = item.running {
+            self.probes.remove(&local);
+        }
+    }
+
+    /// Takes a service that is new or has changed.
+    fn follow(&mut self, service: &Arc<Service>, first_target: usize, new: &mut Vec<usize>, now: Instant) {
+        let old = self.services.remove(&service.id);
+        let believed = old.as_ref().is_none_or(|old| old.believed);
+        let mut old: HashMap<IpAddr, Vec<usize>> = old.map(|old| old.backends).unwrap_or_default();
+        let mut backends = HashMap::with_capacity(service.backends.len());
+        for backend in &service.backends {
+            let mut left = old.remove(&backend.address).unwrap_or_default();
+            let mut numbers = Vec::new();
+            for check in service.checks.iter().filter(|check| check.probes()) {
+                let same =
+                    |number: &usize| self.items[*number].as_ref().is_some_and(|item| item.check.spec == check.spec);
+                let number = match left.iter().position(same) {
+                    Some(index) => left.swap_remove(index),
+                    None => {
+                        let number = self.add(service.id, backend.address, check.clone(), now);
+                        new.push(number);
+                        number
+                    }
+                };
+                numbers.push(number);
+            }
+            left.into_iter().for_each(|gone| self.forget(gone));
+            backends.insert(backend.address, numbers);
+        }
+        old.into_values().flatten().for_each(|gone| self.forget(gone));
+        self.services.insert(service.id, Watched { service: service.clone(), first_target, backends, believed });
+        self.judge(&service.id);
+    }
+
+    fn add(&mut self, service: ServiceId, backend: IpAddr, check: Check, now: Instant) -> usize {
+        self.serial += 1;
+        let (pulse, voids) = (Pulse::default(), Voids::default());
+        let item = Item { service, backend, check, pulse, voids, due: now, running: None, serial: self.serial };
+        match self.free.pop() {
+            Some(number) => {
+                self.items[number] = Some(item);
+                number
+            }
+            None => {
+                self.items.push(Some(item));
+                self.items.len() - 1
+            }
+        }
+    }
+
+    /// Has the first probes of new items begin one after the other.
+    fn spread(&mut self, new: &[usize], now: Instant) {
+        let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
+        for (index, &number) in (0u32..).zip(new) {
+            let Some(item) = &mut self.items[number] else { continue };
+            let all = (SPREAD * count).min(item.check.interval);
+            item.due = now + all * index / count;
+            self.timers.push(Reverse((item.due, Timer::Begin { item: number, serial: item.serial })));
+        }
+    }
+
+    /// Begins the probes that are due, and ends those whose time is over. Returns the frames to send: about `room`, and no
+    /// probe begins where there is none left.
+    pub fn poll(&mut self, current: &Compiled, losses: Losses<'_>, now: Instant, room: usize) -> Vec<Frame> {
+        self.truth.turn(now);
+        let mut frames = Vec::new();
+        // Bound: each timer that is due is taken once; what it begins is due later.
+        while let Some(&Reverse((at, timer))) = self.timers.peek()
+            && at <= now
+        {
+            if frames.len() >= room {
+                break;
+            }
+            self.timers.pop();
+            match timer {
+                Timer::Begin { item, serial } => self.begin_probe(item, serial, current, losses, now, &mut frames),
+                Timer::Look { local, serial } => self.look(local, serial, losses, now, &mut frames),
+            }
+        }
+        frames
+    }
+
+    fn begin_probe(
+        &mut self,
+        number: usize,
+        serial: u64,
+        current: &Compiled,
+        losses: Losses<'_>,
+        now: Instant,
+        frames: &mut Vec<Frame>,
+    ) {
+        let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
+        let Some(watched) = self.services.get(&item.service) else { return };
+        // One that still ends in order makes room for the next.
+        if let Some(local) = item.running.take() {
+            self.probes.remove(&local);
+        }
+        // What is late has missed its turn. It does not catch up.
+        let interval = item.check.interval;
+        let late = now.saturating_duration_since(item.due);
+        item.due = if late < interval { item.due + interval } else { now + interval };
+        self.timers.push(Reverse((item.due, Timer::Begin { item: number, serial })));
+        if late >= interval {
+            item.pulse.take_void();
+        }
+        let Ok(backend) = watched.service.number_of(item.backend) else { return };
+        let way = Way::to(current, &watched.service, watched.first_target, backend.index(), item.check.to);
+        let Some(way) = way else { return };
+        let Some(local) = next_port(&self.probes, &mut self.next_port) else {
+            item.pulse.take_void();
+            return;
+        };
+        let Some((mut probe, progress)) = Probe::begin(&item.check, way, local, &mut self.stack, now) else { return };
+        item.running = Some(local);
+        let port = current.network(way.network).port;
+        let look = probe.due(&mut self.stack, now);
+        let before = self.truth.before(losses(port));
+        self.timers.push(Reverse((look, Timer::Look { local, serial })));
+        self.probes.insert(local, Running { item: number, serial, probe, port, before, look });
+        self.go_on(local, progress, frames, now);
+    }
+
+    /// Gives a probe its turn, or ends it.
+    fn look(&mut self, local: u16, serial: u64, losses: Losses<'_>, now: Instant, frames: &mut Vec<Frame>) {
+        let Some(running) = self.probes.get_mut(&local).filter(|running| running.serial == serial) else { return };
+        if running.look > now {
+            return;
+        }
+        if running.probe.deadline > now {
+            let progress = running.probe.turn(None, &mut self.stack, now);
+            self.go_on(local, progress, frames, now);
+            return;
+        }
+        // What has come while the director was stopped is looked at first.
+        if let Some(until) = self.truth.grace_until(now) {
+            running.look = until;
+            self.timers.push(Reverse((until, Timer::Look { local, serial })));
+            return;
+        }
+        let waited = running.probe.deadline.saturating_duration_since(running.probe.began);
+        let mut progress = running.probe.give_up(waited, &mut self.stack, now);
+        if matches!(
+            &progress.finding,
+            Some(Err(Failure { trouble: Trouble::Silent | Trouble::Hung | Trouble::Slow, .. }))
+        ) && let Some(item) = self.items[running.item].as_mut()
+            && self.truth.is_void(running.before, losses(running.port), running.port, &mut item.voids)
+        {
+            item.pulse.take_void();
+            progress.finding = None;
+        }
+        self.go_on(local, progress, frames, now);
+    }
+
+    /// Sends what a probe has to send, takes what it has found, and forgets it when it is over.
+    fn go_on(&mut self, local: u16, progress: Progress, frames: &mut Vec<Frame>, now: Instant) {
+        frames.extend(progress.frames);
+        let Some(running) = self.probes.get_mut(&local) else { return };
+        let (number, serial, began) = (running.item, running.serial, running.probe.began);
+        if progress.over {
+            self.probes.remove(&local);
+            if let Some(item) = self.items[number].as_mut().filter(|item| item.running == Some(local)) {
+                item.running = None;
+            }
+        } else {
+            let look = running.probe.due(&mut self.stack, now);
+            if look < running.look || running.look <= now {
+                running.look = look;
+                self.timers.push(Reverse((look, Timer::Look { local, serial })));
+            }
+        }
+        if let Some(finding) = progress.finding {
+            self.found(number, serial, finding, began, now);
+        }
+    }
+
+    fn found(&mut self, number: usize, serial: u64, finding: Finding, began: Instant, now: Instant) {
+        let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
+        let Item { pulse, check, service, backend, .. } = item;
+        let was = pulse.up;
+        let Some(up) = pulse.take(finding, check, began, now) else { return };
+        let (service, backend) = (*service, *backend);
+        let why =
+            pulse.failure().map(|(failure, times)| format!("{}: {failure}, {times} times in a row", check.spec.kind));
+        match why {
+            Some(why) if !up => self.news.push(News::Down { service, backend, why }),
+            // At first, a backend is expected to be up.
+            _ if was == Some(false) && self.is_up(&service, backend) => self.news.push(News::Up { service, backend }),
+            _ => {}
+        }
+        self.judge(&service);
+    }
+
+    /// Whether no check says that a backend is down.
+    fn is_up(&self, service: &ServiceId, backend: IpAddr) -> bool {
+        self.services.get(service).is_some_and(|watched| !watched.is_down(backend, &self.items))
+    }
+
+    /// Says which backends of a service are down.
+    fn judge(&mut self, id: &ServiceId) {
+        let Some(watched) = self.services.get_mut(id) else { return };
+        let wanted = |address: &IpAddr| {
+            let backend = watched.service.number_of(*address).map(|number| &watched.service.backends[number.index()]);
+            backend.is_ok_and(|backend| backend.weight > 0 && backend.duty == Duty::Serve)
+        };
+        let down: HashSet<IpAddr> =
+            watched.backends.keys().filter(|address| watched.is_down(**address, &self.items)).copied().collect();
+        let all = watched.backends.keys().filter(|address| wanted(address)).count();
+        let up = all - down.iter().filter(|address| wanted(address)).count();
+        let believed = up * 100 >= all * usize::from(watched.service.min_up);
+        if std::mem::replace(&mut watched.believed, believed) != believed {
+            let service = *id;
+            self.news.push(match believed {
+                true => News::Believed { service },
+                false => News::NotBelieved { service, up: (up, all) },
+            });
+        }
+        self.changed |= self.verdicts.set(*id, if believed { down } else { HashSet::new() });
+    }
+
+    /// Takes a frame to one of the director's own addresses, without tags. Returns the frames to send.
+    pub fn hear(&mut self, frame: &[u8], network: NetworkNo, now: Instant) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let Some(&[a, b, c, d, e, f]) = frame.get(6..).and_then(<[u8]>::first_chunk) else { return frames };
+        let station = Mac([a, b, c, d, e, f]);
+        let Some(packet) = frame.get(14..).and_then(read) else { return frames };
+        let local = match &packet.kind {
+            Kind::Tcp { to, .. } | Kind::Udp { to, .. } => *to,
+            Kind::Pong { ident } => *ident,
+            Kind::Error { quoted, .. } => quoted.local,
+        };
+        let Some(running) = self.probes.get_mut(&local).filter(|running| running.expects(&packet, station, network))
+        else {
+            return self.refuse(frame, &packet, network, now);
+        };
+        let (number, port) = (running.item, running.port);
+        let progress = running.probe.hear(&packet.kind, &mut self.stack, now);
+        if progress.finding.is_some()
+            && let Some(item) = &mut self.items[number]
+        {
+            self.truth.answered(port, &mut item.voids);
+        }
+        self.go_on(local, progress, &mut frames, now);
+        frames
+    }
+
+    /// Resets a connection that no probe has any more, so that nothing stays behind at the backend.
+    fn refuse(&mut self, frame: &[u8], incoming: &Incoming<'_>, network: NetworkNo, now: Instant) -> Vec<Frame> {
+        let Kind::Tcp { to, packet, .. } = incoming.kind else { return Vec::new() };
+        let now_ms = u64::try_from(now.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX);
+        if !(FIRST_PORT..=LAST_PORT).contains(&to) || !self.refused.take(now_ms) {
+            return Vec::new();
+        }
+        let packets = self.stack.refuse(incoming.destination, packet, now);
+        let header = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
+        let frame = |packet: Vec<u8>| Frame { network, bytes: [&header[..], &packet].concat() };
+        packets.into_iter().map(frame).collect()
+    }
+
+    /// Which backends are down, if that has changed since the last call.
+    pub fn take_verdicts(&mut self) -> Option<Arc<Verdicts>> {
+        std::mem::take(&mut self.changed).then(|| Arc::new(self.verdicts.clone()))
+    }
+
+    /// What has happened since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// What the checks of a backend have found, in the order of the checks.
+    pub fn results(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> Vec<CheckResult> {
+        let items = self.services.get(service).and_then(|watched| watched.backends.get(&backend));
+        let items = items.into_iter().flatten().filter_map(|&number| self.items[number].as_ref());
+        items.map(|item| item.pulse.result(&item.check, now)).collect()
+    }
+
+    /// Whether the checks of a service are believed.
+    pub fn believes(&self, service: &ServiceId) -> bool {
+        self.services.get(service).is_none_or(|watched| watched.believed)
+    }
+}
+
+impl Watched {
+    /// Whether some check says that a backend is down.
+    fn is_down(&self, backend: IpAddr, items: &[Option<Item>]) -> bool {
+        let unknown = self.service.start == Start::Up;
+        let numbers = self.backends.get(&backend).into_iter().flatten();
+        numbers.filter_map(|&number| items[number].as_ref()).any(|item| !item.pulse.up.unwrap_or(unknown))
+    }
+}
+
+impl Running {
+    /// Whether a packet is for it: from the station and the address that it asks. An ICMP error comes from that station, or
+    /// from a router.
+    fn expects(&self, packet: &Incoming<'_>, station: Mac, network: NetworkNo) -> bool {
+        let way = &self.probe.way;
+        let from = match &packet.kind {
+            Kind::Error { quoted, .. } => quoted.destination == way.target,
+            _ => station == way.mac && packet.source == way.target,
+        };
+        from && packet.destination == way.source && network == way.network
+    }
+}
+
+/// A local port that no probe has.
+fn next_port(probes: &HashMap<u16, Running>, next: &mut u16) -> Option<u16> {
+    for _ in FIRST_PORT..=LAST_PORT {
+        let port = *next;
+        *next = if port == LAST_PORT { FIRST_PORT } else { port + 1 };
+        if !probes.contains_key(&port) {
+            return Some(port);
+        }
+    }
+    None
+}

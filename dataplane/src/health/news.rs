@@ -1,0 +1,38 @@
+//! What the operator is to know of health checks.
+
+use std::net::IpAddr;
+
+use ctl::ServiceId;
+
+/// What has become of a backend or of a service's checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The checks say that a backend is up again.
+    Up {
+        /// The service.
+        service: ServiceId,
+        /// The backend.
+        backend: IpAddr,
+    },
+    /// A check says that a backend is down.
+    Down {
+        /// The service.
+        service: ServiceId,
+        /// The backend.
+        backend: IpAddr,
+        /// The check and what its last probe found, in words.
+        why: String,
+    },
+    /// Too few backends are up by the checks: these are not believed.
+    NotBelieved {
+        /// The service.
+        service: ServiceId,
+        /// How many backends are up by the checks, and how many there are.
+        up: (usize, usize),
+    },
+    /// The checks are believed again.
+    Believed {
+        /// The service.
+        service: ServiceId,
+    },
+}
