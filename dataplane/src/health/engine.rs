@@ -250,11 +250,16 @@ impl Engine {
         frames: &mut Vec<Frame>,
     ) {
         let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
-        let Some(watched) = self.services.get(&item.service) else { return };
-        // One that still ends in order makes room for the next.
-        if let Some(local) = item.running.take() {
-            self.probes.remove(&local);
+        // The time of the last probe is over by now. What has come for it while the director was stopped is looked at first.
+        if let Some(local) = item.running {
+            if let Some(until) = self.truth.grace_until(now) {
+                self.timers.push(Reverse((until, Timer::Begin { item: number, serial })));
+                return;
+            }
+            self.end(local, losses, now, frames);
         }
+        let Some(item) = self.items[number].as_mut() else { return };
+        let Some(watched) = self.services.get(&item.service) else { return };
         // What is late has missed its turn. It does not catch up.
         let interval = item.check.interval;
         let late = now.saturating_duration_since(item.due);
@@ -297,12 +302,16 @@ impl Engine {
             self.timers.push(Reverse((until, Timer::Look { local, serial })));
             return;
         }
-        let waited = running.probe.deadline.saturating_duration_since(running.probe.began);
-        let mut progress = running.probe.give_up(waited, &mut self.stack, now);
-        if matches!(
-            &progress.finding,
-            Some(Err(Failure { trouble: Trouble::Silent | Trouble::Hung | Trouble::Slow, .. }))
-        ) && let Some(item) = self.items[running.item].as_mut()
+        self.end(local, losses, now, frames);
+    }
+
+    /// Ends a probe whose time is over.
+    fn end(&mut self, local: u16, losses: Losses<'_>, now: Instant, frames: &mut Vec<Frame>) {
+        let Some(running) = self.probes.get_mut(&local) else { return };
+        let mut progress = running.probe.give_up(&mut self.stack, now);
+        let silent = |failure: &Failure| matches!(failure.trouble, Trouble::Silent | Trouble::Hung | Trouble::Slow);
+        if progress.finding.as_ref().is_some_and(|finding| finding.as_ref().is_err_and(silent))
+            && let Some(item) = self.items[running.item].as_mut()
             && self.truth.is_void(running.before, losses(running.port), running.port, &mut item.voids)
         {
             item.pulse.take_void();

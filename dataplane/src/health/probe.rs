@@ -35,6 +35,8 @@ pub(super) struct Probe {
     talk: Talk,
     /// Whether its finding was taken: it ends in order.
     told: bool,
+    /// How long an answer may take.
+    timeout: Duration,
 }
 
 enum Talk {
@@ -103,7 +105,8 @@ impl Probe {
             }
             Ask::Arp | Ask::Nothing | Ask::Https(..) | Ask::Script(_) => return None,
         };
-        let probe = Probe { way, began: now, deadline: now + check.timeout, local, port, talk, told: false };
+        let (deadline, timeout) = (now + check.timeout, check.timeout);
+        let probe = Probe { way, began: now, deadline, local, port, talk, told: false, timeout };
         Some((probe, progress))
     }
 
@@ -152,9 +155,9 @@ impl Probe {
     }
 
     /// What it has found when its time is over. A connection that ends is reset.
-    pub(super) fn give_up(&mut self, waited: Duration, stack: &mut Stack, now: Instant) -> Progress {
+    pub(super) fn give_up(&mut self, stack: &mut Stack, now: Instant) -> Progress {
         let mut progress = Progress { over: true, ..Progress::default() };
-        let span = Span::from(waited);
+        let span = Span::from(self.timeout);
         if let Talk::Tcp { connection, .. } = &mut self.talk {
             connection.abort();
             progress.frames = frames(&self.way, stack.turn(connection, None, now));

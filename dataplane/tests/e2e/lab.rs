@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ctl::answer::{Answer, Drop as Reason, Event, Neighbor, Status, Worker};
+use ctl::answer::{Answer, Backend, Drop as Reason, Event, Neighbor, Status, Worker};
 use ctl::request::{BackendEdit, BackendName, EventQuery, Request};
 use ctl::{Client, ClientError, Mac, ServiceId};
 use dataplane::dpdk::Driver;
@@ -21,7 +21,7 @@ pub(crate) const DIRECTOR: &str = "192.168.0.2";
 pub(crate) const DIRECTOR6: &str = "fd00::2";
 const PREFIX: &str = "shunt-e2e";
 const ACCESS_PORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/access_port.c");
-const REAL_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/real-server");
+pub(crate) const REAL_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/real-server");
 
 /// The network of the client.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Lab {
 
     /// Starts an nginx that answers with its own name and the client's address and port. It serves the files of its
     /// folder under /files/, and under /slow/ at 1 MiB/s.
-    fn nginx(&mut self, host: &str) {
+    pub(crate) fn nginx(&mut self, host: &str) {
         let folder = self.folder.path().join(host);
         fs::create_dir_all(folder.join("files")).unwrap();
         let path = folder.display();
@@ -189,6 +189,7 @@ impl Lab {
                  server {{
                      listen {VIP}:80 backlog=4096; listen [{VIP6}]:80 backlog=4096;
                      location / {{ default_type text/plain; return 200 \"{host} $remote_addr $remote_port\\n\"; }}
+                     location /health {{ if (-f {path}/broken) {{ return 503; }} default_type text/plain; return 200 \"all well\n\"; }}
                      location /files/ {{ root {path}; }}
                      location /slow/ {{ alias {path}/files/; limit_rate 1m; }}
                  }}
@@ -201,6 +202,33 @@ impl Lab {
         wait_for("nginx listens", || {
             self.try_on(host, &["ss", "-Hltn", "sport", "=", "80"]).is_some_and(|out| out.lines().count() == 2)
         });
+    }
+
+    /// The process of a host's nginx.
+    pub(crate) fn nginx_pid(&self, host: &str) -> nix::unistd::Pid {
+        let text = fs::read_to_string(self.folder.path().join(host).join("pid")).unwrap();
+        nix::unistd::Pid::from_raw(text.trim().parse().unwrap())
+    }
+
+    /// Ends a host's nginx.
+    pub(crate) fn stop_nginx(&self, host: &str) {
+        nix::sys::signal::kill(self.nginx_pid(host), nix::sys::signal::Signal::SIGKILL).unwrap();
+        wait_for("nginx is gone", || {
+            self.try_on(host, &["ss", "-Hltn", "sport", "=", "80"]).is_some_and(|out| out.is_empty())
+        });
+    }
+
+    /// Gives both services of the configuration more lines.
+    pub(crate) fn configure_services(&self, lines: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        fs::write(self.config(), text.replace("port = 80\n", &format!("port = 80\n{lines}\n"))).unwrap();
+    }
+
+    /// A backend of a VIP's service, as it is listed.
+    pub(crate) fn backend(&self, vip: &str, address: &str) -> Backend {
+        let Answer::Service(service) = self.ask(Request::ServiceShow(service_id(vip))) else { panic!("no service") };
+        let address: IpAddr = address.parse().unwrap();
+        service.backends.into_iter().find(|backend| backend.address == address).unwrap()
     }
 
     /// A folder that is removed with the lab.

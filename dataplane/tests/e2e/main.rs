@@ -18,6 +18,7 @@ mod failure;
 mod floods;
 mod fragments;
 mod handover;
+mod health;
 mod http;
 mod interfaces;
 mod lab;
