@@ -121,7 +121,7 @@ impl Reporter {
         for news in news {
             let (kind, service, backend, message) = health_in_words(&news);
             let subject = Subject { service: Some(service), backend, ..Subject::default() };
-            self.events.write(kind, subject, now, || message);
+            self.faults.events().write(kind, subject, now, || message);
         }
     }
 }
