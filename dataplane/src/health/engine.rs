@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctl::answer::CheckResult;
-use ctl::{Mac, ServiceId, Start};
+use ctl::{ServiceId, Start};
 use hashbrown::HashMap;
 
 use crate::base::frame::Frame;
-use crate::base::ids::{NetworkNo, PortNo};
+use crate::base::ids::PortNo;
 use crate::base::token_bucket::TokenBucket;
 use crate::control::compile::Compiled;
+use crate::control::fault::FaultKind;
 use crate::control::model::health::Check;
 use crate::control::model::{Duty, Service, Verdicts};
+use crate::health::diagnosis::{self, Answers, Question};
 use crate::health::finding::{Failure, Finding, Trouble};
-use crate::health::incoming::{Incoming, Kind, read};
-use crate::health::news::News;
+use crate::health::news::{News, Seen};
 use crate::health::probe::{Probe, Progress};
 use crate::health::pulse::Pulse;
 use crate::health::stack::Stack;
@@ -27,8 +28,8 @@ use crate::health::truth::{Before, Truth, Voids};
 use crate::health::way::Way;
 
 /// Local ports of probes. None of them means anything to a host, and a port comes back after 28,000 probes.
-const FIRST_PORT: u16 = 32_768;
-const LAST_PORT: u16 = 60_999;
+pub(super) const FIRST_PORT: u16 = 32_768;
+pub(super) const LAST_PORT: u16 = 60_999;
 /// Between the first probes of backends that are new at the same time, unless there are so many that they fill the interval.
 const SPREAD: Duration = Duration::from_millis(2);
 /// Connections that nobody knows any more and that are reset, in a second.
@@ -39,63 +40,72 @@ pub type Losses<'a> = &'a dyn Fn(PortNo) -> u64;
 
 /// The health checks.
 pub struct Engine {
-    services: HashMap<ServiceId, Watched>,
-    items: Vec<Option<Item>>,
+    pub(super) services: HashMap<ServiceId, Watched>,
+    pub(super) items: Vec<Option<Item>>,
     free: Vec<usize>,
     /// By local port.
-    probes: HashMap<u16, Running>,
-    next_port: u16,
-    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    pub(super) probes: HashMap<u16, Running>,
+    pub(super) next_port: u16,
+    pub(super) timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     serial: u64,
-    stack: Stack,
-    truth: Truth,
-    refused: TokenBucket,
-    begin: Instant,
+    pub(super) stack: Stack,
+    pub(super) truth: Truth,
+    pub(super) refused: TokenBucket,
+    pub(super) begin: Instant,
     verdicts: Verdicts,
     changed: bool,
     news: Vec<News>,
+    pub(super) sightings: Vec<Seen>,
     generation: Option<u64>,
 }
 
 /// A service whose backends are checked.
-struct Watched {
-    service: Arc<Service>,
+pub(super) struct Watched {
+    pub(super) service: Arc<Service>,
     /// The index of its first backend in the snapshot's targets.
-    first_target: usize,
+    pub(super) first_target: usize,
     /// By backend, the items of its checks, in their order.
-    backends: HashMap<IpAddr, Vec<usize>>,
+    pub(super) backends: HashMap<IpAddr, Vec<usize>>,
     /// Whether the checks are believed.
-    believed: bool,
+    pub(super) believed: bool,
 }
 
 /// A check of a backend.
-struct Item {
-    service: ServiceId,
-    backend: IpAddr,
-    check: Check,
-    pulse: Pulse,
-    voids: Voids,
+pub(super) struct Item {
+    pub(super) service: ServiceId,
+    pub(super) backend: IpAddr,
+    pub(super) check: Check,
+    pub(super) pulse: Pulse,
+    pub(super) voids: Voids,
     /// When the next probe is due.
-    due: Instant,
+    pub(super) due: Instant,
     /// The local port of the probe under way.
-    running: Option<u16>,
+    pub(super) running: Option<u16>,
     /// Tells it from an item that had its number before.
-    serial: u64,
+    pub(super) serial: u64,
+    /// The way of its last probe, and the port that it leaves by.
+    pub(super) way: Option<(Way, PortNo)>,
+    /// What else the backend answers, while the check fails.
+    pub(super) answers: Answers,
+    /// The fault that is open because of it.
+    pub(super) fault: Option<FaultKind>,
 }
 
 /// A probe under way, and the item that it is for.
-struct Running {
-    item: usize,
-    serial: u64,
-    probe: Probe,
-    port: PortNo,
-    before: Before,
+pub(super) struct Running {
+    pub(super) item: usize,
+    pub(super) serial: u64,
+    pub(super) probe: Probe,
+    pub(super) port: PortNo,
+    pub(super) before: Before,
     /// When it is looked at next.
-    look: Instant,
+    pub(super) look: Instant,
+    /// The question of the diagnosis that it asks. `None`: it is the check itself.
+    pub(super) question: Option<Question>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
+pub(super) enum Timer {
     /// An item's probe begins.
     Begin { item: usize, serial: u64 },
     /// A probe is looked at.
@@ -120,6 +130,7 @@ impl Engine {
             verdicts: Verdicts::default(),
             changed: false,
             news: Vec::new(),
+            sightings: Vec::new(),
             generation: None,
         }
     }
@@ -160,6 +171,9 @@ impl Engine {
         if let Some(local) = item.running {
             self.probes.remove(&local);
         }
+        if let Some(kind) = item.fault {
+            self.sightings.push(Seen::Mended(kind, diagnosis::subject(&item.service, item.backend)));
+        }
     }
 
     /// Takes a service that is new or has changed.
@@ -195,7 +209,20 @@ impl Engine {
     fn add(&mut self, service: ServiceId, backend: IpAddr, check: Check, now: Instant) -> usize {
         self.serial += 1;
         let (pulse, voids) = (Pulse::default(), Voids::default());
-        let item = Item { service, backend, check, pulse, voids, due: now, running: None, serial: self.serial };
+        let (serial, answers) = (self.serial, Answers::default());
+        let item = Item {
+            service,
+            backend,
+            check,
+            pulse,
+            voids,
+            due: now,
+            running: None,
+            serial,
+            way: None,
+            answers,
+            fault: None,
+        };
         match self.free.pop() {
             Some(number) => {
                 self.items[number] = Some(item);
@@ -217,6 +244,18 @@ impl Engine {
             item.due = now + all * index / count;
             self.timers.push(Reverse((item.due, Timer::Begin { item: number, serial: item.serial })));
         }
+    }
+
+    /// Has all probes begin soon, since an operator wants to know how it is now.
+    pub fn ask_all(&mut self, now: Instant) {
+        let all: Vec<usize> = (0..self.items.len()).filter(|&number| self.items[number].is_some()).collect();
+        self.spread(&all, now);
+    }
+
+    /// Whether all that can be asked has been, from this time on.
+    pub fn is_known_since(&self, begin: Instant) -> bool {
+        let mut asked = self.items.iter().flatten().filter(|item| item.way.is_some());
+        asked.all(|item| item.pulse.is_known_since(begin))
     }
 
     /// Begins the probes that are due, and ends those whose time is over. Returns the frames to send: about `room`, and no
@@ -249,7 +288,9 @@ impl Engine {
         now: Instant,
         frames: &mut Vec<Frame>,
     ) {
-        let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
+        // A probe that was asked for by hand has a timer of its own, besides.
+        let is_due = |item: &&mut Item| item.serial == serial && item.due <= now;
+        let Some(item) = self.items[number].as_mut().filter(is_due) else { return };
         // The time of the last probe is over by now. What has come for it while the director was stopped is looked at first.
         if let Some(local) = item.running {
             if let Some(until) = self.truth.grace_until(now) {
@@ -278,10 +319,11 @@ impl Engine {
         let Some((mut probe, progress)) = Probe::begin(&item.check, way, local, &mut self.stack, now) else { return };
         item.running = Some(local);
         let port = current.network(way.network).port;
+        item.way = Some((way, port));
         let look = probe.due(&mut self.stack, now);
         let before = self.truth.before(losses(port));
         self.timers.push(Reverse((look, Timer::Look { local, serial })));
-        self.probes.insert(local, Running { item: number, serial, probe, port, before, look });
+        self.probes.insert(local, Running { item: number, serial, probe, port, before, look, question: None });
         self.go_on(local, progress, frames, now);
     }
 
@@ -309,6 +351,10 @@ impl Engine {
     fn end(&mut self, local: u16, losses: Losses<'_>, now: Instant, frames: &mut Vec<Frame>) {
         let Some(running) = self.probes.get_mut(&local) else { return };
         let mut progress = running.probe.give_up(&mut self.stack, now);
+        if running.question.is_some() {
+            self.go_on(local, progress, frames, now);
+            return;
+        }
         let silent = |failure: &Failure| matches!(failure.trouble, Trouble::Silent | Trouble::Hung | Trouble::Slow);
         if progress.finding.as_ref().is_some_and(|finding| finding.as_ref().is_err_and(silent))
             && let Some(item) = self.items[running.item].as_mut()
@@ -321,10 +367,11 @@ impl Engine {
     }
 
     /// Sends what a probe has to send, takes what it has found, and forgets it when it is over.
-    fn go_on(&mut self, local: u16, progress: Progress, frames: &mut Vec<Frame>, now: Instant) {
+    pub(super) fn go_on(&mut self, local: u16, progress: Progress, frames: &mut Vec<Frame>, now: Instant) {
         frames.extend(progress.frames);
         let Some(running) = self.probes.get_mut(&local) else { return };
         let (number, serial, began) = (running.item, running.serial, running.probe.began);
+        let question = running.question;
         if progress.over {
             self.probes.remove(&local);
             if let Some(item) = self.items[number].as_mut().filter(|item| item.running == Some(local)) {
@@ -337,8 +384,13 @@ impl Engine {
                 self.timers.push(Reverse((look, Timer::Look { local, serial })));
             }
         }
-        if let Some(finding) = progress.finding {
-            self.found(number, serial, finding, began, now);
+        match (progress.finding, question) {
+            (None, _) => {}
+            (Some(finding), Some(question)) => self.answered(number, serial, question, finding.is_ok()),
+            (Some(finding), None) => {
+                self.found(number, serial, finding, began, now);
+                self.diagnose(number, serial, frames, now);
+            }
         }
     }
 
@@ -386,45 +438,6 @@ impl Engine {
         self.changed |= self.verdicts.set(*id, if believed { down } else { HashSet::new() });
     }
 
-    /// Takes a frame to one of the director's own addresses, without tags. Returns the frames to send.
-    pub fn hear(&mut self, frame: &[u8], network: NetworkNo, now: Instant) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        let Some(&[a, b, c, d, e, f]) = frame.get(6..).and_then(<[u8]>::first_chunk) else { return frames };
-        let station = Mac([a, b, c, d, e, f]);
-        let Some(packet) = frame.get(14..).and_then(read) else { return frames };
-        let local = match &packet.kind {
-            Kind::Tcp { to, .. } | Kind::Udp { to, .. } => *to,
-            Kind::Pong { ident } => *ident,
-            Kind::Error { quoted, .. } => quoted.local,
-        };
-        let Some(running) = self.probes.get_mut(&local).filter(|running| running.expects(&packet, station, network))
-        else {
-            return self.refuse(frame, &packet, network, now);
-        };
-        let (number, port) = (running.item, running.port);
-        let progress = running.probe.hear(&packet.kind, &mut self.stack, now);
-        if progress.finding.is_some()
-            && let Some(item) = &mut self.items[number]
-        {
-            self.truth.answered(port, &mut item.voids);
-        }
-        self.go_on(local, progress, &mut frames, now);
-        frames
-    }
-
-    /// Resets a connection that no probe has any more, so that nothing stays behind at the backend.
-    fn refuse(&mut self, frame: &[u8], incoming: &Incoming<'_>, network: NetworkNo, now: Instant) -> Vec<Frame> {
-        let Kind::Tcp { to, packet, .. } = incoming.kind else { return Vec::new() };
-        let now_ms = u64::try_from(now.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX);
-        if !(FIRST_PORT..=LAST_PORT).contains(&to) || !self.refused.take(now_ms) {
-            return Vec::new();
-        }
-        let packets = self.stack.refuse(incoming.destination, packet, now);
-        let header = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
-        let frame = |packet: Vec<u8>| Frame { network, bytes: [&header[..], &packet].concat() };
-        packets.into_iter().map(frame).collect()
-    }
-
     /// Which backends are down, if that has changed since the last call.
     pub fn take_verdicts(&mut self) -> Option<Arc<Verdicts>> {
         std::mem::take(&mut self.changed).then(|| Arc::new(self.verdicts.clone()))
@@ -433,6 +446,11 @@ impl Engine {
     /// What has happened since the last call.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
+    }
+
+    /// The faults that are seen or mended since the last call.
+    pub fn take_sightings(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.sightings)
     }
 
     /// What the checks of a backend have found, in the order of the checks.
@@ -457,21 +475,8 @@ impl Watched {
     }
 }
 
-impl Running {
-    /// Whether a packet is for it: from the station and the address that it asks. An ICMP error comes from that station, or
-    /// from a router.
-    fn expects(&self, packet: &Incoming<'_>, station: Mac, network: NetworkNo) -> bool {
-        let way = &self.probe.way;
-        let from = match &packet.kind {
-            Kind::Error { quoted, .. } => quoted.destination == way.target,
-            _ => station == way.mac && packet.source == way.target,
-        };
-        from && packet.destination == way.source && network == way.network
-    }
-}
-
 /// A local port that no probe has.
-fn next_port(probes: &HashMap<u16, Running>, next: &mut u16) -> Option<u16> {
+pub(super) fn next_port(probes: &HashMap<u16, Running>, next: &mut u16) -> Option<u16> {
     for _ in FIRST_PORT..=LAST_PORT {
         let port = *next;
         *next = if port == LAST_PORT { FIRST_PORT } else { port + 1 };

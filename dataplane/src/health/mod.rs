@@ -9,9 +9,12 @@
 //! - Uses: `base`, `state`, `control`.
 
 pub mod datagram;
+mod diagnosis;
 pub mod dns;
 pub mod engine;
+mod faults;
 pub mod finding;
+mod hear;
 pub mod http;
 mod incoming;
 pub mod news;

@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 
 use ctl::ServiceId;
+use ctl::answer::Subject;
+
+use crate::control::fault::{FaultKind, Sighting};
 
 /// What has become of a backend or of a service's checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,4 +38,13 @@ pub enum News {
         /// The service.
         service: ServiceId,
     },
+}
+
+/// A fault that a check has found, or that is mended.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// It is there.
+    Fault(Sighting),
+    /// It is there no more.
+    Mended(FaultKind, Subject),
 }

@@ -58,6 +58,11 @@ impl Pulse {
         Some((failure, self.streak.map_or(0, |(_, times)| times)))
     }
 
+    /// Whether a probe has ended since then that says something.
+    pub fn is_known_since(&self, begin: Instant) -> bool {
+        self.last.as_ref().is_some_and(|last| last.at >= begin)
+    }
+
     /// In words for the operator.
     pub fn result(&self, check: &Check, now: Instant) -> CheckResult {
         let last = self.last.as_ref();

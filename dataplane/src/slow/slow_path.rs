@@ -17,6 +17,7 @@ use crate::control::model::Verdicts;
 use crate::forward::class::Class;
 use crate::forward::rings::{Outgoing, Punt, Punted};
 use crate::health::engine::Engine;
+use crate::health::news::Seen;
 use crate::slow::announce::{self, Announcer};
 use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
@@ -129,6 +130,7 @@ impl<S: FrameSource> SlowPath<S> {
         }
         if self.rounds.begins(&self.faults, now) {
             self.neighbors().ask_all(now);
+            self.health().ask_all(now);
         }
         let mut busy = self.take_frames(&current, now);
         busy |= self.say(&current, now);
@@ -145,7 +147,8 @@ impl<S: FrameSource> SlowPath<S> {
     /// Ends a round of all checks when all have answered that can.
     fn end_round(&mut self, current: &Compiled, now: Instant) {
         let Some((begin, is_time)) = self.rounds.due(now) else { return };
-        if is_time || self.neighbors().have_answered_since(begin, current) {
+        let have_answered = self.neighbors().have_answered_since(begin, current) && self.health().is_known_since(begin);
+        if is_time || have_answered {
             self.report(current, now);
             self.rounds.end(&self.faults);
         }
@@ -275,11 +278,17 @@ impl<S: FrameSource> SlowPath<S> {
         let (news, changed) = {
             let mut neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
             let (judged, macs) = (neighbors.judge(), neighbors.take_changed_macs());
-            let (verdicts, found) = {
+            let (verdicts, found, seen) = {
                 let mut health = self.health();
-                (health.take_verdicts(), health.take_news())
+                (health.take_verdicts(), health.take_news(), health.take_sightings())
             };
             self.reporter.health(found, now);
+            for seen in seen {
+                match seen {
+                    Seen::Fault(sighting) => _ = self.faults.open(sighting, now),
+                    Seen::Mended(kind, subject) => _ = self.faults.close(kind, &subject, now),
+                }
+            }
             let other = verdicts.is_some();
             self.verdicts = verdicts.unwrap_or_else(|| self.verdicts.clone());
             let outlook = || neighbors.outlook().clone().with_verdicts(self.verdicts.clone());

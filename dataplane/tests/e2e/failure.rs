@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ctl::CheckType;
 use ctl::answer::{Answer, NeighborState};
-use ctl::request::{BackendSpec, Request, ServiceAdd};
+use ctl::request::{BackendSpec, CheckSpec, Request, ServiceAdd};
 use dataplane::testing::frame::eth;
 use nix::sys::signal::Signal;
 
@@ -37,7 +38,9 @@ fn a_server_of_many_services_that_fails_gets_no_packets_and_the_others_take_its_
         // Each service has other weights, so that each has a table of its own.
         let backends = vec![spec(FAILS, 500 + u32::from(number)), spec(STAYS, 499)];
         let service = format!("{VIP}:{}", FIRST_PORT + number).parse().unwrap();
-        lab.ask(Request::ServiceAdd(ServiceAdd::new(service, backends)));
+        // Nobody listens on these ports.
+        let checks = Some(vec![CheckSpec::new(CheckType::Arp)]);
+        lab.ask(Request::ServiceAdd(ServiceAdd { checks, ..ServiceAdd::new(service, backends) }));
     }
     let (director, client) = (lab.mac("director"), lab.mac("client"));
     let mut source = 20_000;

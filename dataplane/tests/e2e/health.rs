@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use ctl::answer::{Backend, BackendState};
+use ctl::answer::{Answer, Backend, BackendState, Doctor};
+use ctl::request::{DoctorQuery, Request};
 use dataplane::dpdk::Driver;
 use nix::sys::signal::{Signal, kill};
 
@@ -25,6 +26,26 @@ fn wait_for_state(lab: &Lab, state: BackendState) -> Vec<Backend> {
     }
 }
 
+/// Waits until `shuntctl doctor` names these faults, and no others.
+fn wait_for_faults(lab: &Lab, expected: &[(&str, &str)]) {
+    let begin = Instant::now();
+    loop {
+        let Answer::Doctor(Doctor { mut faults, .. }) = lab.ask(Request::Doctor(DoctorQuery::default())) else {
+            panic!("no diagnosis")
+        };
+        faults.sort_by_key(|fault| fault.backend);
+        let named: Vec<(String, String)> = faults
+            .iter()
+            .map(|fault| (fault.fault.clone(), fault.backend.map(|address| address.to_string()).unwrap_or_default()))
+            .collect();
+        let same = named.iter().map(|(fault, backend)| (fault.as_str(), backend.as_str())).eq(expected.iter().copied());
+        if same {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(6), "{faults:#?}");
+    }
+}
+
 /// All requests go to these servers.
 fn served_by(lab: &Lab, servers: &[&str]) {
     for (vip, _) in BACKENDS {
@@ -35,7 +56,7 @@ fn served_by(lab: &Lab, servers: &[&str]) {
 
 /// Something happens to rs1. It is down within `fall` probes, with these words, and gets no request; and it is back by itself when
 /// that is over.
-fn goes_and_comes_back(lab: &mut Lab, words: &str, harm: impl Fn(&mut Lab), mend: impl Fn(&mut Lab)) {
+fn goes_and_comes_back(lab: &mut Lab, [fault, words]: [&str; 2], harm: impl Fn(&mut Lab), mend: impl Fn(&mut Lab)) {
     wait_for_state(lab, BackendState::Up);
     let before = (lab.events("backend-down").len(), lab.events("backend-up").len());
     harm(lab);
@@ -48,6 +69,8 @@ fn goes_and_comes_back(lab: &mut Lab, words: &str, harm: impl Fn(&mut Lab), mend
         assert!(check.words.contains(words) && check.up == Some(false) && check.failed >= 3, "{check:?}");
         assert_eq!(backend.share, 0.0);
     }
+    wait_for_faults(lab, &[(fault, "192.168.0.3"), (fault, "fd00::3")]);
+    assert!(lab.events(fault).len() >= 2, "{:?}", lab.events(fault));
     served_by(lab, &["rs2"]);
     let events = lab.events("backend-down");
     assert_eq!(events.len(), before.0 + 2, "{events:?}");
@@ -55,6 +78,7 @@ fn goes_and_comes_back(lab: &mut Lab, words: &str, harm: impl Fn(&mut Lab), mend
     mend(lab);
     wait_for_state(lab, BackendState::Up);
     assert_eq!(lab.events("backend-up").len(), before.1 + 2);
+    wait_for_faults(lab, &[]);
     served_by(lab, &["rs1", "rs2"]);
 }
 
@@ -63,12 +87,34 @@ fn by_tcp_a_stopped_service_and_a_missing_vip_are_found() {
     for driver in [Driver::AfXdp, Driver::AfPacket] {
         let Some(mut lab) = Lab::new(Topology::Segment) else { return };
         lab.start_with([1, 1], driver);
-        goes_and_comes_back(&mut lab, "connection refused", |lab| lab.stop_nginx("rs1"), |lab| lab.nginx("rs1"));
+        goes_and_comes_back(
+            &mut lab,
+            ["service-closed", "connection refused"],
+            |lab| lab.stop_nginx("rs1"),
+            |lab| lab.nginx("rs1"),
+        );
         let vip = |lab: &Lab, verb: &str| {
             let also: &[&str] = if verb == "start" { &["--interface", "lan0"] } else { &[] };
             lab.on("rs1", &[&[REAL_SERVER, verb], also, &[VIP, VIP6]].concat());
         };
-        goes_and_comes_back(&mut lab, "no answer in 1s", |lab| vip(lab, "stop"), |lab| vip(lab, "start"));
+        goes_and_comes_back(
+            &mut lab,
+            ["vip-missing", "no answer in 1s"],
+            |lab| vip(lab, "stop"),
+            |lab| vip(lab, "start"),
+        );
+        goes_and_comes_back(
+            &mut lab,
+            ["not-on-vip", "connection refused"],
+            |lab| {
+                lab.stop_nginx("rs1");
+                lab.nginx_at("rs1", ["192.168.0.3", "fd00::3"]);
+            },
+            |lab| {
+                lab.stop_nginx("rs1");
+                lab.nginx("rs1");
+            },
+        );
         // Checks leave nothing behind on the backend.
         let left = lab.on("rs2", &["ss", "-Htan", "state", "all", "sport", "=", ":80"]);
         let left: Vec<&str> =
@@ -86,14 +132,14 @@ fn by_http_a_wrong_answer_and_a_frozen_server_are_found() {
     let broken = lab.folder().join("rs1/broken");
     goes_and_comes_back(
         &mut lab,
-        "HTTP 503",
+        ["wrong-answer", "HTTP 503"],
         |_| fs::write(&broken, "").unwrap(),
         |_| fs::remove_file(&broken).unwrap(),
     );
     let signal = |lab: &Lab, signal| kill(lab.nginx_pid("rs1"), signal).unwrap();
     goes_and_comes_back(
         &mut lab,
-        "connected, and no answer",
+        ["hung", "connected, and no answer"],
         |lab| signal(lab, Signal::SIGSTOP),
         |lab| signal(lab, Signal::SIGCONT),
     );

@@ -177,6 +177,11 @@ impl Lab {
     /// Starts an nginx that answers with its own name and the client's address and port. It serves the files of its
     /// folder under /files/, and under /slow/ at 1 MiB/s.
     pub(crate) fn nginx(&mut self, host: &str) {
+        self.nginx_at(host, [VIP, VIP6]);
+    }
+
+    /// The same at other addresses than the VIPs.
+    pub(crate) fn nginx_at(&mut self, host: &str, [v4, v6]: [&str; 2]) {
         let folder = self.folder.path().join(host);
         fs::create_dir_all(folder.join("files")).unwrap();
         let path = folder.display();
@@ -187,7 +192,7 @@ impl Lab {
                  access_log off; client_body_temp_path {path}/1; proxy_temp_path {path}/2;
                  fastcgi_temp_path {path}/3; uwsgi_temp_path {path}/4; scgi_temp_path {path}/5;
                  server {{
-                     listen {VIP}:80 backlog=4096; listen [{VIP6}]:80 backlog=4096;
+                     listen {v4}:80 backlog=4096; listen [{v6}]:80 backlog=4096;
                      location / {{ default_type text/plain; return 200 \"{host} $remote_addr $remote_port\\n\"; }}
                      location /health {{ if (-f {path}/broken) {{ return 503; }} default_type text/plain; return 200 \"all well\n\"; }}
                      location /files/ {{ root {path}; }}

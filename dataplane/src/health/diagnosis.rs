@@ -1,0 +1,192 @@
+//! The diagnosis: what is wrong with a backend whose check fails, told apart by what else it answers.
+//!
+//! A failed check of the VIP says that the service does not answer there. Three more questions say why: does the VIP answer a
+//! ping at this backend, does the backend's own address, and does the service on the own address?
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ctl::answer::Subject;
+use ctl::{CheckTo, ServiceId};
+
+use crate::control::fault::{FaultKind, Sighting};
+use crate::control::model::health::{Ask, Check};
+use crate::health::finding::{Failure, Trouble};
+
+/// How long the answer to such a question may take. All are known well before the next probe fails.
+pub(super) const PATIENCE: Duration = Duration::from_millis(400);
+
+/// A question of the diagnosis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// A ping to the VIP.
+    VipPing,
+    /// A ping to the backend's own address.
+    OwnPing,
+    /// A connection to the service's port at the own address.
+    OwnPort,
+}
+
+impl Question {
+    pub(super) const ALL: [Question; 3] = [Question::VipPing, Question::OwnPing, Question::OwnPort];
+
+    /// What is asked, of a backend whose check fails.
+    pub(super) fn ask(self, check: &Check) -> Ask {
+        match (self, &check.ask) {
+            (Question::VipPing | Question::OwnPing, _) => Ask::Icmp,
+            (Question::OwnPort, Ask::Http(_) | Ask::Https(..)) => Ask::Tcp,
+            (Question::OwnPort, ask) => ask.clone(),
+        }
+    }
+
+    pub(super) fn to(self) -> CheckTo {
+        if self == Question::VipPing { CheckTo::Vip } else { CheckTo::Backend }
+    }
+}
+
+/// What has been answered. `None`: not known yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Answers([Option<bool>; Question::ALL.len()]);
+
+impl Answers {
+    pub(super) fn set(&mut self, question: Question, answered: bool) {
+        self.0[question as usize] = Some(answered);
+    }
+
+    fn of(self, question: Question) -> Option<bool> {
+        self.0[question as usize]
+    }
+
+    /// Whether all are known.
+    pub(super) fn are_complete(self) -> bool {
+        self.0.iter().all(Option::is_some)
+    }
+}
+
+/// Whether more must be asked to say what is wrong.
+pub(super) fn is_asked(check: &Check, failure: &Failure) -> bool {
+    check.to == CheckTo::Vip && matches!(failure.trouble, Trouble::Silent | Trouble::Closed | Trouble::Unreachable)
+}
+
+/// What is wrong. `None`: the backend as a whole is silent, as the neighbor engine will say.
+pub(super) fn fault(
+    service: &ServiceId,
+    backend: IpAddr,
+    check: &Check,
+    failure: &Failure,
+    answers: Answers,
+) -> Option<Sighting> {
+    let (vip, port, words) = (service.vip, check.port, &failure.words);
+    let answered = |question| answers.of(question) == Some(true);
+    let of_script = check.spec.kind;
+    let (kind, text, fix) = match failure.trouble {
+        Trouble::Closed if is_asked(check, failure) && answered(Question::OwnPort) => (
+            FaultKind::NotOnVip,
+            format!("does not serve {vip} port {port} ({words}), while its own address answers on that port"),
+            format!("have the service listen on {vip} or on all addresses there; `ss -ltnu` says where it does"),
+        ),
+        Trouble::Closed => (
+            FaultKind::ServiceClosed,
+            format!("does not listen on {} port {port} ({words})", asked(service, backend, check)),
+            "start the service there; `ss -ltnu` says what listens".into(),
+        ),
+        Trouble::Silent if check.to == CheckTo::Vip && answered(Question::VipPing) => (
+            FaultKind::Hung,
+            format!("answers a ping to {vip}, and nothing on port {port} ({words})"),
+            "is a firewall in the way there, or the service's queue of connections full? Restart the service there"
+                .into(),
+        ),
+        Trouble::Silent if check.to == CheckTo::Vip && answered(Question::OwnPing) => (
+            FaultKind::VipMissing,
+            format!("does not take packets for {vip} ({words}), while its own address answers"),
+            format!("run `scripts/real-server start {vip}` there"),
+        ),
+        Trouble::Silent if check.to == CheckTo::Vip => return None,
+        Trouble::Silent => (
+            FaultKind::ServiceClosed,
+            format!("does not answer the check at {} ({words})", asked(service, backend, check)),
+            "is a firewall in the way there?".into(),
+        ),
+        Trouble::Unreachable => (
+            FaultKind::VipMissing,
+            format!("does not take packets for {} ({words})", asked(service, backend, check)),
+            format!("run `scripts/real-server start {vip}` there"),
+        ),
+        Trouble::Hung => (
+            FaultKind::Hung,
+            format!(
+                "takes connections to {} port {port} and does not answer ({words})",
+                asked(service, backend, check)
+            ),
+            "restart the service there".into(),
+        ),
+        Trouble::Slow => (
+            FaultKind::Slow,
+            format!("answers too late ({words})"),
+            "is the host overloaded? If it is as fast as it can be, raise the check's timeout".into(),
+        ),
+        Trouble::Wrong | Trouble::Script => (
+            FaultKind::WrongAnswer,
+            format!("answers check {of_script} with {words}"),
+            "look at the service's log there".into(),
+        ),
+        Trouble::Certificate => {
+            (FaultKind::Certificate, format!("has a certificate that is not valid: {words}"), "renew it there".into())
+        }
+    };
+    let text = format!("Backend {backend} of {service} {text}");
+    Some(Sighting::new(kind, subject(service, backend), text, fix))
+}
+
+/// What a fault of a check is about.
+pub(super) fn subject(service: &ServiceId, backend: IpAddr) -> Subject {
+    Subject { service: Some(*service), backend: Some(backend), ..Subject::default() }
+}
+
+fn asked(service: &ServiceId, backend: IpAddr, check: &Check) -> IpAddr {
+    match check.to {
+        CheckTo::Vip => service.vip,
+        CheckTo::Backend => backend,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::model::health::checked;
+
+    #[test]
+    fn what_else_answers_tells_the_faults_apart() {
+        let service: ServiceId = "192.0.2.1:80".parse().unwrap();
+        let (yes, no) = (true, false);
+        for (check, trouble, [vip_ping, own_ping, own_port], expected) in [
+            ("tcp", Trouble::Closed, [yes, yes, no], Some(FaultKind::ServiceClosed)),
+            ("tcp", Trouble::Closed, [yes, yes, yes], Some(FaultKind::NotOnVip)),
+            ("tcp", Trouble::Silent, [no, yes, no], Some(FaultKind::VipMissing)),
+            ("tcp", Trouble::Silent, [no, no, no], None),
+            ("tcp", Trouble::Silent, [yes, yes, no], Some(FaultKind::Hung)),
+            ("tcp", Trouble::Silent, [no, yes, yes], Some(FaultKind::VipMissing)),
+            ("tcp", Trouble::Unreachable, [no, yes, no], Some(FaultKind::VipMissing)),
+            ("tcp to=backend", Trouble::Closed, [no, no, no], Some(FaultKind::ServiceClosed)),
+            ("tcp to=backend", Trouble::Silent, [no, no, no], Some(FaultKind::ServiceClosed)),
+            ("http", Trouble::Hung, [no, no, no], Some(FaultKind::Hung)),
+            ("http", Trouble::Slow, [no, no, no], Some(FaultKind::Slow)),
+            ("http", Trouble::Wrong, [no, no, no], Some(FaultKind::WrongAnswer)),
+            ("https", Trouble::Certificate, [no, no, no], Some(FaultKind::Certificate)),
+        ] {
+            let check = checked(&check.parse().unwrap(), &service).unwrap();
+            let mut answers = Answers::default();
+            for (question, answered) in Question::ALL.into_iter().zip([vip_ping, own_ping, own_port]) {
+                assert!(!answers.are_complete());
+                answers.set(question, answered);
+            }
+            assert!(answers.are_complete());
+            let failure = Failure::new(trouble, "in words");
+            let sighting = fault(&service, "192.0.2.9".parse().unwrap(), &check, &failure, answers);
+            assert_eq!(sighting.as_ref().map(|sighting| sighting.kind), expected, "{check:?} {trouble:?}");
+            let names_it =
+                |sighting: &Sighting| sighting.text.contains("Backend 192.0.2.9") && sighting.text.contains("in words");
+            assert!(sighting.iter().all(names_it), "{sighting:?}");
+        }
+    }
+}
