@@ -41,6 +41,7 @@ vip = "{network.vip(service, case.version)}"
 port = {network.PORT}
 protocol = "{protocol}"
 tracking = "{case.tracking}"
+check = "none"
 backends = [
 {backends(service)},
 ]

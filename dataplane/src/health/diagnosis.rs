@@ -172,7 +172,7 @@ mod tests {
             ("http", Trouble::Hung, [no, no, no], Some(FaultKind::Hung)),
             ("http", Trouble::Slow, [no, no, no], Some(FaultKind::Slow)),
             ("http", Trouble::Wrong, [no, no, no], Some(FaultKind::WrongAnswer)),
-            ("https", Trouble::Certificate, [no, no, no], Some(FaultKind::Certificate)),
+            ("http", Trouble::Certificate, [no, no, no], Some(FaultKind::Certificate)),
         ] {
             let check = checked(&check.parse().unwrap(), &service).unwrap();
             let mut answers = Answers::default();

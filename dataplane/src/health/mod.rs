@@ -21,6 +21,8 @@ pub mod news;
 mod probe;
 pub mod pulse;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod way;
 

@@ -164,13 +164,13 @@ fn endpoint((address, port): (IpAddr, u16)) -> (IpAddress, u16) {
 
 /// The packet that came, and those to send.
 #[derive(Default)]
-struct Wire {
-    received: Option<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
+pub(super) struct Wire {
+    pub(super) received: Option<Vec<u8>>,
+    pub(super) sent: Vec<Vec<u8>>,
 }
 
-struct Received(Vec<u8>);
-struct Sent<'a>(&'a mut Vec<Vec<u8>>);
+pub(super) struct Received(Vec<u8>);
+pub(super) struct Sent<'a>(&'a mut Vec<Vec<u8>>);
 
 impl Device for Wire {
     type RxToken<'a> = Received;

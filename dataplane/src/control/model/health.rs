@@ -187,6 +187,9 @@ pub fn checked(spec: &CheckSpec, service: &ServiceId) -> Result<Check, CheckErro
             return Err(wrong("", format!("\"{name}\" is longer than {MAX_CHECK_TEXT} bytes")));
         }
     }
+    if matches!(kind, CheckType::Https | CheckType::Script) {
+        return Err(wrong("type", format!("Checks of type {kind} are not available in this release")));
+    }
     let (interval, timeout) = match kind {
         CheckType::Script => (SCRIPT_INTERVAL, SCRIPT_TIMEOUT),
         _ => (INTERVAL, TIMEOUT),
@@ -477,10 +480,8 @@ mod tests {
             ("dns name=a rcode=WHAT", "192.0.2.1:53/udp", "rcode", "NXDOMAIN"),
             ("dns name=a answer=::1", "192.0.2.1:53/udp", "answer", "no IPv4 address"),
             ("dns name=a record=SOA answer=x", "192.0.2.1:53/udp", "answer", "leave answer out"),
-            ("script", "192.0.2.1:80", "command", "needs a \"command\""),
-            ("script command=true", "192.0.2.1:80", "command", "absolute"),
-            ("script command=/nowhere/check", "192.0.2.1:80", "command", "no program /nowhere/check"),
-            ("script command=/etc/passwd", "192.0.2.1:80", "command", "cannot be run"),
+            ("https", "192.0.2.1:443", "type", "not available"),
+            ("script command=/bin/true", "192.0.2.1:80", "type", "not available"),
         ] {
             let error = check(text, service).map(|check| check.ask).expect_err(text);
             assert!(error.field == field && error.why.contains(says), "{text}: {error:?}");
@@ -500,11 +501,14 @@ mod tests {
         assert_eq!(dns.labels, [&b"www"[..], b"example", b"org"]);
         assert_eq!((dns.record, dns.rcode), (28, 0));
         assert_eq!(dns.answer, Some(DnsData::V6("2001:db8::1".parse().unwrap())));
-        let script = check("script command='/bin/sh -c \"exit 0\"'", "192.0.2.1:any").unwrap();
-        let Ask::Script(words) = script.ask else { panic!() };
-        assert_eq!(*words, ["/bin/sh", "-c", "exit 0"]);
-        let https = check("https port=8443 verify=/etc/ca.pem host=example.org", "192.0.2.1:any").unwrap();
-        assert!(matches!(&https.ask, Ask::Https(_, Verify::File(file)) if file.ends_with("ca.pem")));
-        assert_eq!(https.port, 8443);
+        let commands = ["script", "script command=true", "script command=/nowhere/check", "script command=/etc/passwd"];
+        for (text, says) in commands.into_iter().zip(["needs a", "absolute", "no program", "cannot be run"]) {
+            let error = command(&text.parse().unwrap()).expect_err(text);
+            assert!(error.field == "command" && error.why.contains(says), "{error:?}");
+        }
+        let script: CheckSpec = "script command='/bin/sh -c \"exit 0\"'".parse().unwrap();
+        assert_eq!(*command(&script).unwrap(), ["/bin/sh", "-c", "exit 0"]);
+        let file = verify(&"https verify=/etc/ca.pem".parse().unwrap());
+        assert!(matches!(file, Verify::File(file) if file.ends_with("ca.pem")));
     }
 }
