@@ -1,7 +1,5 @@
 //! DNS: the question of a check, and what its answer says (RFC 1035 §4).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use smoltcp::wire::{DnsFlags, DnsPacket, DnsQueryType, DnsQuestion, DnsRecord, DnsRecordData};
 
 use crate::control::model::health::{Dns, DnsData, RCODES};
@@ -110,8 +108,8 @@ fn find(record: u16, wanted: &DnsData, packet: &DnsPacket<&[u8]>, mut records: &
         records = rest;
         let is_it =
             match (wanted, found.data) {
-                (DnsData::V4(wanted), DnsRecordData::A(address)) => Ipv4Addr::from(address) == *wanted,
-                (DnsData::V6(wanted), DnsRecordData::Aaaa(address)) => Ipv6Addr::from(address) == *wanted,
+                (DnsData::V4(wanted), DnsRecordData::A(address)) => address == *wanted,
+                (DnsData::V6(wanted), DnsRecordData::Aaaa(address)) => address == *wanted,
                 (DnsData::Text(text), DnsRecordData::Cname(name)) if record == u16::from(DnsQueryType::Cname) => {
                     is_name_text(packet, name, text)?
                 }
@@ -161,6 +159,8 @@ fn is_text(mut data: &[u8], text: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 

@@ -287,7 +287,7 @@ fn judge_head(check: &Http, status: u16, fields: &[httparse::Header<'_>]) -> Ver
     if check.method == "HEAD" || matches!(status, 204 | 304) {
         return Ok(Framing::Length(0));
     }
-    if let Some(coding) = values("Transfer-Encoding").last() {
+    if let Some(coding) = values("Transfer-Encoding").next_back() {
         let chunked = coding.eq_ignore_ascii_case(b"chunked");
         return Ok(if chunked { Framing::ChunkSize } else { Framing::Connection });
     }

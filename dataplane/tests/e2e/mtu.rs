@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use ctl::request::{BackendSpec, Request, ServiceAdd};
+use ctl::CheckType;
+use ctl::request::{BackendSpec, CheckSpec, Request, ServiceAdd};
 use dataplane::dpdk::Driver;
 
 use crate::lab::{Lab, Topology, VIP, VIP6};
@@ -17,7 +18,9 @@ fn add_services(lab: &Lab, service: &str, backends: [&str; 2]) {
     for (vip, backend) in [VIP.to_owned(), format!("[{VIP6}]")].iter().zip(backends) {
         let service = format!("{vip}:{service}").parse().unwrap();
         let backend = BackendSpec { address: backend.parse().unwrap(), port: None, weight: 1, mac: None };
-        lab.ask(Request::ServiceAdd(ServiceAdd::new(service, vec![backend])));
+        // The servers here take one connection each.
+        let checks = Some(vec![CheckSpec::new(CheckType::Arp)]);
+        lab.ask(Request::ServiceAdd(ServiceAdd { checks, ..ServiceAdd::new(service, vec![backend]) }));
     }
 }
 
