@@ -1,9 +1,10 @@
 //! Random changes and packets go through the model, the snapshots and a worker. An oracle, which is slow and simple and
 //! remembers every flow, checks that no flow moves that may stay.
 //!
-//! A flow may stay as long as three conditions hold. Its backend serves without a break: it exists, is not surely dead, and
-//! its drain's deadline has not passed. The flow is never silent for longer than the service's idle timeout. And after a
-//! change, it is heard of within the service's hand-over time, unless all flows are remembered.
+//! A flow may stay as long as three conditions hold. Its backend exists, its drain's deadline has not passed, and the flow
+//! sends nothing while the backend is down. The flow is never silent for longer than the service's idle timeout. And after
+//! a change (an outage is one), it is heard of within the service's hand-over time, unless all flows are remembered. Of UDP,
+//! only remembered flows have their backend back after it was down.
 //!
 //! New flows go to backends that take new flows. A datagram does not tell whether its flow is new. So for UDP, that
 //! holds when the last hand-over is over, and where all flows are known or none is.
@@ -54,23 +55,62 @@ const SYN_MS: u64 = 60_000;
 /// The events. Backends and flows are named by numbers, modulo their count.
 #[derive(Debug, Clone)]
 enum Event {
-    Add { backend: u8, weight: u32 },
-    Remove { backend: u8 },
-    Weigh { backend: u8, weight: u32 },
-    Drain { backend: u8, deadline_s: Option<u32> },
-    Enable { backend: u8 },
-    Down { backends: u8 },
-    Hear { reaches: [Reach; 6] },
+    Add {
+        backend: u8,
+        weight: u32,
+    },
+    Remove {
+        backend: u8,
+    },
+    Weigh {
+        backend: u8,
+        weight: u32,
+    },
+    Drain {
+        backend: u8,
+        deadline_s: Option<u32>,
+    },
+    Enable {
+        backend: u8,
+    },
+    Down {
+        backends: u8,
+    },
+    /// All backends are well again.
+    Mend,
+    Hear {
+        reaches: [Reach; 6],
+    },
     Renew,
-    Pass { seconds: u16 },
-    Open { packets: u8 },
-    Speak { flow: u16 },
+    Pass {
+        seconds: u16,
+    },
+    Open {
+        packets: u8,
+    },
+    Speak {
+        flow: u16,
+    },
     SpeakAll,
-    Finish { flow: u16 },
-    Reset { flow: u16 },
-    Reopen { flow: u16 },
-    RepeatSyn { flow: u16 },
-    Syn { flow: u16 },
+    Finish {
+        flow: u16,
+    },
+    Reset {
+        flow: u16,
+    },
+    Reopen {
+        flow: u16,
+    },
+    RepeatSyn {
+        flow: u16,
+    },
+    Syn {
+        flow: u16,
+    },
+    /// The flows of a backend send something.
+    Wake {
+        backend: u8,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -83,6 +123,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (backend(), prop::option::of(0u32..400)).prop_map(|(backend, deadline_s)| Drain { backend, deadline_s }),
         1 => backend().prop_map(|backend| Enable { backend }),
         1 => (0u8..64, 0u8..64).prop_map(|(a, b)| Down { backends: a & b }),
+        1 => Just(Mend),
         1 => prop::array::uniform6(reach()).prop_map(|reaches| Hear { reaches }),
         1 => Just(Renew),
         4 => (1u16..200).prop_map(|seconds| Pass { seconds }),
@@ -94,6 +135,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u16>().prop_map(|flow| Reopen { flow }),
         1 => any::<u16>().prop_map(|flow| RepeatSyn { flow }),
         2 => any::<u16>().prop_map(|flow| Syn { flow }),
+        2 => backend().prop_map(|backend| Wake { backend }),
     ]
 }
 
@@ -163,6 +205,8 @@ struct World {
     moves_ms: Vec<u64>,
     /// What the slots belong to since the last move.
     owners: Option<Owners>,
+    /// Which backends have their slots back when they return.
+    away: Option<Arc<[bool]>>,
     now_ms: u64,
     generation: u64,
     known: BTreeMap<u8, Known>,
@@ -208,6 +252,7 @@ impl World {
             workers,
             moves_ms: Vec::new(),
             owners: None,
+            away: None,
             now_ms: 0,
             generation: 1,
             known: BTreeMap::new(),
@@ -288,9 +333,20 @@ impl World {
         self.tracks(Tracking::All) || if self.tracks(Tracking::None) { moved_ms.is_none() } else { handed_over() }
     }
 
+    /// Whether a connection that nobody knows may be one of a backend that is down, and so does not stay where it is sent.
+    fn may_be_awaited(&self) -> bool {
+        !self.is_udp() && self.known.keys().any(|&number| !self.serves(number) && !self.is_gone(number))
+    }
+
+    /// Whether the flows of a backend are gone for good.
+    fn is_gone(&self, number: u8) -> bool {
+        self.known.get(&number).is_none_or(|known| known.drained_at_ms.is_some_and(|at| at <= self.now_ms))
+    }
+
     /// The backend that a flow may claim.
     fn claim(&self, flow: &Flow) -> Option<u8> {
-        flow.home.filter(|_| self.now_ms - flow.heard_ms <= flow.patience_ms && self.is_known(flow))
+        flow.home
+            .filter(|&home| self.serves(home) && self.now_ms - flow.heard_ms <= flow.patience_ms && self.is_known(flow))
     }
 
     /// Whether new flows are told from old ones.
@@ -312,11 +368,17 @@ impl World {
             self.owners = owners;
             self.moves_ms.push(self.now_ms);
         }
+        let away = service.handover.as_ref().and_then(|handover| handover.away.clone());
+        // A backend that is being drained may be back, with its slots, although the table stays.
+        let goes_back = moves || self.away != away;
+        self.away = away;
         let model = Arc::new(self.model.clone());
         self.publisher.publish(compile(model, |a| Some(backend_mac(a)), &[PORT], self.generation).snapshot);
         // Of UDP, only flows that are surely remembered stay with a backend that may be dead.
         let unknown_leave = self.is_udp() && !self.tracks(Tracking::All);
-        let is_left = |number: u8| !self.serves(number) || unknown_leave && self.is_suspended(number);
+        // A backend that is down loses the flows that may be unknown, if nobody can tell them from new ones.
+        let is_left =
+            |number: u8| self.is_gone(number) || unknown_leave && (!self.serves(number) || self.is_suspended(number));
         let homeless: HashSet<u8> = (0..6).filter(|&number| is_left(number)).collect();
         // Until that one answers, or is given up, the unknown flows of its slots go by the table as it is. So those that have
         // begun since may move with it.
@@ -324,7 +386,7 @@ impl World {
         for known in self.known.values_mut() {
             let is_suspended = matches!(known.contact, Contact::Suspended { .. });
             let since = known.suspended.or(Some(self.generation).filter(|_| is_suspended));
-            begun = begun.min(since.filter(|_| unknown_leave && moves).unwrap_or(u64::MAX));
+            begun = begun.min(since.filter(|_| unknown_leave && goes_back).unwrap_or(u64::MAX));
             known.suspended = since.filter(|_| is_suspended);
         }
         for flow in &mut self.flows {
@@ -427,7 +489,11 @@ impl World {
             assert!(self.serves(number), "{number} does not serve");
             assert!(!self.tracks(Tracking::None) || self.takes_new_flows(number), "{number} takes no new flows");
         }
-        let moves = self.moves_ms.len();
+        // Nobody got the packet. Its backend may be back.
+        if backend.is_none() && kind == Kind::Data && flow.home.is_some_and(|home| !self.serves(home)) {
+            return;
+        }
+        let (moves, may_be_awaited) = (self.moves_ms.len(), self.may_be_awaited());
         let flow = &mut self.flows[index];
         flow.opening = flow.opening.filter(|_| kind == Kind::Open);
         flow.spoke = if kind == Kind::Open { flow.spoke } else { Some(self.generation) };
@@ -446,10 +512,19 @@ impl World {
             Kind::Fin => FIN_MS,
             _ => flow.patience_ms.max(if flow.patience_ms == FIN_MS { FIN_MS } else { IDLE_MS }),
         };
-        // A flow without a claim has its home where the packet went. A flow that was reset has no home.
-        let home = if kind == Kind::Rst { None } else { claims.or(if flow.home.is_some() { backend } else { None }) };
+        // A flow without a claim has its home where the packet went, if it may stay there. A flow that was reset has no home.
+        let adopted = if flow.home.is_some() && !may_be_awaited { backend } else { None };
+        let home = if kind == Kind::Rst { None } else { claims.or(adopted) };
         flow.since = if claims.is_none() { self.generation } else { flow.since };
         flow.home = home;
+    }
+
+    fn wake(&mut self, backend: u8) {
+        (0..self.flows.len())
+            .filter(|&index| self.flows[index].home == Some(backend))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|index| self.speak(index, Kind::Data));
     }
 
     fn flow(&self, number: u16) -> Option<usize> {
@@ -540,6 +615,10 @@ impl World {
                 let down = |bit: u8| if backends & bit == 0 { Reach::Answers } else { Reach::Down };
                 self.hear([1, 2, 4, 8, 16, 32].map(down));
             }
+            Event::Mend => {
+                self.hear([Reach::Answers; 6]);
+                self.renew();
+            }
             Event::Hear { reaches } => self.hear(reaches),
             Event::Renew => self.renew(),
             Event::Pass { seconds } => self.pass(u64::from(seconds) * 1_000),
@@ -597,6 +676,7 @@ impl World {
                     self.syn(index);
                 }
             }
+            Event::Wake { backend } => self.wake(backend),
             Event::Add { .. }
             | Event::Remove { .. }
             | Event::Weigh { .. }
@@ -675,6 +755,102 @@ fn a_flow_may_be_silent_for_its_whole_idle_timeout() {
     world.happen(&Event::Add { backend: 1, weight: 1 });
     world.pass(IDLE_MS);
     world.happen(&Event::SpeakAll);
+}
+
+/// A backend is down for a while. What is silent meanwhile goes on there, and what begins stays where it began, whether the
+/// new tables are there in time or not, and although another backend fails, too.
+#[test]
+fn a_short_outage_breaks_no_silent_flow_and_none_that_begins() {
+    for (vip, tracking, scheduler) in [
+        ("192.168.0.101:80", Tracking::Exceptions, Scheduler::Maglev),
+        ("[fd00::101]:80", Tracking::Exceptions, Scheduler::Maglev),
+        ("192.168.0.101:80", Tracking::All, Scheduler::Maglev),
+        ("[fd00::101]:80", Tracking::All, Scheduler::Wlc),
+        ("192.168.0.101:53/udp", Tracking::All, Scheduler::Wlc),
+    ] {
+        for (renews, others) in [(false, 0), (true, 0), (true, 2), (false, 4)] {
+            let wanted = ServiceAdd {
+                tracking: Some(tracking),
+                scheduler,
+                idle_timeout_s: Some(IDLE_S),
+                ..ServiceAdd::new(vip.parse().unwrap(), vec![])
+            };
+            let mut world = World::new(wanted, 2);
+            (0..3).for_each(|backend| world.happen(&Event::Add { backend, weight: 1 }));
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            let at_first: Vec<_> = world.flows.iter().map(|flow| flow.home).collect();
+            assert!((0..3).all(|backend| at_first.contains(&Some(backend))));
+            let go_on = |world: &mut World| {
+                if renews {
+                    world.happen(&Event::Renew);
+                }
+                (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+                world.pass(60_000);
+            };
+            world.happen(&Event::Down { backends: 1 });
+            go_on(&mut world);
+            // Every second flow of the others goes on, and so does what has begun since.
+            (0..world.flows.len())
+                .filter(|&flow| flow % 2 == 0 && world.flows[flow].home != Some(0))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|flow| world.speak(flow, Kind::Data));
+            world.happen(&Event::Down { backends: 1 | others });
+            go_on(&mut world);
+            world.happen(&Event::Mend);
+            let homes: Vec<_> = world.flows.iter().map(|flow| flow.home).collect();
+            assert_eq!(homes[..60], at_first, "the oracle has forgotten none");
+            assert!(homes.iter().all(|home| home.is_some()));
+            world.happen(&Event::SpeakAll);
+            assert_eq!(world.flows.iter().map(|flow| flow.home).collect::<Vec<_>>(), homes, "none was adopted");
+            // It has new flows at once.
+            let count = world.flows.len();
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 1 }));
+            assert!(world.flows[count..].iter().any(|flow| flow.home == Some(0)));
+        }
+    }
+}
+
+/// Who sends during the outage is answered with a RST by whoever gets that, and begins anew: there.
+#[test]
+fn a_connection_that_speaks_during_an_outage_leaves_nothing_behind_and_may_begin_anew() {
+    for tracking in [Tracking::Exceptions, Tracking::All] {
+        for vip in ["192.168.0.101:80", "[fd00::101]:80"] {
+            let wanted = ServiceAdd { tracking: Some(tracking), ..ServiceAdd::new(vip.parse().unwrap(), vec![]) };
+            let mut world = World::new(wanted, 1);
+            (0..2).for_each(|backend| world.happen(&Event::Add { backend, weight: 1 }));
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            let of_a: Vec<u16> = world.flows.iter().filter(|flow| flow.home == Some(0)).map(|flow| flow.port).collect();
+            world.happen(&Event::Down { backends: 1 });
+            world.happen(&Event::Renew);
+            assert!(of_a.iter().all(|&port| world.send(port, Kind::Data) == Some(1)));
+            let (again, not_again) = of_a.split_at(of_a.len() / 2);
+            assert!(again.iter().all(|&port| world.send(port, Kind::Open) == Some(1)));
+            world.happen(&Event::Mend);
+            assert!(again.iter().all(|&port| world.send(port, Kind::Data) == Some(1)), "they began there");
+            assert!(not_again.iter().all(|&port| world.send(port, Kind::Data) == Some(0)));
+        }
+    }
+}
+
+/// What is down for longer than the hand-over lasts comes back like any other backend.
+#[test]
+fn after_a_long_outage_the_slots_are_handed_over() {
+    let wanted =
+        ServiceAdd { handover_time_s: Some(60), ..ServiceAdd::new("192.168.0.101:80".parse().unwrap(), vec![]) };
+    let mut world = World::new(wanted, 1);
+    (0..2).for_each(|backend| world.happen(&Event::Add { backend, weight: 1 }));
+    world.happen(&Event::Down { backends: 1 });
+    world.happen(&Event::Renew);
+    world.pass(62_000);
+    let (many, mut homes) = (2_000..2_100, Vec::new());
+    for port in many.clone() {
+        homes.push((world.send(port, Kind::Open), world.send(port, Kind::Data)));
+    }
+    assert!(homes.iter().all(|home| *home == (Some(1), Some(1))));
+    world.happen(&Event::Mend);
+    assert!(many.clone().all(|port| world.send(port, Kind::Data) == Some(1)), "nobody remembered them, but none moves");
+    assert!((3_000..3_100).any(|port| world.send(port, Kind::Open) == Some(0)));
 }
 
 /// The same after a change that hands over for less than that, where all flows are remembered.

@@ -123,7 +123,7 @@ fn check_table(service: &Service) {
     assert!(held == 61 || held == 0 && !somebody, "{held} slots of {} are held", service.id);
     if let Some(handover) = &service.handover {
         let legal = |&number: &BackendNo| number == BackendNo::NONE || number.index() < service.backends.len();
-        assert!(handover.before.len() == table.len() && handover.before.iter().all(legal));
+        assert!(handover.had.len() == table.len() && handover.had.iter().all(legal));
     }
 }
 

@@ -220,23 +220,24 @@ impl<'a> Parts<'a> {
         resolve: &impl Fn(IpAddr) -> Option<Mac>,
     ) {
         let first_target = self.targets.len();
-        let handover = service.handover.as_ref().map(|handover| &handover.before);
-        let before = handover.or(service.outage.as_ref().map(|_| self.model.no_backends()));
+        let handover = service.handover.as_deref();
+        let had = handover.map(|handover| &handover.had);
+        let had = had.or(service.outage.as_ref().map(|_| self.model.no_backends()));
         let (source_bits, tracks) = (source_bits(service), service.tracking == Tracking::All);
         self.services.push(ServiceEntry {
             table: service.table.clone(),
-            before: before.cloned(),
+            had: had.cloned(),
             first_target,
             backends: service.backends.len(),
             counter: service.counter.number(),
             source_bits,
             tracks,
-            needs_more: before.is_some() || tracks || source_bits.is_some(),
+            needs_more: had.is_some() || tracks || source_bits.is_some(),
             schedule: service.schedule.clone(),
             cursors: service.cursors.clone(),
             outage: service.outage.clone(),
             unknown_is_new: service.unknown_is_new(),
-            keeps_entries: service.may_go_back(),
+            away: handover.and_then(|handover| handover.away.clone()),
         });
         for number in 0..service.backends.len() {
             let target = known(number).unwrap_or_else(|| self.target(service, number, resolve));
@@ -256,13 +257,14 @@ impl<'a> Parts<'a> {
     fn set_owners(&mut self, service: &Service, first_target: usize) {
         let idle_ticks = idle_ticks(service.idle_ms);
         let service_number = u16::try_from(self.services.len() - 1).expect("below MAX_SERVICES");
-        for number in (0..service.backends.len()).filter(|&number| service.serves(&service.backends[number])) {
+        for (number, backend) in service.backends.iter().enumerate().filter(|(_, backend)| !backend.is_gone()) {
+            let out = if service.serves(backend) { 0 } else { Owner::OUT };
             let counter = self.targets[first_target + number].counter.index();
             if self.owners.len() <= counter {
                 self.owners.resize(counter + 1, Owner::NONE);
             }
             let target = u32::try_from(first_target + number).expect("below MAX_TARGETS");
-            self.owners[counter] = Owner { target, service: service_number, idle_ticks };
+            self.owners[counter] = Owner { target: target | out, service: service_number, idle_ticks };
         }
     }
 
@@ -320,7 +322,7 @@ mod tests {
             assert_eq!(copied.owners[counter], *owner);
             let service = &made.services[usize::from(owner.service)];
             let targets = service.first_target..service.first_target + service.backends;
-            assert!(*owner == Owner::NONE || targets.contains(&(owner.target as usize)));
+            assert!(*owner == Owner::NONE || targets.contains(&((owner.target & !Owner::OUT) as usize)));
         }
         let owned = |compiled: &Compiled| compiled.owners.iter().filter(|owner| **owner != Owner::NONE).count();
         assert_eq!((owned(&copied), owned(&made)), (5, 5));

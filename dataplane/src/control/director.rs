@@ -506,29 +506,37 @@ mod tests {
                 .all(|service| service.outage.is_none() && !service.table.contains(&BackendNo::new(1)))
         );
         assert_eq!(snapshot.services.len(), 2);
-        // Flows that have begun at the backends that stood in are handed over.
+        // Flows that have begun at the backends that stood in are all remembered. The slots wait for the one that is down.
         let entry = &snapshot.services[0];
-        for (slot, &stood_in) in stood_in.iter().enumerate() {
-            assert!(entry.now(slot) == stood_in || entry.before(slot) == stood_in);
+        for (slot, (&first, &stood_in)) in before.iter().zip(&stood_in).enumerate() {
+            let is_down = first == BackendNo::new(1);
+            assert_eq!(entry.is_awaited(slot), is_down);
+            assert!(is_down || entry.now(slot) == stood_in || entry.before(slot) == stood_in);
         }
     }
 
     #[test]
-    fn a_backend_that_is_up_again_before_the_tables_are_built_gets_its_slots_by_a_hand_over() {
-        let director = director();
-        let wanted = service("192.168.0.101:80", &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
-        director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
-        let before = owners(&director, 0);
-        hear(&director, &[3, 4], &[], &[]);
-        hear(&director, &[], &[], &[4]);
-        hear(&director, &[], &[], &[]);
-        assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "until there is a new table");
-        while director.catch_up() {}
-        assert_eq!(owners(&director, 0), before);
-        let snapshot = director.current();
-        let handed_over =
-            (0..before.len()).filter(|&slot| snapshot.services[0].before(slot) == BackendNo::new(0)).count();
-        assert_eq!(handed_over, before.iter().filter(|&&owner| owner == BackendNo::new(1)).count());
+    fn a_backend_that_is_up_again_before_the_tables_are_built_gets_its_slots_back() {
+        for (vip, tells_new_flows) in [("192.168.0.101:80", true), ("192.168.0.101:80/udp", false)] {
+            let director = director();
+            let wanted = service(vip, &[("192.168.0.3", 1), ("192.168.0.4", 1)]);
+            director.change(|model, leases| model.add_service(&wanted, leases)).unwrap();
+            let before = owners(&director, 0);
+            hear(&director, &[3, 4], &[], &[]);
+            hear(&director, &[], &[], &[4]);
+            let its_own = before.iter().filter(|&&owner| owner == BackendNo::new(1)).count();
+            let awaited =
+                |snapshot: &Compiled| (0..before.len()).filter(|&slot| snapshot.services[0].is_awaited(slot)).count();
+            assert_eq!(awaited(&director.current()), if tells_new_flows { its_own } else { 0 });
+            hear(&director, &[], &[], &[]);
+            assert!(owners(&director, 0).iter().all(|&owner| owner == BackendNo::new(0)), "until there is a new table");
+            while director.catch_up() {}
+            assert_eq!(owners(&director, 0), before);
+            let snapshot = director.current();
+            let handed_over =
+                (0..before.len()).filter(|&slot| snapshot.services[0].before(slot) == BackendNo::new(0)).count();
+            assert_eq!(handed_over, if tells_new_flows { 0 } else { its_own }, "{vip}");
+        }
     }
 
     #[test]
@@ -596,7 +604,7 @@ mod tests {
             director.hear(&[], &Outlook::default());
             while director.catch_up() {}
             assert_eq!(owners(&director, 0), at_first);
-            assert!(director.current().services[0].before.is_none());
+            assert!(director.current().services[0].had.is_none());
         }
     }
 

@@ -129,8 +129,8 @@ fn watched_choice<'w, Io: PacketIo, T: Staged>(
         return Some(Choice { service, backend });
     }
     context.exceptions.prefetch::<T>(hash);
-    if let Some(before) = &service.before {
-        prefetch(&before[slot]);
+    if let Some(had) = &service.had {
+        prefetch(&had[slot]);
         prefetch(&service.table[slot]);
     }
     T::questions(rare).push(Question { flow, asked: Asked { hash, segment, service, slot }, index });

@@ -15,11 +15,13 @@ use crate::base::ids::BackendNo;
 /// The number of other slots that are searched for a stand-in, before it is the next backend of all.
 const SLOTS_ASKED: usize = 64;
 
-/// What a backend gets in an outage. Each gets what the ones above it get, too.
+/// What a backend gets in an outage. Each gets what the ones above it get, too. What is out or away gets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// No packets.
     Out,
+    /// No packets. But when it is back, it has the unknown flows of its slots again.
+    Away,
     /// Packets of old flows, in slots that it had before.
     Serves,
     /// Packets of old flows, also in the slots that it has. It took new flows until now.
@@ -61,20 +63,42 @@ impl Outage {
         self.first(table, slot, Standing::Takes)
     }
 
-    /// The backend that has a slot's unknown flows: the one that has the slot now, or the one that had it until it seemed
+    /// The backend that gets a slot's unknown flows: the one that has the slot now, or the one that had it until it seemed
     /// dead.
-    pub fn holder(&self, table: &[BackendNo], slot: usize) -> BackendNo {
+    fn holder(&self, table: &[BackendNo], slot: usize) -> BackendNo {
         self.first(table, slot, Standing::Holds)
     }
 
-    /// The backend that gets the old flows of a slot, if another one gets the new flows. `before` had the slot before the
-    /// table was built. `NONE` if there is none.
-    pub fn before(&self, before: BackendNo, table: &[BackendNo], slot: usize) -> BackendNo {
-        if self.of(before) != Standing::Out {
-            return before;
+    /// The backend that the unknown flows of a slot belong to. `had` had the slot before the table was built. One that is
+    /// away has them back later.
+    pub fn owner(&self, had: BackendNo, table: &[BackendNo], slot: usize) -> BackendNo {
+        if self.of(had) != Standing::Out {
+            return had;
         }
-        let holder = self.holder(table, slot);
-        if self.takes(holder) { BackendNo::NONE } else { holder }
+        let is_away = |named: &&BackendNo| self.of(**named) == Standing::Away;
+        table.get(slot).filter(is_away).copied().unwrap_or_else(|| self.holder(table, slot))
+    }
+
+    /// The backend that gets the old flows of a slot, if another one gets the new flows. `had` had the slot before the
+    /// table was built. `NONE` if there is none.
+    pub fn before(&self, had: BackendNo, table: &[BackendNo], slot: usize) -> BackendNo {
+        let owner = self.owner(had, table, slot);
+        match self.of(owner) {
+            Standing::Out | Standing::Away => BackendNo::NONE,
+            Standing::Serves | Standing::Holds => owner,
+            Standing::Takes => {
+                if owner == had {
+                    owner
+                } else {
+                    BackendNo::NONE
+                }
+            }
+        }
+    }
+
+    /// Whether a slot's unknown flows belong to a backend that is away.
+    pub fn is_awaited(&self, had: BackendNo, table: &[BackendNo], slot: usize) -> bool {
+        self.of(self.owner(had, table, slot)) == Standing::Away
     }
 
     fn of(&self, backend: BackendNo) -> Standing {

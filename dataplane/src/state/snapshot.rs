@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ctl::Mac;
 
 use crate::base::ids::{BackendNo, CounterNo, NetworkNo, PortNo, ServiceCounterNo, WorkerNo};
-use crate::base::limits::MAX_SERVICES;
+use crate::base::limits::{MAX_SERVICES, MAX_TARGETS};
 use crate::select::maglev;
 use crate::select::schedule::{Cursor, Schedule};
 use crate::state::backends::BackendUses;
@@ -51,10 +51,10 @@ pub struct Snapshot {
 pub struct ServiceEntry {
     /// The Maglev table: by slot, the backend of a new flow. All are [`BackendNo::NONE`] if no backend takes new flows.
     pub table: Arc<[BackendNo]>,
-    /// During a hand-over: by slot, the backend that had it before and still serves. In an outage there is one, too, so
-    /// that the exception table is asked.
-    pub before: Option<Arc<[BackendNo]>>,
-    /// Which of the backends in `table` and `before` have failed, until there are new tables.
+    /// During a hand-over: by slot, the backend that had it before. In an outage there is one, too, so that the exception
+    /// table is asked.
+    pub had: Option<Arc<[BackendNo]>>,
+    /// Which of the backends in `table` and `had` have failed, until there are new tables.
     pub outage: Option<Arc<Outage>>,
     /// The index of the service's first backend in [`Snapshot::targets`].
     pub first_target: usize,
@@ -74,9 +74,9 @@ pub struct ServiceEntry {
     pub backends: usize,
     /// Whether an unknown flow of UDP is a new one: the scheduler decides flow by flow, or all flows are known.
     pub unknown_is_new: bool,
-    /// Whether slots may go back without a hand-over to the backends that had them before. Until then, what is remembered
-    /// stays so, even where it agrees with the slot.
-    pub keeps_entries: bool,
+    /// By backend, whether it is away: it gets no unknown flows, but has its slots back without a hand-over when it returns.
+    /// `None` if none in `had` is.
+    pub away: Option<Arc<[bool]>>,
 }
 
 const _: () = assert!(std::mem::offset_of!(ServiceEntry, schedule) <= 64);
@@ -101,8 +101,40 @@ impl ServiceEntry {
     /// The backend that gets the old flows of a slot, if it is not the slot's `now`.
     #[inline]
     pub fn before(&self, slot: usize) -> BackendNo {
-        let before = self.before.as_ref().and_then(|before| before.get(slot)).copied().unwrap_or(BackendNo::NONE);
-        self.outage.as_ref().map_or(before, |outage| outage.before(before, &self.table, slot))
+        let had = self.had(slot);
+        match &self.outage {
+            None if self.is_away(had) => BackendNo::NONE,
+            None => had,
+            Some(outage) => outage.before(had, &self.table, slot),
+        }
+    }
+
+    /// Whether the unknown flows of a slot belong to a backend that is away.
+    pub fn is_awaited(&self, slot: usize) -> bool {
+        let had = self.had(slot);
+        match &self.outage {
+            None => self.is_away(had),
+            Some(outage) => outage.is_awaited(had, &self.table, slot),
+        }
+    }
+
+    /// Whether the unknown flows of a slot belong to another backend than the slot's `now`, here or away. So all new flows
+    /// of the slot are remembered.
+    #[inline]
+    pub fn has_owner(&self, slot: usize) -> bool {
+        match &self.outage {
+            None => self.had(slot) != BackendNo::NONE,
+            Some(_) => self.before(slot) != BackendNo::NONE || self.is_awaited(slot),
+        }
+    }
+
+    #[inline]
+    fn had(&self, slot: usize) -> BackendNo {
+        self.had.as_ref().and_then(|had| had.get(slot)).copied().unwrap_or(BackendNo::NONE)
+    }
+
+    fn is_away(&self, backend: BackendNo) -> bool {
+        self.away.as_ref().and_then(|away| away.get(backend.index())).copied().unwrap_or(false)
     }
 
     /// Whether a backend may get a new flow. In an outage, a backend that has failed may not.
@@ -113,14 +145,14 @@ impl ServiceEntry {
     /// Whether more than a slot's `now` may decide, so that the exception table must be asked.
     #[inline]
     pub fn is_watched(&self) -> bool {
-        self.tracks || self.before.is_some()
+        self.tracks || self.had.is_some()
     }
 }
 
 /// The backend that has the counters of a [`CounterNo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The index in [`Snapshot::targets`] of a backend that serves its old flows.
+    /// The index in [`Snapshot::targets`]. With [`Owner::OUT`], the backend gets no packets.
     pub target: u32,
     /// The index of the service in [`Snapshot::services`].
     pub service: u16,
@@ -129,10 +161,13 @@ pub struct Owner {
 }
 
 const _: () = assert!(size_of::<Owner>() == 8 && MAX_SERVICES <= 1 << u16::BITS);
+const _: () = assert!((MAX_TARGETS as u64) < Owner::OUT as u64);
 
 impl Owner {
-    /// No backend, or one that serves no flow.
+    /// No backend, or one whose flows are gone.
     pub const NONE: Owner = Owner { target: u32::MAX, service: 0, idle_ticks: 0 };
+    /// The bit of a backend that gets no packets now. Its flows are remembered until they idle out: it may be back sooner.
+    pub const OUT: u32 = 1 << 31;
 }
 
 impl Snapshot {
@@ -146,7 +181,7 @@ impl Snapshot {
         self.networks.iter().enumerate().map(|(index, network)| (NetworkNo::new(index), network))
     }
 
-    /// The backend that has these counters, if it serves.
+    /// The backend that has these counters, if its flows are not gone.
     #[inline]
     pub fn owner(&self, counter: CounterNo) -> Option<&Owner> {
         self.owners.get(counter.index()).filter(|owner| **owner != Owner::NONE)
@@ -157,6 +192,7 @@ impl Snapshot {
     pub fn set_load(&self, counter: CounterNo, worker: WorkerNo, load: u64) {
         if let Some(&Owner { target, service, .. }) = self.owner(counter) {
             let service = &self.services[usize::from(service)];
+            let target = target & !Owner::OUT;
             service.schedule.set_load(worker, (target as usize).wrapping_sub(service.first_target), load);
         }
     }
@@ -164,9 +200,18 @@ impl Snapshot {
     /// The number of the backend that has these counters, if it is one of the service's and serves.
     #[inline]
     pub fn serving(&self, counter: CounterNo, service: &ServiceEntry) -> Option<BackendNo> {
-        // For NONE, the difference is larger than any number of backends.
+        // For NONE, and for a backend that is out, the difference is larger than any number of backends.
         let number = (self.owners.get(counter.index())?.target as usize).wrapping_sub(service.first_target);
         if number < service.backends { BackendNo::try_new(number) } else { None }
+    }
+
+    /// Whether the backend that has these counters is one of the service's that gets no packets now, but whose flows are
+    /// remembered.
+    pub fn is_out(&self, counter: CounterNo, service: &ServiceEntry) -> bool {
+        let out = self.owner(counter).filter(|owner| owner.target & Owner::OUT != 0);
+        out.is_some_and(|owner| {
+            ((owner.target & !Owner::OUT) as usize).wrapping_sub(service.first_target) < service.backends
+        })
     }
 }
 

@@ -53,6 +53,11 @@ impl Backend {
         matches!(self.contact, Contact::Suspended { .. })
     }
 
+    /// Whether its flows are gone for good: whatever it will get, it does not get them back.
+    pub(in crate::control) fn is_gone(&self) -> bool {
+        self.duty == Duty::Drained
+    }
+
     /// Whether the operator wants it to have new flows.
     pub(super) fn is_wanted(&self) -> bool {
         self.joined && self.weight > 0 && self.duty == Duty::Serve

@@ -5,6 +5,10 @@
 //! keeps this backend as `before` for the service's hand-over time. By then, workers have seen a packet of every flow
 //! that is still active, and remember these flows ([`crate::forward::exceptions`]).
 //!
+//! A backend that is away gets no packets now, but may be back soon. Meanwhile its slots have others, and all flows that
+//! begin in them are remembered. So when it returns within the hand-over time, its slots go back to it at once, and with
+//! them the flows that were silent: all others are known.
+//!
 //! A slot that moves again in the meantime keeps its first `before`, with its deadline. Flows that began after the
 //! first move are all remembered already, because every SYN during a hand-over is.
 
@@ -16,9 +20,9 @@ use crate::base::ids::BackendNo;
 #[derive(Debug, Clone)]
 pub struct HandOver {
     /// By slot, the backend that had it; [`BackendNo::NONE`] without a hand-over.
-    had: Arc<[BackendNo]>,
-    /// By slot, the backend that had it, if it still gets the slot's unknown flows.
-    pub before: Arc<[BackendNo]>,
+    pub had: Arc<[BackendNo]>,
+    /// By backend, whether it is away; `None` if none of those in `had` is.
+    pub away: Option<Arc<[bool]>>,
     /// By slot, the index of its deadline in `deadlines`.
     round: Box<[u8]>,
     /// When hand-overs end, in ms, in no particular order.
@@ -43,15 +47,14 @@ const MAX_ROUNDS: usize = 256;
 
 impl HandOver {
     /// The hand-over from old slots to a new table. It begins at `now_ms` and lasts until `until_ms`. `renumber` maps
-    /// the number of a backend in the old slots to its number now, or to [`BackendNo::NONE`] if the backend is gone or
-    /// does not serve. `keeps` says whether a backend gets the unknown flows of the slots that it had. A backend that
-    /// does not is no `before`, but it is not forgotten: a slot that comes back to it in time has no hand-over. Returns
-    /// `None` if no backend had a slot.
+    /// the number of a backend in the old slots to its number now, or to [`BackendNo::NONE`] if the backend's flows are
+    /// gone. `away` says of each backend of now whether it is away. Such a backend is no `before`, but it is not forgotten:
+    /// a slot that comes back to it in time has no hand-over. Returns `None` if no backend had a slot.
     pub fn begin(
         old: Slots<'_>,
         table: &[BackendNo],
         renumber: impl Fn(BackendNo) -> BackendNo,
-        keeps: impl Fn(BackendNo) -> bool,
+        away: impl Iterator<Item = bool>,
         now_ms: u64,
         until_ms: u64,
     ) -> Option<HandOver> {
@@ -76,16 +79,20 @@ impl HandOver {
         }
         had.iter().any(|&backend| backend != BackendNo::NONE).then(|| {
             let next = first_deadline(&had, &round, &deadlines);
-            let had: Arc<[BackendNo]> = had.into();
-            let is_before = |backend: BackendNo| backend == BackendNo::NONE || keeps(backend);
-            let before = if had.iter().all(|&backend| is_before(backend)) {
-                had.clone()
-            } else {
-                had.iter().map(|&backend| if is_before(backend) { backend } else { BackendNo::NONE }).collect()
-            };
-            let slots = before.iter().filter(|&&backend| backend != BackendNo::NONE).count();
-            HandOver { had, before, round: round.into(), deadlines, next, slots }
+            let away: Arc<[bool]> = away.collect();
+            let is_away = |backend: BackendNo| away.get(backend.index()).copied().unwrap_or(false);
+            let all = had.iter().filter(|&&backend| backend != BackendNo::NONE);
+            let slots = all.clone().filter(|&&backend| !is_away(backend)).count();
+            let away = if slots == all.count() { None } else { Some(away) };
+            HandOver { had: had.into(), away, round: round.into(), deadlines, next, slots }
         })
+    }
+
+    /// The backend that gets the unknown flows of a slot, because it had it before. [`BackendNo::NONE`] if there is none.
+    pub fn before(&self, slot: usize) -> BackendNo {
+        let had = self.had[slot];
+        let away = self.away.as_ref().is_some_and(|away| away.get(had.index()) == Some(&true));
+        if away { BackendNo::NONE } else { had }
     }
 
     /// The backend that had a slot before, and the index of its deadline, if that has not passed.
@@ -138,6 +145,13 @@ mod tests {
     const C: BackendNo = BackendNo::new(2);
     const N: BackendNo = BackendNo::NONE;
 
+    /// No backend is away.
+    const NOBODY: std::iter::Empty<bool> = std::iter::empty();
+
+    fn befores(handover: &HandOver) -> Vec<BackendNo> {
+        (0..handover.had.len()).map(|slot| handover.before(slot)).collect()
+    }
+
     fn same(backend: BackendNo) -> BackendNo {
         backend
     }
@@ -153,13 +167,13 @@ mod tests {
         now_ms: u64,
         until_ms: u64,
     ) -> Option<HandOver> {
-        HandOver::begin(Slots { now: old, handover }, new, same, |_| true, now_ms, until_ms)
+        HandOver::begin(Slots { now: old, handover }, new, same, NOBODY, now_ms, until_ms)
     }
 
     #[test]
     fn slots_that_moved_keep_the_backend_that_had_them() {
         let handover = begin(&[A, A, B, N], None, &[A, B, B, A], 0, 100).unwrap();
-        assert_eq!(*handover.before, [N, A, N, N]);
+        assert_eq!(*befores(&handover), [N, A, N, N]);
         assert_eq!((handover.slots(), handover.next_deadline()), (1, 100));
         assert!(begin(&[A, B], None, &[A, B], 0, 100).is_none(), "nothing has moved");
     }
@@ -167,18 +181,18 @@ mod tests {
     #[test]
     fn a_backend_that_is_gone_is_no_before() {
         let moved =
-            HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), |_| true, 0, 100).unwrap();
-        assert_eq!(*moved.before, [N, B]);
+            HandOver::begin(Slots { now: &[A, B], handover: None }, &[C, C], but_not(A), NOBODY, 0, 100).unwrap();
+        assert_eq!(*befores(&moved), [N, B]);
     }
 
     #[test]
     fn a_second_move_keeps_the_first_backend_and_its_deadline() {
         let first = begin(&[A, A, A], None, &[B, A, B], 0, 100).unwrap();
         let second = begin(&[B, A, B], Some(&first), &[C, C, B], 50, 150).unwrap();
-        assert_eq!(*second.before, [A, A, A]);
+        assert_eq!(*befores(&second), [A, A, A]);
         assert_eq!(second.next_deadline(), 100);
         let third = begin(&[C, C, B], Some(&second), &[C, C, B], 100, 200).unwrap();
-        assert_eq!(*third.before, [N, A, N], "the first two are over, and their slots did not move again");
+        assert_eq!(*befores(&third), [N, A, N], "the first two are over, and their slots did not move again");
         assert_eq!(third.next_deadline(), 150);
     }
 
@@ -186,9 +200,9 @@ mod tests {
     fn when_the_first_backend_goes_its_slots_keep_only_the_backend_that_they_leave() {
         let first = begin(&[A, A], None, &[B, B], 0, 100).unwrap();
         let second =
-            HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), |_| true, 50, 150)
+            HandOver::begin(Slots { now: &[B, B], handover: Some(&first) }, &[B, C], but_not(A), NOBODY, 50, 150)
                 .unwrap();
-        assert_eq!(*second.before, [N, B]);
+        assert_eq!(*befores(&second), [N, B]);
     }
 
     #[test]
@@ -200,22 +214,29 @@ mod tests {
     #[test]
     fn what_keeps_no_unknown_flows_has_its_slots_back_without_a_hand_over() {
         let begin = |old: &[BackendNo], handover, new: &[BackendNo], now_ms| {
-            HandOver::begin(Slots { now: old, handover }, new, same, |backend| backend != A, now_ms, now_ms + 100)
+            HandOver::begin(
+                Slots { now: old, handover },
+                new,
+                same,
+                [true, false, false].into_iter(),
+                now_ms,
+                now_ms + 100,
+            )
         };
         let first = begin(&[A, A, B], None, &[B, C, C], 0).unwrap();
-        assert_eq!((&*first.before, first.slots(), first.next_deadline()), (&[N, N, B][..], 1, 100));
+        assert_eq!((&*befores(&first), first.slots(), first.next_deadline()), (&[N, N, B][..], 1, 100));
         let back =
-            HandOver::begin(Slots { now: &[B, C, C], handover: Some(&first) }, &[A, A, A], same, |_| true, 50, 150);
-        assert_eq!(*back.unwrap().before, [N, N, B], "the third slot was never its own");
+            HandOver::begin(Slots { now: &[B, C, C], handover: Some(&first) }, &[A, A, A], same, NOBODY, 50, 150);
+        assert_eq!(*befores(&back.unwrap()), [N, N, B], "the third slot was never its own");
         let late =
-            HandOver::begin(Slots { now: &[B, C, C], handover: Some(&first) }, &[A, A, A], same, |_| true, 100, 200);
-        assert_eq!(*late.unwrap().before, [B, C, C]);
+            HandOver::begin(Slots { now: &[B, C, C], handover: Some(&first) }, &[A, A, A], same, NOBODY, 100, 200);
+        assert_eq!(*befores(&late.unwrap()), [B, C, C]);
     }
 
     #[test]
     fn a_slot_may_be_left_without_a_backend() {
         let drained = begin(&[A, A], None, &[N, N], 0, 100).unwrap();
-        assert_eq!(*drained.before, [A, A]);
+        assert_eq!(*befores(&drained), [A, A]);
         assert!(begin(&[N, N], Some(&drained), &[A, A], 10, 110).is_none());
     }
 

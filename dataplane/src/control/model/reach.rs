@@ -279,6 +279,70 @@ mod tests {
         }
     }
 
+    /// Nobody remembers the flows that have begun at the one that stands in.
+    #[test]
+    fn of_udp_new_flows_stay_when_a_backend_that_may_be_dead_is_removed_before_the_tables_follow() {
+        let vip = "192.168.0.101:53/udp";
+        let mut model = two(vip, |wanted| wanted.backends.push(backend("192.168.0.5", 1)));
+        hear(&mut model, vip, [Reach::Silent, Reach::Answers], 1_000, false);
+        let (stood_in, _) = owners(&model);
+        let id = only(&model).id;
+        model.remove_backend(&id, addresses(vip)[0]).unwrap();
+        let (now, before) = owners(&model);
+        for (slot, stood_in) in stood_in.iter().enumerate() {
+            // The first one is gone, so the others have smaller numbers.
+            let stood_in = BackendNo::new(stood_in.index() - 1);
+            assert!(now[slot] == stood_in || before[slot] == stood_in, "slot {slot}");
+        }
+    }
+
+    /// By slot, whether it waits for a backend that is down.
+    fn awaited(model: &Model) -> Vec<bool> {
+        let compiled = crate::testing::model::snapshot(model.clone());
+        let entry = &compiled.services[0];
+        (0..entry.table.len()).map(|slot| entry.is_awaited(slot)).collect()
+    }
+
+    #[test]
+    fn the_slots_of_a_backend_that_is_down_wait_for_it_as_long_as_a_hand_over_lasts() {
+        for vip in ["192.168.0.101:80", "[fd00::101]:80", "192.168.0.101:80/sctp"] {
+            let mut model = two(vip, |_| {});
+            let at_first = owners(&model).0;
+            for renews in [false, true] {
+                hear(&mut model, vip, [Reach::Down, Reach::Answers], 1_000, renews);
+                let (now, before) = owners(&model);
+                assert!(now.iter().all(|&now| now == B) && before.iter().all(|&before| before == BackendNo::NONE));
+                let of_a: Vec<bool> = at_first.iter().map(|&first| first == A).collect();
+                assert_eq!(awaited(&model), of_a, "renewed: {renews}");
+            }
+            let (mut late, mut drained, mut removed) = (model.clone(), model.clone(), model.clone());
+            hear(&mut model, vip, [Reach::Answers, Reach::Answers], 60_000, true);
+            assert_eq!(owners(&model), (at_first.clone(), vec![BackendNo::NONE; at_first.len()]));
+            assert!(!awaited(&model).contains(&true));
+
+            hear(&mut late, vip, [Reach::Down, Reach::Answers], HANDOVER_MS + 2_001, true);
+            assert!(only(&late).handover.is_none());
+            hear(&mut late, vip, [Reach::Answers, Reach::Answers], HANDOVER_MS + 3_000, true);
+            assert_eq!(
+                owners(&late).1.iter().filter(|&&before| before == B).count(),
+                511,
+                "a hand-over like any other"
+            );
+
+            // The operator drains it while it is down. It is back for its old flows.
+            let id = only(&drained).id;
+            drained.drain_backend(&id, addresses(vip)[0], None).unwrap();
+            assert_eq!(awaited(&drained).iter().filter(|awaited| **awaited).count(), 511);
+            hear(&mut drained, vip, [Reach::Answers, Reach::Answers], 60_000, true);
+            let (now, before) = owners(&drained);
+            assert!(now.iter().all(|&now| now == B));
+            assert_eq!(before.iter().filter(|&&before| before == A).count(), 511);
+
+            removed.remove_backend(&id, addresses(vip)[0]).unwrap();
+            assert!(only(&removed).handover.is_none() && !awaited(&removed).contains(&true));
+        }
+    }
+
     #[test]
     fn without_tracking_nothing_is_kept() {
         let vip = "192.168.0.101:53/udp";

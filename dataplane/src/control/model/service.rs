@@ -77,7 +77,7 @@ impl Service {
 
     /// Whether a backend gets the packets of its old flows.
     pub fn serves(&self, backend: &Backend) -> bool {
-        backend.duty != Duty::Drained && (backend.contact.keeps_old_flows() || self.forced)
+        !backend.is_gone() && (backend.contact.keeps_old_flows() || self.forced)
     }
 
     /// Whether a backend gets new flows.
@@ -91,19 +91,26 @@ impl Service {
         self.serves(backend) && !(self.id.protocol == Protocol::Udp && backend.is_suspended())
     }
 
+    /// Whether a backend gets no unknown flows, but has its slots back without a hand-over when it returns in time. So has
+    /// each one of TCP and SCTP that is down, for whatever reason: its connections may outlive that, and new ones can be told
+    /// from them. Of UDP, so has one that may only seem dead.
+    pub(super) fn awaits(&self, backend: &Backend) -> bool {
+        let tells_new_flows = self.id.protocol != Protocol::Udp;
+        self.tracking != Tracking::None
+            && !backend.is_gone()
+            && !self.keeps_unknown_flows(backend)
+            && (tells_new_flows || self.serves(backend))
+    }
+
     /// What a backend gets as long as the table does not know of its contact.
     pub(super) fn standing(&self, backend: &Backend) -> Standing {
         match backend {
             _ if self.takes(backend) => Standing::Takes,
+            _ if self.awaits(backend) => Standing::Away,
             _ if !self.keeps_unknown_flows(backend) => Standing::Out,
             _ if backend.is_wanted() => Standing::Holds,
             _ => Standing::Serves,
         }
-    }
-
-    /// Whether slots may go back without a hand-over: unknown flows have left a backend that may be back soon.
-    pub fn may_go_back(&self) -> bool {
-        self.backends.iter().any(|backend| self.serves(backend) && !self.keeps_unknown_flows(backend))
     }
 
     /// The backends with the weights by which they take new flows.
@@ -163,35 +170,38 @@ impl Service {
     }
 }
 
-/// The hand-over of a changed service: the slots that have moved away from backends that serve.
+/// The hand-over of a changed service: the slots that have moved away from backends that serve, or are awaited.
 pub(super) fn hand_over(old: &Service, new: &Service, now_ms: u64) -> Option<HandOver> {
     let nothing_moves = old.handover.is_none() && old.outage.is_none() && Arc::ptr_eq(&old.table, &new.table);
     if nothing_moves || new.tracking == Tracking::None {
         return None;
     }
-    // Backends are the same if their leases are: a backend that was removed and added again is a new one. So is a
-    // backend that was down, because its flows are gone.
+    // Backends are the same if their leases are: a backend that was removed and added again is a new one.
+    let has_flows = |service: &Service, backend: &Backend| service.serves(backend) || service.awaits(backend);
     let number = |backend: &Backend| {
-        let same =
-            |now: &BackendNo| Arc::ptr_eq(&new.backends[now.index()].target, &backend.target) && old.serves(backend);
-        let serving =
-            new.number_of(backend.address).ok().filter(same).filter(|now| new.serves(&new.backends[now.index()]));
-        serving.unwrap_or(BackendNo::NONE)
+        let same = |now: &Backend| Arc::ptr_eq(&now.target, &backend.target);
+        let stays = |now: &BackendNo| {
+            let now = &new.backends[now.index()];
+            same(now) && has_flows(old, backend) && has_flows(new, now)
+        };
+        new.number_of(backend.address).ok().filter(stays).unwrap_or(BackendNo::NONE)
     };
     let numbers: Vec<BackendNo> = old.backends.iter().map(number).collect();
     let stood_in: Option<Vec<BackendNo>> = old.outage.as_ref().map(|outage| {
-        // One that may only seem dead keeps the old flows of its slots; those that have begun since are all remembered.
-        let serves = |named: BackendNo| old.backends.get(named.index()).is_some_and(|backend| old.serves(backend));
-        let owner = |(slot, &named): (usize, &BackendNo)| {
-            if serves(named) { named } else { outage.holder(&old.table, slot) }
+        // One that is awaited, or may only seem dead, has the old flows of its slots. If it is removed meanwhile, those that
+        // have begun since have theirs.
+        let is_known = |owner: &BackendNo| numbers.get(owner.index()).is_some_and(|now| *now != BackendNo::NONE);
+        let owner = |slot| {
+            let owner = Some(outage.owner(BackendNo::NONE, &old.table, slot)).filter(is_known);
+            owner.unwrap_or_else(|| outage.now(&old.table, slot))
         };
-        old.table.iter().enumerate().map(owner).collect()
+        (0..old.table.len()).map(owner).collect()
     });
     let slots = Slots { now: stood_in.as_deref().unwrap_or(&old.table), handover: old.handover.as_deref() };
     // A little longer, so that a flow that sent a packet just before the change may be silent for the whole time.
     let until_ms = hand_over_end(new, now_ms) + HAND_OVER_SLACK_MS;
-    let keeps = |number: BackendNo| new.keeps_unknown_flows(&new.backends[number.index()]);
-    HandOver::begin(slots, &new.table, |backend| numbers[backend.index()], keeps, now_ms, until_ms)
+    let away = new.backends.iter().map(|backend| new.awaits(backend));
+    HandOver::begin(slots, &new.table, |backend| numbers[backend.index()], away, now_ms, until_ms)
 }
 
 /// When a hand-over that begins now is over. As soon as all flows of UDP are known, an unknown one is new.

@@ -27,14 +27,19 @@ impl Service {
     /// By backend, the slots whose new flows go there.
     fn slots_of_new_flows(&self) -> Cow<'_, [u32]> {
         let delayed = self.delay_ms() > 0;
-        let before = self.handover.as_ref().filter(|_| delayed).map(|handover| &*handover.before);
-        if before.is_none() && self.outage.is_none() {
+        let handover = self.handover.as_deref().filter(|_| delayed);
+        if handover.is_none() && self.outage.is_none() {
             return self.backends.iter().map(|backend| backend.slots).collect();
         }
+        let before = |slot| match &self.outage {
+            None => handover.map_or(BackendNo::NONE, |handover| handover.before(slot)),
+            Some(outage) => {
+                let had = handover.map_or(BackendNo::NONE, |handover| handover.had[slot]);
+                outage.before(had, &self.table, slot)
+            }
+        };
         let owner = |slot| {
-            let earlier = before.map_or(BackendNo::NONE, |before| before[slot]);
-            let outage = self.outage.as_ref().filter(|_| delayed);
-            let earlier = outage.map_or(earlier, |outage| outage.before(earlier, &self.table, slot));
+            let earlier = if delayed { before(slot) } else { BackendNo::NONE };
             if earlier != BackendNo::NONE {
                 return earlier;
             }

@@ -16,6 +16,11 @@
 //! challenges the client otherwise (RFC 5961 §4). If the connection is no more, the client's RST ends the entry, and the
 //! repeated SYN begins anew. A SYN does not keep a confirmed entry alive. The client's next packet does.
 //!
+//! A slot may wait for a backend that is away: it is down, and its unknown flows are its own again when it is back. Then
+//! SYNs are remembered, too. Other packets of unknown flows go to `now` and leave nothing behind. An entry whose backend is
+//! out is not used, but it is kept until it idles out. A SYN begins anew there, and another packet of a connection closes
+//! the entry, because whoever gets it answers with a RST.
+//!
 //! UDP has no SYN, so every packet is "another". But an unknown flow is new if the scheduler decides flow by flow, or if
 //! all flows of the service have been remembered for as long as a hand-over lasts.
 //! When the hand-over ends, all flows of the slot that were active are in the table. From then on, only flows whose

@@ -81,7 +81,7 @@ impl Exceptions {
     ) -> Option<BackendNo> {
         let &Asked { service, slot, hash, .. } = asked;
         // In a service with a hand-over, too, most slots have none.
-        if !service.tracks && service.before(slot) == BackendNo::NONE && !self.books.filter.may_know(hash) {
+        if !service.tracks && !service.has_owner(slot) && !self.books.filter.may_know(hash) {
             return Some(service.now(slot));
         }
         let table = T::table(self);

@@ -34,7 +34,7 @@ pub(super) struct Case<'a> {
     pub(super) worker: WorkerNo,
 }
 
-/// An entry whose backend still serves.
+/// An entry whose backend serves.
 #[derive(Clone, Copy)]
 struct Remembered {
     position: Position,
@@ -55,6 +55,7 @@ impl Case<'_> {
             let backend = self.snapshot.serving(meta.counter(), self.asked.service)?;
             Some(Remembered { position, meta, backend })
         });
+        let out = known.filter(|(_, meta)| self.snapshot.is_out(meta.counter(), self.asked.service));
         let mut ledger =
             Ledger { table, books, key, protocol, position: known.map(|(position, _)| position), case: &self };
         match (self.asked.segment, remembered) {
@@ -76,7 +77,10 @@ impl Case<'_> {
             (_, None) if protocol == Wire::Udp && self.asked.service.unknown_is_new => {
                 self.new_flow(&mut ledger, Phase::Heard)
             }
-            (segment, None) => self.old_flow(&mut ledger, segment),
+            (segment, None) => match out.filter(|_| protocol != Wire::Udp) {
+                Some((position, meta)) => self.flow_of_one_that_is_out(&mut ledger, position, meta),
+                None => self.old_flow(&mut ledger, segment),
+            },
         }
     }
 
@@ -88,9 +92,19 @@ impl Case<'_> {
         self.asked.service.before(self.asked.slot)
     }
 
-    /// Whether a flow that goes to this backend must be remembered.
+    /// Whether a flow that is known to go to this backend must be remembered.
     fn must_remember(&self, backend: BackendNo) -> bool {
-        self.asked.service.tracks || self.before() != BackendNo::NONE || backend != self.now()
+        let Asked { service, slot, .. } = self.asked;
+        service.tracks || service.has_owner(slot) || backend != self.now()
+    }
+
+    /// Whether an unknown flow must be remembered, of which a packet does not show that it is new. If the slot waits for a
+    /// backend that is away, it may be that one's flow. The packet goes to another backend, but the flow must not stay there.
+    /// A flow of UDP may, because the other backend may have taken it.
+    fn must_remember_unknown(&self, protocol: Wire) -> bool {
+        let Asked { service, slot, .. } = self.asked;
+        let may_be_awaited = || protocol != Wire::Udp && service.is_awaited(slot);
+        self.before() != BackendNo::NONE || service.tracks && !may_be_awaited()
     }
 
     /// The backend of a packet whose flow is unknown.
@@ -124,11 +138,29 @@ impl Case<'_> {
 
     fn old_flow<B: Bucket>(&self, ledger: &mut Ledger<'_, B>, segment: Segment) -> BackendNo {
         let backend = self.if_unknown();
-        if backend == BackendNo::NONE || segment == Segment::Rst || !self.must_remember(backend) {
+        // What nobody gets changes nothing: its flow may be of a backend that is out.
+        if backend == BackendNo::NONE {
+            return backend;
+        }
+        if segment == Segment::Rst || !self.must_remember_unknown(ledger.protocol) {
             ledger.forget();
         } else {
             ledger.remember(backend, if segment == Segment::Fin { Phase::Leaving } else { Phase::Heard });
         }
+        backend
+    }
+
+    /// A packet of a connection whose backend is out. Whoever gets it knows no such connection, and answers with a RST: that
+    /// ends it. Where nobody gets it, nothing has happened.
+    fn flow_of_one_that_is_out<B: Bucket>(
+        &self,
+        ledger: &mut Ledger<'_, B>,
+        position: Position,
+        meta: Meta,
+    ) -> BackendNo {
+        let backend = self.if_unknown();
+        let phase = if backend == BackendNo::NONE { next(meta.phase(), self.asked.segment) } else { Phase::Closed };
+        ledger.note(position, meta, phase);
         backend
     }
 
@@ -168,9 +200,14 @@ impl<B: Bucket> Ledger<'_, B> {
     /// Notes a packet of the flow, or forgets the flow if its slot alone gives the right backend.
     fn hear(&mut self, remembered: Remembered, phase: Phase) {
         let Remembered { position, meta, backend } = remembered;
-        if !self.case.asked.service.keeps_entries && !self.case.must_remember(backend) {
+        if !self.case.must_remember(backend) {
             return self.forget();
         }
+        self.note(position, meta, phase);
+    }
+
+    /// Notes a packet of the flow.
+    fn note(&mut self, position: Position, meta: Meta, phase: Phase) {
         let heard = meta.heard(phase, self.books.tick);
         if heard != meta {
             self.table.update(position, heard);

@@ -1,6 +1,5 @@
 //! The sweep: frees entries that need not be remembered any more, bucket by bucket.
 
-use crate::base::ids::BackendNo;
 use crate::count::counters::WorkerCounters;
 use crate::forward::exceptions::age::is_outlived;
 use crate::forward::exceptions::books::Books;
@@ -43,13 +42,13 @@ enum Fate {
 fn fate(flow: &Flow, meta: Meta, tick: u32, snapshot: &Snapshot) -> Fate {
     let service = snapshot.service(flow, &mut LastService::default());
     let Some(service) = service.filter(|_| !is_outlived(meta, tick, snapshot)) else { return Fate::Forget };
-    let Some(backend) = snapshot.serving(meta.counter(), service) else { return Fate::Forget };
-    let slot = service.slot(*flow, snapshot.hasher.hash(flow), &snapshot.hasher);
-    if service.tracks {
-        Fate::Keep
-    } else if service.keeps_entries || service.before(slot) != BackendNo::NONE || service.now(slot) != backend {
-        Fate::Mark
-    } else {
-        Fate::Forget
+    let backend = snapshot.serving(meta.counter(), service);
+    if backend.is_none() && !snapshot.is_out(meta.counter(), service) {
+        return Fate::Forget;
     }
+    if service.tracks {
+        return Fate::Keep;
+    }
+    let slot = service.slot(*flow, snapshot.hasher.hash(flow), &snapshot.hasher);
+    if backend == Some(service.now(slot)) && !service.has_owner(slot) { Fate::Forget } else { Fate::Mark }
 }

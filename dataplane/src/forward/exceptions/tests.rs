@@ -130,7 +130,7 @@ fn after_a_hand_over_only_flows_that_differ_from_their_slot_are_kept() {
         model.now_ms = 901_000;
         model.renew_all(&Reachability { outlook: &Outlook::default(), resolved: &|_| false });
     });
-    assert!(scene.snapshot.services[0].before.is_none());
+    assert!(scene.snapshot.services[0].had.is_none());
     for seconds in (901..1_000).step_by(4) {
         assert_eq!((scene.at(seconds).ask(2, Segment::Data), scene.ask(3, Segment::Data)), (OLD, NEW));
     }
