@@ -112,6 +112,8 @@ fn two_ports(driver: Driver) -> Option<Lab> {
     let mut lab = Lab::new(Topology::Segment)?;
     connect_rs1(&lab);
     lab.configure_daemon([0, 1], driver, "");
+    // A probe under way holds a packet buffer, and these tests count them.
+    lab.configure_services("check = \"arp\"");
     let text = std::fs::read_to_string(lab.config()).unwrap();
     let name = if driver == Driver::AfXdp { "af_xdp" } else { "af_packet" };
     let service = format!(
