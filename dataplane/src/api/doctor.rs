@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctl::ServiceId;
-use ctl::answer::{self, CheckOutcome, CheckedBackend, CheckedService, Doctor, Fault, NeighborState, Refusal, Subject};
+use ctl::answer::{
+    self, CheckOutcome, CheckResult, CheckedBackend, CheckedService, Doctor, Fault, NeighborState, Refusal, Subject,
+};
 use ctl::request::DoctorQuery;
 use ctl::verb::{self, Answers};
 
-use crate::api::facts::Facts;
+use crate::api::facts::{Facts, Found};
 use crate::control::compile::Compiled;
 use crate::control::fault::Check;
 use crate::control::faults::OpenFault;
@@ -33,7 +35,8 @@ impl Answers<verb::Doctor> for Facts {
         let concerned = |fault: &&Fault| service.is_none() || fault.service.is_none() || fault.service == service;
         let services = current.model.services.values().filter(|listed| service.is_none_or(|id| listed.id == id));
         let neighbors = self.neighbors();
-        let services = services.map(|listed| checked(listed, &current, &neighbors, &open)).collect();
+        let services =
+            services.map(|listed| checked(listed, &self.found(listed), &current, &neighbors, &open)).collect();
         let faults = open.iter().filter(concerned).take(MOST).cloned().collect();
         Ok(Doctor { faults, services, complete })
     }
@@ -111,6 +114,7 @@ impl Concerned {
 
 fn checked(
     service: &Arc<Service>,
+    probed: &Found,
     current: &Compiled,
     neighbors: &BTreeMap<IpAddr, Neighbor>,
     open: &[Fault],
@@ -124,15 +128,15 @@ fn checked(
             if found(check, backend) { (CheckOutcome::Fault, String::new()) } else { (outcome, text) };
         answer::Check { check: check.name().into(), outcome, text }
     };
-    let of_vip = Check::ALL.into_iter().filter_map(|check| {
-        let is_well = (check == Check::Claims).then(|| ok("nobody else has the VIP"));
-        Some(outcome(check, None, is_well.or_else(|| found(check, None).then(|| ok("")))?))
-    });
-    let of_backend = |backend: &Backend| {
+    let of_vip = Check::ALL.into_iter().filter(|&check| found(check, None)).map(|check| outcome(check, None, ok("")));
+    let of_backend = |(backend, results): (&Backend, &Vec<CheckResult>)| {
         let neighbor = neighbors.get(&backend.address);
         let checks = Check::ALL.into_iter().filter_map(|check| {
             let address = Some(backend.address);
-            let seen = well(check, backend, neighbor, current);
+            let seen = match check {
+                Check::Service => Some(answers(results)),
+                check => well(check, backend, neighbor, current),
+            };
             Some(outcome(check, address, seen.or_else(|| found(check, address).then(|| ok("")))?))
         });
         CheckedBackend {
@@ -142,8 +146,22 @@ fn checked(
             checks: checks.collect(),
         }
     };
-    let backends = service.backends.iter().map(of_backend).collect();
+    let backends = service.backends.iter().zip(&probed.by_backend).map(of_backend).collect();
     CheckedService { service: service.id, checks: of_vip.collect(), backends }
+}
+
+/// What the probes of a backend have found.
+fn answers(results: &[CheckResult]) -> (CheckOutcome, String) {
+    let said = |result: &CheckResult| format!("{}: {}", result.check.kind, result.words);
+    let failed = results.iter().find(|result| result.good == Some(false));
+    match failed.or(results.iter().find(|result| result.good.is_none())).or(results.first()) {
+        None => unknown("not checked: its service has no check that asks it"),
+        Some(result) => match result.good {
+            Some(true) => ok(said(result)),
+            Some(false) => (CheckOutcome::Fault, said(result)),
+            None => unknown(format!("{}: no probe has ended yet", result.check.kind)),
+        },
+    }
 }
 
 fn ok(text: impl Into<String>) -> (CheckOutcome, String) {
@@ -183,10 +201,9 @@ fn well(
             Some((Some(_), changes)) => ok(format!("its own; it has changed {changes} times")),
             _ => return None,
         },
-        Check::Claims => ok(format!("does not answer {protocol} for the VIP")),
-        Check::Vip | Check::Service => unknown("not checked"),
         Check::Return => ok("none of its replies come here"),
-        Check::Mtu | Check::Certificate => return None,
+        // Nobody watches these by themselves yet, or what there is to say is said of the service.
+        Check::Claims | Check::Vip | Check::Service | Check::Mtu | Check::Certificate => return None,
     })
 }
 
@@ -221,13 +238,16 @@ mod tests {
         let doctor = doctor(&facts, Value::Null);
         assert_eq!(doctor["faults"], json!([]));
         let service = &doctor["services"][0];
-        let claims = json!({ "check": "claims", "outcome": "ok", "text": "nobody else has the VIP" });
-        assert_eq!((&service["service"]["vip"], &service["checks"]), (&json!(VIP), &json!([claims])));
+        // Nobody watches who else claims the VIP: nothing is said of it.
+        assert_eq!((&service["service"]["vip"], &service["checks"]), (&json!(VIP), &json!([])));
         let backend = &service["backends"][1];
         assert_eq!((&backend["address"], &backend["port"]), (&json!(BACKEND), &json!("lan0")));
         let link = json!({ "check": "link", "outcome": "ok", "text": "lan0 has its link" });
         let neighbor = json!({ "check": "neighbor", "outcome": "unknown", "text": "has not answered ARP yet" });
         assert_eq!((&backend["checks"][0], &backend["checks"][1]), (&link, &neighbor));
+        let of_service =
+            backend["checks"].as_array().unwrap().iter().find(|check| check["check"] == "service").unwrap();
+        assert_eq!(of_service["outcome"], "unknown");
     }
 
     #[test]

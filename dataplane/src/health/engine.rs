@@ -291,9 +291,12 @@ impl Engine {
         // A probe that was asked for by hand has a timer of its own, besides.
         let is_due = |item: &&mut Item| item.serial == serial && item.due <= now;
         let Some(item) = self.items[number].as_mut().filter(is_due) else { return };
-        // The time of the last probe is over by now. What has come for it while the director was stopped is looked at first.
         if let Some(local) = item.running {
-            if let Some(until) = self.truth.grace_until(now) {
+            // The last probe has its whole time, also where the next one was asked for by hand. What has come for it while the
+            // director was stopped is looked at first.
+            let deadline = self.probes.get(&local).and_then(|running| running.probe.awaits_until());
+            let wait = deadline.filter(|deadline| *deadline > now).or_else(|| self.truth.grace_until(now));
+            if let Some(until) = wait {
                 self.timers.push(Reverse((until, Timer::Begin { item: number, serial })));
                 return;
             }

@@ -51,14 +51,14 @@ impl Engine {
 }
 
 impl Running {
-    /// Whether a packet is for it: from the station and the address that it asks. An ICMP error comes from that station, or
-    /// from a router.
+    /// Whether a packet is for it: from the station and the address that it asks. An ICMP error comes from that station, too:
+    /// there is no router on the way to a backend, and whoever is behind one must not be able to make up errors.
     fn expects(&self, packet: &Incoming<'_>, station: Mac, network: NetworkNo) -> bool {
         let way = &self.probe.way;
-        let from = match &packet.kind {
-            Kind::Error { quoted, .. } => quoted.destination == way.target,
-            _ => station == way.mac && packet.source == way.target,
+        let about = match &packet.kind {
+            Kind::Error { quoted, .. } => quoted.destination,
+            _ => packet.source,
         };
-        from && packet.destination == way.source && network == way.network
+        station == way.mac && about == way.target && packet.destination == way.source && network == way.network
     }
 }

@@ -154,6 +154,11 @@ impl Probe {
         progress
     }
 
+    /// Until when it waits for what it is to find. `None`: it has found it.
+    pub(super) fn awaits_until(&self) -> Option<Instant> {
+        (!self.told).then_some(self.deadline)
+    }
+
     /// What it has found when its time is over. A connection that ends is reset.
     pub(super) fn give_up(&mut self, stack: &mut Stack, now: Instant) -> Progress {
         let mut progress = Progress { over: true, ..Progress::default() };

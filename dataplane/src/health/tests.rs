@@ -15,6 +15,7 @@ use crate::control::compile::{Compiled, compile};
 use crate::health::engine::Engine;
 use crate::health::news::{News, Seen};
 use crate::health::stack::Wire;
+use crate::testing::frame::eth;
 use crate::testing::model::{PORT, backend_mac, leases, model, service};
 
 /// What all backends do with what they get.
@@ -245,8 +246,43 @@ fn an_answer_from_another_station_or_network_is_none() {
     rig.engine.hear(&frame(mac), NetworkNo::new(1), now);
     let passed = |rig: &Rig| rig.engine.results(&rig.service, backend.parse().unwrap(), now)[0].passed;
     assert_eq!(passed(&rig), 0);
+    // An error that somebody behind a router makes up; the local port is that of the probe.
+    let error = |station: Mac| {
+        let (own, quoted) = ("192.168.0.2", &frames[0].bytes[14..]);
+        eth().to(PORT.mac).from(station).ipv4("192.168.0.77", own).icmp(1, 3, 3, &[&[0; 4][..], quoted].concat())
+    };
+    let failed = |rig: &Rig| rig.engine.results(&rig.service, backend.parse().unwrap(), now)[0].failed;
+    rig.engine.hear(&error(Mac([2, 9, 9, 9, 9, 9])), NetworkNo::new(0), now);
+    assert_eq!(failed(&rig), 0);
     rig.engine.hear(&frame(mac), NetworkNo::new(0), now);
     assert_eq!(passed(&rig), 1);
+}
+
+#[test]
+fn an_icmp_error_from_the_backend_itself_is_a_failure() {
+    let (vip, backend) = SERVICES[0];
+    let mut rig = Rig::new(vip, &[backend], Manner::Silent, |_| {});
+    let now = rig.now();
+    let frames = rig.engine.poll(&rig.current, &|_| 0, now, 10);
+    let rest = [&[0; 4][..], &frames[0].bytes[14..]].concat();
+    let mac = backend_mac(backend.parse().unwrap());
+    let error = eth().to(PORT.mac).from(mac).ipv4(backend, "192.168.0.2").icmp(1, 3, 1, &rest);
+    rig.engine.hear(&error, NetworkNo::new(0), now);
+    let result = rig.engine.results(&rig.service, backend.parse().unwrap(), now)[0].clone();
+    assert_eq!((result.failed, result.words.as_str()), (1, "ICMP host unreachable from 192.168.0.3"));
+}
+
+#[test]
+fn a_probe_has_its_whole_time_though_an_operator_asks_for_the_next_one() {
+    let (vip, backend) = SERVICES[0];
+    let mut rig = Rig::new(vip, &[backend], Manner::Silent, |_| {});
+    let result = |rig: &Rig| rig.engine.results(&rig.service, backend.parse().unwrap(), rig.now())[0].clone();
+    rig.pass(500);
+    rig.engine.ask_all(rig.begin + Duration::from_millis(rig.ms));
+    rig.pass(450);
+    assert_eq!(result(&rig).failed, 0);
+    rig.pass(100);
+    assert_eq!(result(&rig).failed, 1);
 }
 
 #[test]
