@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -42,7 +41,7 @@ pub struct CheckSpec {
     /// HTTP: the path, with the query. Without it, `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// HTTP: the host; HTTPS: also the name that the certificate must have. Without it, the address that is asked.
+    /// HTTP: the host. Without it, the address that is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// HTTP: the statuses that are good: `200`, `200-299`, `200,301-302`. Without them, 200 to 399.
@@ -51,10 +50,6 @@ pub struct CheckSpec {
     /// HTTP: a regular expression that must match somewhere in the beginning of the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// HTTPS: whether the certificate must be valid: `off`, `system` (by the system's roots), or a file with roots in PEM.
-    /// Without it, off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verify: Option<String>,
     /// UDP: what is sent. `\xNN` is a byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
@@ -70,9 +65,6 @@ pub struct CheckSpec {
     /// DNS: the response code that is good: `NOERROR`, `NXDOMAIN`, ... Without it, NOERROR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rcode: Option<String>,
-    /// Script: the command with its arguments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
 }
 
 impl CheckSpec {
@@ -91,13 +83,11 @@ impl CheckSpec {
             host: None,
             status: None,
             body: None,
-            verify: None,
             payload: None,
             answer: None,
             name: None,
             record: None,
             rcode: None,
-            command: None,
         }
     }
 
@@ -174,13 +164,6 @@ pub struct CheckResult {
     pub void: u64,
 }
 
-impl CheckSpec {
-    /// The interval, without one this.
-    pub fn interval_or(&self, usual: Duration) -> Duration {
-        self.interval.map_or(usual, Duration::from)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -198,7 +181,7 @@ mod tests {
             read("http path=/health 'body=all \"well\"' status=200-299 interval=500ms rise=1 port=8080 to=backend");
         assert_eq!(http.kind, CheckType::Http);
         assert_eq!((http.path.as_deref(), http.body.as_deref()), (Some("/health"), Some("all \"well\"")));
-        assert_eq!((http.interval_or(Duration::ZERO), http.rise), (Duration::from_millis(500), Some(1)));
+        assert_eq!((http.interval, http.rise), ("500ms".parse().ok(), Some(1)));
         assert_eq!((http.port, http.to), (Some(8080), Some(CheckTo::Backend)));
         assert_eq!(read(&http.to_string()), http);
         let json = r#"{"type":"dns","interval":"2s","name":"example.org","record":"AAAA"}"#;

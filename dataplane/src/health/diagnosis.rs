@@ -34,7 +34,7 @@ impl Question {
     pub(super) fn ask(self, check: &Check) -> Ask {
         match (self, &check.ask) {
             (Question::VipPing | Question::OwnPing, _) => Ask::Icmp,
-            (Question::OwnPort, Ask::Http(_) | Ask::Https(..)) => Ask::Tcp,
+            (Question::OwnPort, Ask::Http(_)) => Ask::Tcp,
             (Question::OwnPort, ask) => ask.clone(),
         }
     }
@@ -125,14 +125,11 @@ pub(super) fn fault(
             format!("answers too late ({words})"),
             "is the host overloaded? If it is as fast as it can be, raise the check's timeout".into(),
         ),
-        Trouble::Wrong | Trouble::Script => (
+        Trouble::Wrong => (
             FaultKind::WrongAnswer,
             format!("answers check {of_script} with {words}"),
             "look at the service's log there".into(),
         ),
-        Trouble::Certificate => {
-            (FaultKind::Certificate, format!("has a certificate that is not valid: {words}"), "renew it there".into())
-        }
     };
     let text = format!("Backend {backend} of {service} {text}");
     Some(Sighting::new(kind, subject(service, backend), text, fix))
@@ -172,7 +169,6 @@ mod tests {
             ("http", Trouble::Hung, [no, no, no], Some(FaultKind::Hung)),
             ("http", Trouble::Slow, [no, no, no], Some(FaultKind::Slow)),
             ("http", Trouble::Wrong, [no, no, no], Some(FaultKind::WrongAnswer)),
-            ("http", Trouble::Certificate, [no, no, no], Some(FaultKind::Certificate)),
         ] {
             let check = checked(&check.parse().unwrap(), &service).unwrap();
             let mut answers = Answers::default();

@@ -29,10 +29,6 @@ pub enum Trouble {
     Slow,
     /// The answer is not the one that is wanted.
     Wrong,
-    /// The certificate is not valid.
-    Certificate,
-    /// The command said so.
-    Script,
 }
 
 impl Failure {

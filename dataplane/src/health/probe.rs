@@ -103,7 +103,7 @@ impl Probe {
                 progress.frames = vec![way.frame(&way.ping(local, 0, PING))];
                 Talk::Ping
             }
-            Ask::Arp | Ask::Nothing | Ask::Https(..) | Ask::Script(_) => return None,
+            Ask::Arp | Ask::Nothing => return None,
         };
         let (deadline, timeout) = (now + check.timeout, check.timeout);
         let probe = Probe { way, began: now, deadline, local, port, talk, told: false, timeout };

@@ -8,7 +8,7 @@ use ctl::ServiceId;
 use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 
 use crate::base::ids::BackendNo;
-use crate::base::limits::{MAX_BACKENDS, MAX_SERVICES};
+use crate::base::limits::{MAX_BACKENDS, MAX_PROBES_PER_S, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
 use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, handover_time, idle_timeout, tracking};
 use crate::control::model::contact::Contact;
@@ -67,6 +67,7 @@ impl Model {
     /// Adds a service. If the request is wrong, returns all its errors at once, and leaves the model as it was.
     pub fn add_service(&mut self, wanted: &ServiceAdd, leases: &Arc<Leases>) -> Result<(), Vec<ModelError>> {
         let service = self.checked(wanted, leases)?;
+        self.check_probes(Some(&service)).map_err(|error| vec![error])?;
         self.count_backends(&service);
         self.put(service);
         Ok(())
@@ -87,6 +88,7 @@ impl Model {
             self.services.insert(service.id, service.clone());
             added.push(service);
         }
+        self.check_probes(None).map_err(|error| vec![error])?;
         let model = &*self;
         let share = added.len().div_ceil(threads.max(1)).max(1);
         let build = |services: &[Arc<Service>]| -> Vec<Service> {
@@ -101,6 +103,16 @@ impl Model {
         });
         self.services.extend(built.into_iter().map(|service| (service.id, Arc::new(service))));
         Ok(())
+    }
+
+    /// Whether the checks of all services ask for no more probes than the director can make. `changed` is a service as it is to
+    /// be.
+    fn check_probes(&self, changed: Option<&Service>) -> Result<(), ModelError> {
+        let of = |service: &Service| health::probes_per_1000_s(&service.checks, service.backends.len());
+        let others = self.services.values().filter(|service| changed.is_none_or(|changed| changed.id != service.id));
+        let all = (others.map(|service| of(service)).sum::<u64>() + changed.map_or(0, of)).div_ceil(1_000);
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
+        if all <= MAX_PROBES_PER_S { Ok(()) } else { Err(ModelError::TooManyProbes(all)) }
     }
 
     fn count_backends(&mut self, service: &Service) {
@@ -180,6 +192,7 @@ impl Model {
         let mut service = Service::clone(self.service(id)?);
         let backend_no = self.insert_backend(&mut service, wanted, leases)?;
         // A service without other backends has no flows to lose.
+        self.check_probes(Some(&service))?;
         service.backends[backend_no.index()].joined = wanted.mac.is_some() || service.backends.len() == 1;
         self.backend_uses.count(wanted.address, true);
         self.put(service);

@@ -159,7 +159,7 @@ pub enum ModelError {
     },
     /// The checks would ask for more probes than [`MAX_PROBES_PER_S`].
     #[error(
-        "The checks of all services would ask for {0} probes in a second, and {MAX_PROBES_PER_S} is the maximum: use longer intervals"
+        "The checks of all services would ask for {0} probes in a second, and {MAX_PROBES_PER_S} is the maximum: use longer intervals, or check arp"
     )]
     TooManyProbes(u32),
     /// An error of one backend in a list.

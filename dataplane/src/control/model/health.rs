@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const RISE: u32 = 2;
 /// Failed probes until it is down.
 const FALL: u32 = 3;
-/// A script may need longer than an answer from the network.
-const SCRIPT_INTERVAL: Duration = Duration::from_secs(5);
-const SCRIPT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How large a compiled expression may be.
 const REGEX_BYTES: usize = 256 << 10;
 
@@ -59,16 +55,12 @@ pub enum Ask {
     Tcp,
     /// An answer by HTTP.
     Http(Arc<Http>),
-    /// The same over TLS.
-    Https(Arc<Http>, Verify),
     /// An answer to a datagram.
     Udp(Arc<Datagram>),
     /// An answer by DNS.
     Dns(Arc<Dns>),
     /// An answer to a ping.
     Icmp,
-    /// The exit status of a command: the program, and its arguments.
-    Script(Arc<[String]>),
 }
 
 /// An HTTP request, and what a good answer is.
@@ -84,17 +76,6 @@ pub struct Http {
     pub status: Vec<RangeInclusive<u16>>,
     /// What must match in the body.
     pub body: Option<Regex>,
-}
-
-/// Whether a certificate must be valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verify {
-    /// It need not.
-    Off,
-    /// By the roots of the system.
-    System,
-    /// By the roots in this file, in PEM.
-    File(PathBuf),
 }
 
 /// A datagram, and what a good answer is.
@@ -166,6 +147,12 @@ pub fn all_checked(wanted: &ServiceAdd) -> Result<Vec<Check>, Vec<ModelError>> {
     if errors.is_empty() { Ok(checks) } else { Err(errors) }
 }
 
+/// The probes that the checks of a service ask for, in 1,000 s.
+pub(super) fn probes_per_1000_s(checks: &[Check], backends: usize) -> u64 {
+    let of = |check: &Check| 1_000_000 / u64::try_from(check.interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    backends as u64 * checks.iter().filter(|check| check.probes()).map(of).sum::<u64>()
+}
+
 impl Check {
     /// Whether it sends anything or runs a command.
     pub fn probes(&self) -> bool {
@@ -187,15 +174,8 @@ pub fn checked(spec: &CheckSpec, service: &ServiceId) -> Result<Check, CheckErro
             return Err(wrong("", format!("\"{name}\" is longer than {MAX_CHECK_TEXT} bytes")));
         }
     }
-    if matches!(kind, CheckType::Https | CheckType::Script) {
-        return Err(wrong("type", format!("Checks of type {kind} are not available in this release")));
-    }
-    let (interval, timeout) = match kind {
-        CheckType::Script => (SCRIPT_INTERVAL, SCRIPT_TIMEOUT),
-        _ => (INTERVAL, TIMEOUT),
-    };
-    let interval = span("interval", spec.interval, interval)?;
-    let timeout = span("timeout", spec.timeout, timeout.min(interval))?;
+    let interval = span("interval", spec.interval, INTERVAL)?;
+    let timeout = span("timeout", spec.timeout, TIMEOUT.min(interval))?;
     if timeout > interval {
         let [timeout, interval] = [timeout, interval].map(Span::from);
         return Err(wrong("timeout", format!("A timeout of {timeout} is longer than the interval, {interval}")));
@@ -215,27 +195,24 @@ pub fn checked(spec: &CheckSpec, service: &ServiceId) -> Result<Check, CheckErro
         CheckType::Arp => check(Ask::Arp, 0),
         CheckType::None => check(Ask::Nothing, 0),
         CheckType::Icmp => check(Ask::Icmp, 0),
-        CheckType::Script => check(Ask::Script(command(spec)?), 0),
         CheckType::Tcp => check(Ask::Tcp, port(spec, service)?),
         CheckType::Http => check(Ask::Http(http(spec)?), port(spec, service)?),
-        CheckType::Https => check(Ask::Https(http(spec)?, verify(spec)), port(spec, service)?),
         CheckType::Udp => check(Ask::Udp(datagram(spec)?), port(spec, service)?),
         CheckType::Dns => check(Ask::Dns(dns(spec)?), port(spec, service)?),
+        CheckType::Https | CheckType::Script => {
+            Err(wrong("type", format!("Checks of type {kind} are not available in this release")))
+        }
     }
 }
 
 /// The fields that a type of check knows.
 pub fn fields(kind: CheckType) -> &'static [&'static str] {
     match kind {
-        CheckType::Arp | CheckType::None => &[],
+        CheckType::Arp | CheckType::None | CheckType::Https | CheckType::Script => &[],
         CheckType::Icmp => &["interval", "timeout", "rise", "fall", "to"],
         CheckType::Tcp => &["interval", "timeout", "rise", "fall", "port", "to"],
-        CheckType::Script => &["interval", "timeout", "rise", "fall", "command"],
         CheckType::Http => {
             &["interval", "timeout", "rise", "fall", "port", "to", "method", "path", "host", "status", "body"]
-        }
-        CheckType::Https => {
-            &["interval", "timeout", "rise", "fall", "port", "to", "method", "path", "host", "status", "body", "verify"]
         }
         CheckType::Udp => &["interval", "timeout", "rise", "fall", "port", "to", "payload", "answer"],
         CheckType::Dns => &["interval", "timeout", "rise", "fall", "port", "to", "name", "record", "rcode", "answer"],
@@ -316,14 +293,6 @@ fn expression(field: &'static str, text: &str) -> Result<Regex, CheckError> {
     })
 }
 
-fn verify(spec: &CheckSpec) -> Verify {
-    match spec.verify.as_deref() {
-        None | Some("off") => Verify::Off,
-        Some("system") => Verify::System,
-        Some(file) => Verify::File(file.into()),
-    }
-}
-
 fn datagram(spec: &CheckSpec) -> Result<Arc<Datagram>, CheckError> {
     let payload = bytes(spec.payload.as_deref().unwrap_or_default())
         .ok_or_else(|| wrong("payload", "A \\ stands before x and two hexadecimal digits, or before another \\"))?;
@@ -395,27 +364,6 @@ fn word<T: Copy>(field: &'static str, text: &str, words: &[(&str, T)]) -> Result
     })
 }
 
-fn command(spec: &CheckSpec) -> Result<Arc<[String]>, CheckError> {
-    let text = spec.command.as_deref().unwrap_or_default();
-    let words = shlex::split(text).filter(|words| !words.is_empty());
-    let words =
-        words.ok_or_else(|| wrong("command", "A check of type script needs a \"command\", with its quotes closed"))?;
-    let program = PathBuf::from(&words[0]);
-    if !program.is_absolute() {
-        return Err(wrong("command", format!("\"{}\" is no absolute path: begin it with /", words[0])));
-    }
-    if !is_executable(&program) {
-        return Err(wrong("command", format!("There is no program {}, or it cannot be run", words[0])));
-    }
-    Ok(words.into())
-}
-
-/// Whether somebody without privileges can run a file.
-fn is_executable(program: &std::path::Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    program.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o001 != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,7 +429,7 @@ mod tests {
             ("dns name=a answer=::1", "192.0.2.1:53/udp", "answer", "no IPv4 address"),
             ("dns name=a record=SOA answer=x", "192.0.2.1:53/udp", "answer", "leave answer out"),
             ("https", "192.0.2.1:443", "type", "not available"),
-            ("script command=/bin/true", "192.0.2.1:80", "type", "not available"),
+            ("script", "192.0.2.1:80", "type", "not available"),
         ] {
             let error = check(text, service).map(|check| check.ask).expect_err(text);
             assert!(error.field == field && error.why.contains(says), "{text}: {error:?}");
@@ -501,14 +449,5 @@ mod tests {
         assert_eq!(dns.labels, [&b"www"[..], b"example", b"org"]);
         assert_eq!((dns.record, dns.rcode), (28, 0));
         assert_eq!(dns.answer, Some(DnsData::V6("2001:db8::1".parse().unwrap())));
-        let commands = ["script", "script command=true", "script command=/nowhere/check", "script command=/etc/passwd"];
-        for (text, says) in commands.into_iter().zip(["needs a", "absolute", "no program", "cannot be run"]) {
-            let error = command(&text.parse().unwrap()).expect_err(text);
-            assert!(error.field == "command" && error.why.contains(says), "{error:?}");
-        }
-        let script: CheckSpec = "script command='/bin/sh -c \"exit 0\"'".parse().unwrap();
-        assert_eq!(*command(&script).unwrap(), ["/bin/sh", "-c", "exit 0"]);
-        let file = verify(&"https verify=/etc/ca.pem".parse().unwrap());
-        assert!(matches!(file, Verify::File(file) if file.ends_with("ca.pem")));
     }
 }

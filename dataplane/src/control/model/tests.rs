@@ -195,3 +195,26 @@ fn in_an_outage_the_share_is_that_of_the_stand_ins() {
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{scheduler}: {shares:?}");
     }
 }
+
+#[test]
+fn checks_ask_for_no_more_probes_than_can_be_made() {
+    let backends: Vec<String> = (3..=202).map(|last| format!("192.168.0.{last}")).collect();
+    let listed: Vec<(&str, u32)> = backends.iter().map(|backend| (backend.as_str(), 1)).collect();
+    let (mut model, leases) = (model(), leases());
+    let wanted = |vip: &str, interval: &str| {
+        let checks = Some(vec![format!("tcp interval={interval}").parse().unwrap()]);
+        ServiceAdd { checks, ..service(vip, &listed) }
+    };
+    // Ten probes a second each.
+    for number in 0..10 {
+        model.add_service(&wanted(&format!("192.168.0.250:{}", 1_000 + number), "100ms"), &leases).unwrap();
+    }
+    let error = model.add_service(&wanted("192.168.0.250:80", "1s"), &leases).unwrap_err().remove(0);
+    assert_eq!(error, ModelError::TooManyProbes(20_200));
+    assert_eq!((error.field().as_str(), model.services.len()), ("checks", 10));
+    assert_eq!(
+        model.add_backend(&"192.168.0.250:1000".parse().unwrap(), &backend("192.168.0.203", 1), &leases),
+        Err(ModelError::TooManyProbes(20_010))
+    );
+    model.add_service(&service("192.168.0.250:53/udp", &listed), &leases).unwrap();
+}

@@ -63,8 +63,7 @@ pub(crate) struct AddArgs {
     #[arg(long, default_value_t)]
     on_all_down: OnAllDown,
     /// A check of the backends, more with more of this option, all of which must be good: a type and key=value, as in
-    /// "http path=/health status=200-299 interval=2s". Types: tcp, http, https, udp, dns, icmp, arp, script, none. By default
-    /// tcp, where the service is of TCP and has one port, else arp.
+    /// "http path=/health status=200-299 interval=2s". Types: tcp, http, udp, dns, icmp, arp, none. By default tcp, where the service is of TCP and has one port, else arp.
     #[arg(short, long = "check", value_name = "CHECK")]
     checks: Vec<CheckSpec>,
     /// If fewer backends than this share are up, in percent, the checks are not believed: all get traffic.
