@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::{Duration, Instant};
 
-use ctl::request::{BackendEdit, BackendName, BackendSpec, Request, ServiceAdd};
+use ctl::CheckType;
+use ctl::request::{BackendEdit, BackendName, BackendSpec, CheckSpec, Request, ServiceAdd};
 use ctl::{Mac, ServiceId};
 use dataplane::api::server::Server;
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
@@ -41,7 +42,9 @@ fn model(leases: &Arc<Leases>) -> Model {
     let mut model = Model::new([1; 16], DEFAULT_TABLE_SIZE, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
     let wanted = |service| {
         let spec = |number| BackendSpec { address: backend(service, number), port: None, weight: 1, mac: None };
-        ServiceAdd::new(vip(service), (0..BACKENDS).map(spec).collect())
+        // By TCP, each second, there would be more probes than a director makes.
+        let checks = Some(vec![CheckSpec::new(CheckType::Arp)]);
+        ServiceAdd { checks, ..ServiceAdd::new(vip(service), (0..BACKENDS).map(spec).collect()) }
     };
     let wanted: Vec<ServiceAdd> = (0..SERVICES).map(wanted).collect();
     let threads = std::thread::available_parallelism().unwrap().get();

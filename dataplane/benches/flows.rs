@@ -18,7 +18,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
-use ctl::request::{BackendEdit, BackendSpec, ServiceAdd};
+use ctl::CheckType;
+use ctl::request::{BackendEdit, BackendSpec, CheckSpec, ServiceAdd};
 use ctl::{Mac, ServiceId, Tracking};
 use dataplane::base::ids::WorkerNo;
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
@@ -174,6 +175,8 @@ impl Arguments {
             BackendSpec { address: self.backend(number), port: None, weight, mac: Some(mac) }
         });
         let mut wanted = ServiceAdd::new(self.service(service), backends.collect());
+        // Nobody answers here.
+        wanted.checks = Some(vec![CheckSpec::new(CheckType::None)]);
         wanted.tracking = (self.state == State::Tracking).then_some(Tracking::All);
         wanted
     }

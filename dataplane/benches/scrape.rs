@@ -11,7 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctl::request::{BackendSpec, ServiceAdd};
+use ctl::CheckType;
+use ctl::request::{BackendSpec, CheckSpec, ServiceAdd};
 use dataplane::base::limits::DEFAULT_TABLE_SIZE;
 use dataplane::control::director::Director;
 use dataplane::control::model::Model;
@@ -38,7 +39,9 @@ fn director() -> Director {
     let wanted = |service: u32| {
         let spec = |number| BackendSpec { address: address(service, number), port: None, weight: 1, mac: None };
         let vip = format!("{}:80", Ipv4Addr::from_bits(0x0a00_1000 + service)).parse().unwrap();
-        ServiceAdd::new(vip, (0..BACKENDS).map(spec).collect())
+        // By TCP, each second, there would be more probes than a director makes.
+        let checks = Some(vec![CheckSpec::new(CheckType::Arp)]);
+        ServiceAdd { checks, ..ServiceAdd::new(vip, (0..BACKENDS).map(spec).collect()) }
     };
     let wanted: Vec<ServiceAdd> = (0..SERVICES).map(wanted).collect();
     model.add_services(&wanted, &ids, std::thread::available_parallelism().unwrap().get()).unwrap();
