@@ -158,9 +158,9 @@ fn is_text(mut data: &[u8], text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
 
     use super::*;
 

@@ -205,7 +205,7 @@ impl HttpAnswer {
                         // Fields may follow, which nobody reads.
                         (Framing::ChunkSize, Some(0)) => return Err(self.judge_body(check)),
                         (Framing::ChunkSize, Some(size)) => Framing::Chunk(size),
-                        _ => return Err(wrong("the body has damaged chunks")),
+                        _ => return Err(self.damaged()),
                     },
                 },
             };
@@ -235,7 +235,7 @@ impl HttpAnswer {
         if complete {
             return Ok(Some(std::mem::take(&mut self.line)));
         }
-        if self.line.len() == MAX_CHUNK_LINE { Err(wrong("the body has damaged chunks")) } else { Ok(None) }
+        if self.line.len() == MAX_CHUNK_LINE { Err(self.damaged()) } else { Ok(None) }
     }
 
     fn judge_body(&self, check: &Http) -> Finding {
@@ -244,6 +244,10 @@ impl HttpAnswer {
             Some(wanted) if !wanted.is_match(&self.body) => wrong(format!("{words}, but the body does not match")),
             _ => Ok(words),
         }
+    }
+
+    fn damaged(&self) -> Finding {
+        wrong(format!("HTTP {}, but its chunks are damaged", self.status))
     }
 
     /// What it means that the connection ends in the head.
@@ -445,18 +449,17 @@ mod tests {
             ("8\r\nall well\r\n", "bad: HTTP 200, but the body is cut off"),
             ("8\r\nall", "bad: HTTP 200, but the body is cut off"),
             ("3\r\nall\r\n0\r\n", "bad: HTTP 200, but the body does not match"),
-            ("\r\n", "bad: HTTP 200, but the body is cut off"),
             ("all well", "bad: HTTP 200, but the body is cut off"),
-            ("all well\r\n", "bad: the body has damaged chunks"),
-            ("-1\r\n", "bad: the body has damaged chunks"),
-            ("10000000000000000\r\n", "bad: the body has damaged chunks"),
-            ("3\r\nall well\r\n0\r\n", "bad: the body has damaged chunks"),
+            ("\r\n", "bad: HTTP 200, but its chunks are damaged"),
+            ("all well\r\n", "bad: HTTP 200, but its chunks are damaged"),
+            ("-1\r\n", "bad: HTTP 200, but its chunks are damaged"),
+            ("10000000000000000\r\n", "bad: HTTP 200, but its chunks are damaged"),
+            ("3\r\nall well\r\n0\r\n", "bad: HTTP 200, but its chunks are damaged"),
         ] {
-            let says = if chunks == "\r\n" { "bad: the body has damaged chunks" } else { says };
             assert_eq!(finding(&well, format!("{head}{chunks}").as_bytes()), says, "{chunks}");
         }
         let endless = format!("{head}1;{}", "x".repeat(MAX_CHUNK_LINE));
-        assert_eq!(finding(&well, endless.as_bytes()), "bad: the body has damaged chunks");
+        assert_eq!(finding(&well, endless.as_bytes()), "bad: HTTP 200, but its chunks are damaged");
     }
 
     #[test]
