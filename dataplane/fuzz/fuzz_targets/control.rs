@@ -8,9 +8,10 @@ use std::sync::{Arc, LazyLock};
 
 use ctl::answer::{Envelope, Outcome};
 use ctl::request::{
-    self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, EventQuery, MacChange, Request, ServiceAdd,
+    self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, CheckSpec, EventQuery, MacChange, Request,
+    ServiceAdd,
 };
-use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Tracking, verb};
+use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Start, Tracking, verb};
 use dataplane::api::{Facts, answer, decode};
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::control::director::Director;
@@ -199,6 +200,25 @@ fn plain(choices: &mut Choices<'_>) -> Request {
     read.expect("the table knows it").expect("it takes no arguments")
 }
 
+/// Checks that work, and some that cannot.
+fn check_spec(choices: &mut Choices<'_>) -> CheckSpec {
+    let text = choices.of(&[
+        "none",
+        "arp",
+        "icmp to=backend",
+        "tcp interval=100ms rise=1 fall=1",
+        "tcp port=8080 timeout=50ms",
+        "http host=www.example.org status=200,301-302 body=^well",
+        "http body=(",
+        "udp port=53 'payload=\\x00'",
+        "dns name=www.example.org record=AAAA answer=2001:db8::1",
+        "dns",
+        "tcp interval=2h",
+        "https",
+    ]);
+    text.parse().expect("it is the text of a check")
+}
+
 fn request(choices: &mut Choices<'_>) -> Request {
     match choices.below(20) {
         0 | 1 | 3..=6 => plain(choices),
@@ -218,6 +238,9 @@ fn request(choices: &mut Choices<'_>) -> Request {
             idle_timeout_s: maybe(choices, &[0, 1, 30, 7_200, 7_201, u32::MAX]),
             handover_time_s: maybe(choices, &[0, 1, 30, 7_200, 7_201, u32::MAX]),
             on_all_down: *choices.of(&[OnAllDown::Drop, OnAllDown::All]),
+            checks: choices.one_in(2).then(|| (0..choices.below(10)).map(|_| check_spec(choices)).collect()),
+            min_up: maybe(choices, &[0, 1, 50, 100, 101]),
+            start: *choices.of(&[Start::Down, Start::Up]),
             backends: (0..choices.below(6)).map(|_| backend(choices)).collect(),
         }),
         12 => Request::ServiceRemove(service(choices)),
