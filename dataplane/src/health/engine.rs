@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use crate::base::frame::Frame;
 use crate::base::ids::PortNo;
 use crate::base::token_bucket::TokenBucket;
+use crate::base::truth::{Before, Losses, Truth, Voids};
 use crate::control::compile::Compiled;
 use crate::control::fault::FaultKind;
 use crate::control::model::health::Check;
@@ -24,7 +25,6 @@ use crate::health::news::{News, Seen};
 use crate::health::probe::{Probe, Progress};
 use crate::health::pulse::Pulse;
 use crate::health::stack::Stack;
-use crate::health::truth::{Before, Truth, Voids};
 use crate::health::way::Way;
 
 /// Local ports of probes. None of them means anything to a host, and a port comes back after 28,000 probes.
@@ -34,9 +34,6 @@ pub(super) const LAST_PORT: u16 = 60_999;
 const SPREAD: Duration = Duration::from_millis(2);
 /// Connections that nobody knows any more and that are reset, in a second.
 const REFUSED: u32 = 1_000;
-
-/// Frames that the director has lost at a port so far, each of which may have been a probe or the answer to one.
-pub type Losses<'a> = &'a dyn Fn(PortNo) -> u64;
 
 /// The health checks.
 pub struct Engine {

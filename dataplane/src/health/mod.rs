@@ -23,7 +23,6 @@ pub mod pulse;
 mod stack;
 #[cfg(test)]
 mod tests;
-mod truth;
 mod way;
 
 pub use engine::Engine;

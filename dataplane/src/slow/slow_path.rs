@@ -198,7 +198,8 @@ impl<S: FrameSource> SlowPath<S> {
     /// Sends probes, reports and announcements that are due: so many of each in a turn, and no more than the ring takes.
     fn say(&mut self, current: &Compiled, now: Instant) -> bool {
         let room = (self.outgoing.slots() / 4).min(SAID_IN_A_TURN);
-        let mut frames = self.neighbors().poll(current, now, room);
+        let lost = |port| lost(&self.director, &*self.ports, port);
+        let mut frames = self.neighbors().poll(current, &lost, now, room);
         let announced = self.announcer.poll(now, room);
         // Reports first: a station that hears of an address may solicit it at once.
         announced.iter().for_each(|&(network, address)| self.listener.report(network, address, now));

@@ -39,6 +39,11 @@ impl Neighbors {
             if self.revived.replace(looks) == Some(looks) { Vec::new() } else { self.failed_without_witness() };
         let Some(neighbor) = self.table.get_mut(&address) else { return };
         self.judged &= !neighbor.lost;
+        if neighbor.probes > 0
+            && let Some(model) = &self.model
+        {
+            self.truth.answered(model.network(network).port, &mut neighbor.voids);
+        }
         let before = neighbor.mac.filter(|_| !was_given_up);
         if before != Some(mac) {
             self.news.push(News { address, network, before, now: Some(mac), others_answer: false });

@@ -6,6 +6,7 @@ use ctl::Mac;
 use ctl::answer::NeighborState;
 
 use crate::base::ids::NetworkNo;
+use crate::base::truth::{Before, Voids};
 
 /// How long a confirmation is valid. This is less than the aging time of any switch's table (usually 300 s), so the
 /// probes keep those tables warm, too.
@@ -44,6 +45,10 @@ pub struct Neighbor {
     pub(super) lost: bool,
     /// When the next probe is due.
     pub(super) due: Instant,
+    /// How things stood when the last probe was sent.
+    pub(super) before: Before,
+    /// Its last probes in a row whose silence means nothing.
+    pub(super) voids: Voids,
 }
 
 impl Neighbor {
@@ -60,6 +65,8 @@ impl Neighbor {
             silent_since: None,
             lost: pinned.is_none(),
             due: now,
+            before: Before::default(),
+            voids: Voids::default(),
         }
     }
 
@@ -116,6 +123,11 @@ impl Neighbor {
             None => (NeighborState::Incomplete, 0),
         };
         self.due = now;
+    }
+
+    /// Has the last probe repeated, which the director may not have sent, or whose answer it may have lost.
+    pub(super) fn repeat_probe(&mut self, now: Instant) {
+        self.due = now + RETRANSMIT;
     }
 
     /// Counts the probe that is due now, and sets the time of the next one. Gives the neighbor up after its last probe.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ctl::answer::NeighborState;
 
+use crate::base::truth::Losses;
 use crate::control::compile::Compiled;
 use crate::slow::neighbor::nud::{Neighbor, REACHABLE, RETRANSMIT, UNICAST_PROBES};
 use crate::slow::neighbor::table::Neighbors;
@@ -61,8 +62,9 @@ impl Neighbors {
         asked.into_iter().all(|neighbor| neighbor.confirmed.is_some_and(|confirmed| confirmed >= then))
     }
 
-    /// The probes that are due, but at most `room`. The others wait for the next call.
-    pub fn poll(&mut self, current: &Compiled, now: Instant, room: usize) -> Vec<Frame> {
+    /// The probes that are due, but at most `room`. The others wait for the next call. A probe that the director may not have
+    /// sent, or whose answer it may have lost, is repeated, and counts for nothing.
+    pub fn poll(&mut self, current: &Compiled, losses: Losses<'_>, now: Instant, room: usize) -> Vec<Frame> {
         if self.next_due.is_some_and(|due| due > now) || room == 0 {
             return Vec::new();
         }
@@ -83,7 +85,14 @@ impl Neighbors {
                 neighbor.due = now + RETRANSMIT;
                 continue;
             }
-            let state = neighbor.state;
+            let (state, lost) = (neighbor.state, losses(port));
+            let (before, voids) =
+                (std::mem::replace(&mut neighbor.before, self.truth.before(lost)), &mut neighbor.voids);
+            if neighbor.probes > 0 && state != NeighborState::Failed && self.truth.is_void(before, lost, port, voids) {
+                neighbor.repeat_probe(now);
+                frames.extend(probe(current, address, neighbor));
+                continue;
+            }
             if let (Some(group), Some(since), 1..) =
                 (Group::of(address, neighbor), neighbor.silent_since, neighbor.probes)
             {

@@ -9,6 +9,7 @@ use ctl::Mac;
 use ctl::answer::NeighborState;
 
 use crate::base::ids::NetworkNo;
+use crate::base::truth::Truth;
 use crate::control::model::{Model, Outlook};
 use crate::slow::neighbor::nud::Neighbor;
 use crate::state::networks::PortLink;
@@ -53,6 +54,9 @@ pub struct Neighbors {
     pub(super) outlook: Outlook,
     /// Whether nothing has happened since then that may make the outlook another one.
     pub(super) judged: bool,
+    /// Whether a neighbor's silence means something. It hears of lost frames alone: where the slow path was stopped, what came meanwhile
+    /// is still there, and no more than one probe of a neighbor goes by.
+    pub(super) truth: Truth,
 }
 
 impl Neighbors {

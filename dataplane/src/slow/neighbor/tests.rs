@@ -54,7 +54,7 @@ impl Rig {
 
     /// The destination MAC addresses of the probes that are due now.
     fn probes(&mut self) -> Vec<Mac> {
-        let frames = self.neighbors.poll(&self.current, self.now, usize::MAX);
+        let frames = self.neighbors.poll(&self.current, &|_| 0, self.now, usize::MAX);
         frames.iter().map(|frame| Mac(frame.bytes[..6].try_into().unwrap())).collect()
     }
 
@@ -67,7 +67,7 @@ impl Rig {
 #[test]
 fn a_backend_is_probed_at_once_from_our_own_address() {
     let mut rig = Rig::new();
-    let frames = rig.neighbors.poll(&rig.current, rig.now, usize::MAX);
+    let frames = rig.neighbors.poll(&rig.current, &|_| 0, rig.now, usize::MAX);
     let own = "192.168.0.2".parse().unwrap();
     let expected = arp::request(PORT_MAC, own, "192.168.0.3".parse().unwrap(), None);
     assert_eq!(frames, [Frame { network: HERE, bytes: expected }]);
@@ -100,9 +100,9 @@ impl Lan {
     /// Half a second, the one of number `tick`. The backends in `alive` answer their probes.
     fn tick(&mut self, tick: u32, alive: &[u8]) {
         let now = self.begin + tick * Duration::from_millis(500);
-        let mut probes = self.neighbors.poll(&self.current, now, usize::MAX);
+        let mut probes = self.neighbors.poll(&self.current, &|_| 0, now, usize::MAX);
         // Witnesses are probed at once.
-        probes.extend(self.neighbors.poll(&self.current, now, usize::MAX));
+        probes.extend(self.neighbors.poll(&self.current, &|_| 0, now, usize::MAX));
         for &number in alive {
             let address = Lan::address(number);
             let IpAddr::V4(target) = address else { unreachable!() };
@@ -199,7 +199,7 @@ fn behind_a_link_that_is_down_no_backend_is_probed_or_given_up() {
     let begin = lan.begin;
     let at = |second| begin + Duration::from_secs(second);
     lan.neighbors.set_links(&with_port(&lan.current, PortLink { up: false, ..PORT }), at(5));
-    assert!((5..200).all(|second| lan.neighbors.poll(&lan.current, at(second), usize::MAX).is_empty()));
+    assert!((5..200).all(|second| lan.neighbors.poll(&lan.current, &|_| 0, at(second), usize::MAX).is_empty()));
     assert!(lan.neighbors.table.values().all(|neighbor| neighbor.state != NeighborState::Failed));
     assert_eq!(lan.those(Reach::NoLink), [0, 1]);
     lan.neighbors.set_links(&with_port(&lan.current, PortLink { joins: 1, ..PORT }), at(201));
@@ -221,11 +221,11 @@ fn when_a_port_has_joined_its_network_again_all_backends_are_probed_anew() {
     (0..10).for_each(|tick| lan.tick(tick, &all));
     let now = lan.begin + Duration::from_secs(6);
     lan.neighbors.set_links(&lan.current, now);
-    assert!(lan.neighbors.poll(&lan.current, now, 64).is_empty(), "all are confirmed, and nothing has changed");
+    assert!(lan.neighbors.poll(&lan.current, &|_| 0, now, 64).is_empty(), "all are confirmed, and nothing has changed");
     // Down and up again, without a look in between.
     let joined = with_port(&lan.current, PortLink { joins: 1, ..PORT });
     lan.neighbors.set_links(&joined, now);
-    let probes: Vec<usize> = (0..4).map(|_| lan.neighbors.poll(&joined, now, 8).len()).collect();
+    let probes: Vec<usize> = (0..4).map(|_| lan.neighbors.poll(&joined, &|_| 0, now, 8).len()).collect();
     assert_eq!(probes, [8, 8, 4, 0], "as many at once as there is room for");
     let known = lan.neighbors.table.values().all(|neighbor| neighbor.mac.is_some());
     assert!(known, "their addresses stay in use meanwhile");
@@ -341,7 +341,7 @@ fn a_backend_is_found_by_its_mac() {
 /// The backends that are probed at a time, of which there is room for so many probes.
 fn probed(lan: &mut Lan, second: u64, room: usize) -> Vec<u8> {
     let now = lan.begin + Duration::from_secs(second);
-    let frames = lan.neighbors.poll(&lan.current, now, room);
+    let frames = lan.neighbors.poll(&lan.current, &|_| 0, now, room);
     frames.iter().map(|frame| frame.bytes[41] - 3).collect()
 }
 
@@ -432,5 +432,34 @@ fn a_backend_with_a_pinned_mac_is_out_of_reach_without_a_link_only() {
         rig.neighbors.set_links(&with_port(&rig.current, PortLink { up, joins, ..PORT }), rig.now);
         rig.neighbors.judge();
         assert_eq!(rig.neighbors.outlook().of(address()), reach, "link up: {up}");
+    }
+}
+
+/// A port that loses frames all the time, such as one whose worker is saturated.
+#[test]
+fn frames_that_the_director_loses_make_no_backend_unreachable() {
+    for lost in [0, 1] {
+        let mut lan = Lan::new(20);
+        (0..4).for_each(|tick| lan.tick(tick, &(0..20).collect::<Vec<_>>()));
+        assert_eq!(lan.those(Reach::Answers).len(), 20);
+        let (mut losses, mut given_up, mut found) = (0, Vec::new(), None);
+        // Number 7 is dead. Of the others' answers, each third one arrives.
+        for second in 20..120 {
+            losses += lost;
+            let now = lan.begin + Duration::from_secs(second);
+            let probes = lan.neighbors.poll(&lan.current, &|_| losses, now, usize::MAX);
+            for (index, frame) in probes.iter().enumerate() {
+                let last = frame.bytes[41];
+                if last != 3 + 7 && (index as u64 + second) % 3 == 0 {
+                    let learned = Learned { address: Lan::address(last - 3), mac: OLD, evidence: Evidence::Answer };
+                    lan.neighbors.learn(learned, HERE, now);
+                }
+            }
+            let down = lan.those(Reach::Down);
+            found = found.or(down.contains(&7).then_some(second));
+            given_up.extend(down.into_iter().filter(|number| *number != 7));
+        }
+        assert!(found.is_some_and(|second| second < 90), "{lost}: what is dead is found: {found:?}");
+        assert_eq!(given_up.is_empty(), lost == 1, "{given_up:?}");
     }
 }

@@ -96,7 +96,7 @@ mod tests {
         fn silent(&mut self, from_ms: u64, to_ms: u64) -> Vec<String> {
             for ms in (from_ms..=to_ms).step_by(100) {
                 let now = self.begin + Duration::from_millis(ms);
-                self.neighbors.poll(&self.current, now, 10);
+                self.neighbors.poll(&self.current, &|_| 0, now, 10);
                 self.silence.look(&self.faults, &self.neighbors, &self.current, now);
             }
             let open = self.faults.list().into_iter();

@@ -1,6 +1,8 @@
 //! Whether a probe that got no answer says something of the backend: not if the director did not send it, or has lost
 //! frames that may have been the answer, or was stopped meanwhile.
 //!
+//! This holds for health checks, and for ARP and neighbor discovery.
+//!
 //! A director that loses frames all the time would know nothing any more. So a backend whose probes are void over and over counts
 //! as silent when so many in a row are next to impossible by chance, as often as probes of the others are void.
 
@@ -15,9 +17,12 @@ const GRACE: Duration = Duration::from_millis(300);
 /// So unlikely are void probes in a row that are believed nevertheless.
 const UNLIKELY: f64 = 1e-6;
 
+/// Frames that the director has lost at a port so far, each of which may have been a probe or the answer to one.
+pub type Losses<'a> = &'a dyn Fn(PortNo) -> u64;
+
 /// What has befallen the director.
-#[derive(Debug, Default)]
-pub(super) struct Truth {
+#[derive(Debug, Default, Clone)]
+pub struct Truth {
     last_turn: Option<Instant>,
     stalls: u64,
     grace_until: Option<Instant>,
@@ -27,28 +32,28 @@ pub(super) struct Truth {
 
 /// The probes by a port that have ended.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Tally {
+struct Tally {
     good: u64,
     void: u64,
 }
 
 /// How things stood when a probe began.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Before {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Before {
     losses: u64,
     stalls: u64,
 }
 
 /// Void probes of a backend in a row.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Voids {
+pub struct Voids {
     streak: u32,
     since: Tally,
 }
 
 impl Truth {
     /// Notes that a turn begins.
-    pub(super) fn turn(&mut self, now: Instant) {
+    pub fn turn(&mut self, now: Instant) {
         let stalled = self.last_turn.is_some_and(|last| now.saturating_duration_since(last) > STALL);
         if stalled {
             self.stalls += 1;
@@ -58,17 +63,17 @@ impl Truth {
     }
 
     /// Until when no probe's time is over.
-    pub(super) fn grace_until(&self, now: Instant) -> Option<Instant> {
+    pub fn grace_until(&self, now: Instant) -> Option<Instant> {
         self.grace_until.filter(|until| *until > now)
     }
 
     /// How things stand; `losses` are the frames that the director has lost at the probe's port.
-    pub(super) fn before(&self, losses: u64) -> Before {
+    pub fn before(&self, losses: u64) -> Before {
         Before { losses, stalls: self.stalls }
     }
 
     /// Whether silence means nothing.
-    pub(super) fn is_void(&mut self, before: Before, losses: u64, port: PortNo, voids: &mut Voids) -> bool {
+    pub fn is_void(&mut self, before: Before, losses: u64, port: PortNo, voids: &mut Voids) -> bool {
         if before.stalls == self.stalls && before.losses == losses {
             voids.streak = 0;
             return false;
@@ -87,7 +92,7 @@ impl Truth {
     }
 
     /// Notes that an answer came by a port.
-    pub(super) fn answered(&mut self, port: PortNo, voids: &mut Voids) {
+    pub fn answered(&mut self, port: PortNo, voids: &mut Voids) {
         voids.streak = 0;
         self.tally(port).good += 1;
     }
