@@ -66,13 +66,13 @@ addresses = ["192.168.0.2/16", "fd00::2/64"]
 class Shuntd:
     """A running daemon."""
 
-    def __init__(self, binary, folder, text):
+    def __init__(self, binary, folder, text, before=()):
         self._log = folder / "shuntd.log"
         self._socket_path = folder / "shuntd.sock"
         file = folder / "shuntd.toml"
         file.write_text(text)
         with open(self._log, "wb") as log:
-            command = [binary, "--config", file, "--log", "warn"]
+            command = [binary, *before, "--config", file, "--log", "warn"]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment()
             )

@@ -23,6 +23,7 @@ mod http;
 mod interfaces;
 mod lab;
 mod log;
+mod many;
 mod mld;
 mod mtu;
 mod offloads;
