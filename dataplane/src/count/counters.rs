@@ -34,6 +34,8 @@ pub struct WorkerCounters {
     pub ports: Box<[PortCounters]>,
     /// By pair of service and backend, see [`TargetLease`](crate::count::lease::TargetLease).
     pub targets: Box<[TargetCounters]>,
+    /// The same pairs: what became of the handshakes that were looked at.
+    pub handshakes: Box<[HandshakeCounters]>,
     /// By service, see [`ServiceLease`](crate::count::lease::ServiceLease).
     pub services: Box<[ServiceCounters]>,
 }
@@ -88,6 +90,19 @@ impl TargetCounters {
     }
 }
 
+/// The parts in which unanswered handshakes are counted.
+pub const HANDSHAKE_PARTS: usize = 3;
+
+/// One worker's counters of a backend's handshakes: of a sample of the connections that clients open.
+#[derive(Debug, Default)]
+#[repr(align(32))]
+pub struct HandshakeCounters {
+    /// Those whose client went on.
+    pub answered: Counter,
+    /// Those whose client repeated its SYN, by a hash of the client's network: what one network sends is in one part.
+    pub unanswered: [Counter; HANDSHAKE_PARTS],
+}
+
 /// One worker's counters of a service: its dropped packets.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -122,6 +137,7 @@ impl WorkerCounters {
             latency: Box::default(),
             ports: touched(ports, PortCounters::default),
             targets: touched(targets, TargetCounters::default),
+            handshakes: touched(targets, HandshakeCounters::default),
             services: touched(services, ServiceCounters::default),
         }
     }
@@ -183,7 +199,8 @@ mod tests {
         }
         let latency = range(std::slice::from_ref(&*worker.latency));
         let own = range(std::slice::from_ref(worker));
-        vec![own, latency, range(&worker.ports), range(&worker.targets), range(&worker.services)]
+        let WorkerCounters { ports, targets, handshakes, services, .. } = worker;
+        vec![own, latency, range(ports), range(targets), range(handshakes), range(services)]
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::base::exit::DropReason;
 use crate::base::ids::{CounterNo, ServiceCounterNo};
 use crate::base::limits::{MAX_SERVICE_COUNTERS, MAX_TARGETS};
-use crate::count::counters::WorkerCounters;
+use crate::count::counters::{HANDSHAKE_PARTS, WorkerCounters};
 
 /// Frames and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +20,24 @@ pub struct Traffic {
     pub packets: u64,
     /// Bytes, Ethernet header included.
     pub bytes: u64,
+}
+
+/// Handshakes that were looked at: a sample of the connections that clients open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// Those whose client went on.
+    pub answered: u64,
+    /// Those whose client repeated its SYN, in parts by the client's network.
+    pub unanswered: [u64; HANDSHAKE_PARTS],
+}
+
+impl Handshakes {
+    /// Those since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Handshakes) -> Handshakes {
+        let unanswered = std::array::from_fn(|part| self.unanswered[part].wrapping_sub(before.unanswered[part]));
+        Handshakes { answered: self.answered.wrapping_sub(before.answered), unanswered }
+    }
 }
 
 /// Lends the counters of [`WorkerCounters::targets`] and of [`WorkerCounters::services`].
@@ -82,6 +100,8 @@ pub struct TargetLease {
     number: CounterNo,
     /// The values when the lease began.
     before: Traffic,
+    /// The same of its handshakes.
+    before_handshakes: Handshakes,
     /// Whether workers may know the number.
     known: AtomicBool,
     leases: Weak<Leases>,
@@ -116,6 +136,7 @@ impl Leases {
         Some(TargetLease {
             number,
             before: self.sum(number),
+            before_handshakes: self.handshakes(number),
             known: AtomicBool::new(false),
             leases: Arc::downgrade(self),
         })
@@ -139,6 +160,18 @@ impl Leases {
             let target = &worker.targets[number.index()];
             sum.packets = sum.packets.wrapping_add(target.packets.read());
             sum.bytes = sum.bytes.wrapping_add(target.bytes.read());
+        }
+        sum
+    }
+
+    fn handshakes(&self, number: CounterNo) -> Handshakes {
+        let mut sum = Handshakes::default();
+        for worker in &self.workers {
+            let counters = &worker.handshakes[number.index()];
+            sum.answered = sum.answered.wrapping_add(counters.answered.read());
+            for (sum, count) in sum.unanswered.iter_mut().zip(&counters.unanswered) {
+                *sum = sum.wrapping_add(count.read());
+            }
         }
         sum
     }
@@ -187,6 +220,12 @@ impl TargetLease {
             packets: now.packets.wrapping_sub(self.before.packets),
             bytes: now.bytes.wrapping_sub(self.before.bytes),
         }
+    }
+
+    /// What became of the handshakes that all workers have looked at since the lease began.
+    pub fn handshakes(&self) -> Handshakes {
+        let Some(leases) = self.leases.upgrade() else { return Handshakes::default() };
+        leases.handshakes(self.number).since(&self.before_handshakes)
     }
 }
 
@@ -240,6 +279,28 @@ mod tests {
         let second = leases.take_target_at(Instant::now() + QUARANTINE).unwrap();
         assert_eq!(second.number(), number);
         assert_eq!(second.traffic(), Traffic::default());
+    }
+
+    #[test]
+    fn handshakes_are_those_of_all_workers_since_the_lease_began() {
+        let workers = [(); 2].map(|()| Arc::new(WorkerCounters::new(1)));
+        let leases = Leases::new(workers.to_vec());
+        let count = |lease: &TargetLease| {
+            for (worker, count) in workers.iter().zip([3, 4]) {
+                let counters = &worker.handshakes[lease.number().index()];
+                counters.answered.add(count);
+                counters.unanswered[1].add(10 * count);
+            }
+        };
+        let first = leases.take_target().unwrap();
+        count(&first);
+        assert_eq!(first.handshakes(), Handshakes { answered: 7, unanswered: [0, 70, 0] });
+        let number = first.publish();
+        drop(first);
+        let second = leases.take_target_at(Instant::now() + QUARANTINE).unwrap();
+        assert_eq!((second.number(), second.handshakes()), (number, Handshakes::default()));
+        count(&second);
+        assert_eq!(second.handshakes(), Handshakes { answered: 7, unanswered: [0, 70, 0] });
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::base::packet::PacketIo;
 use crate::count::counters::WorkerCounters;
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::Fragments;
+use crate::forward::handshake::Handshakes;
 use crate::forward::ingress::Ingress;
 use crate::forward::limits::Limits;
 use crate::forward::port::WorkerPort;
@@ -24,6 +25,7 @@ pub(super) struct Context<'w, Io: PacketIo> {
     pub(super) fragments: &'w mut Fragments<Io::Packet>,
     pub(super) exceptions: &'w mut Exceptions,
     pub(super) limits: &'w mut Limits,
+    pub(super) handshakes: &'w mut Handshakes,
     /// The time at which the turn began.
     pub(super) now_ms: u64,
 }

@@ -9,6 +9,7 @@ use crate::forward::answer::answer;
 use crate::forward::choose::choose;
 use crate::forward::context::Context;
 use crate::forward::decision::{Decision, Rare};
+use crate::forward::handshake::watch;
 use crate::forward::leave::leave;
 use crate::forward::readdress::{count, readdress, rewrite};
 use crate::forward::target::find_targets;
@@ -41,6 +42,10 @@ pub(super) fn forward<'w, Io: PacketIo>(
     }
     // The addresses of the backends of all others.
     let to = find_targets(context.snapshot, &mut decisions[..burst.len()], &mut rare);
+    // For a part of the time only, so that a packet costs nothing.
+    if context.handshakes.looks() {
+        watch(context, from, burst, &decisions);
+    }
     // Rewrite.
     let remaining = readdress(&context.counters.targets, burst, &decisions, to);
     // Send.

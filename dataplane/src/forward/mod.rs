@@ -13,6 +13,7 @@ mod context;
 mod decision;
 pub mod exceptions;
 pub mod fragment;
+mod handshake;
 mod ingress;
 mod lane;
 pub mod latency;

@@ -17,6 +17,7 @@ use crate::dpdk::tsc;
 use crate::forward::context::Context;
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::Fragments;
+use crate::forward::handshake::Handshakes;
 use crate::forward::lane;
 use crate::forward::latency::Sampler;
 use crate::forward::limits::Limits;
@@ -38,6 +39,7 @@ pub struct Worker<Io: PacketIo> {
     pub(super) fragments: Fragments<Io::Packet>,
     exceptions: Exceptions,
     pub(super) limits: Limits,
+    handshakes: Handshakes,
     clock: Clock,
     latency: Sampler,
     /// TSC at the end of the last turn.
@@ -77,6 +79,7 @@ impl<Io: PacketIo> Worker<Io> {
             fragments,
             exceptions,
             limits,
+            handshakes: Handshakes::new(),
             clock,
             latency: Sampler::new(last_turn),
             last_turn,
@@ -106,6 +109,7 @@ impl<Io: PacketIo> Worker<Io> {
         let mut busy = false;
         let (counters, now_ms) = (&*self.counters, self.clock.ms(self.last_turn));
         self.exceptions.advance(now_ms, snapshot, counters);
+        self.handshakes.advance(now_ms, counters);
         let mut context = Context {
             snapshot,
             ports: &mut self.ports,
@@ -115,6 +119,7 @@ impl<Io: PacketIo> Worker<Io> {
             fragments: &mut self.fragments,
             exceptions: &mut self.exceptions,
             limits: &mut self.limits,
+            handshakes: &mut self.handshakes,
             now_ms,
         };
         let mut burst = Burst::new();

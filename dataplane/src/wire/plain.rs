@@ -84,6 +84,35 @@ pub fn mark_v6(frame: &[u8], marks: &Marks) -> u8 {
     frame.first_chunk::<{ PLAIN_V6 + 4 }>().map(halves).map_or(0, |[upper, lower]| marks.of_v6(upper, lower))
 }
 
+/// What a plain frame of TCP shows at a glance: whether it opens a connection (a SYN, and nothing else), and the flow's
+/// [`fingerprint`]. `None` for other protocols.
+#[inline(always)]
+pub fn glance_at_tcp(frame: &[u8]) -> Option<(bool, u64)> {
+    const HEADER: usize = 20;
+    const FLAGS: usize = 13;
+    /// FIN, SYN, RST, ACK; and SYN.
+    const BEGIN_AND_END: (u8, u8) = (0x17, 0x02);
+    let head = frame.first_chunk::<{ PLAIN_V4 + HEADER }>()?;
+    let (protocol, flags, fingerprint) = if u16::from_be_bytes(load(head, 12)) == ETHERTYPE_IPV4 {
+        let source = u32::from_be_bytes(load(head, SOURCE_V4));
+        let ports = u32::from_be_bytes(load(head, PLAIN_V4));
+        (head[23], head[PLAIN_V4 + FLAGS], fingerprint(source.into(), ports))
+    } else {
+        let head = frame.first_chunk::<{ PLAIN_V6 + HEADER }>()?;
+        let source = u64::from_be_bytes(load(head, SOURCE_V6 + 8));
+        let ports = u32::from_be_bytes(load(head, PLAIN_V6));
+        (head[20], head[PLAIN_V6 + FLAGS], fingerprint(source, ports))
+    };
+    let (mask, syn) = BEGIN_AND_END;
+    (protocol == TCP).then_some((flags & mask == syn, fingerprint))
+}
+
+/// A number that tells most flows to a service apart, in one instruction: of the lower 64 bits of the source, and the ports. It is no hash.
+#[inline(always)]
+pub fn fingerprint(source: u64, ports: u32) -> u64 {
+    source ^ u64::from(ports) << 32
+}
+
 /// By protocol: the least length of a transport header. For protocols that are not plain, it is more than any packet's
 /// length. A table, because a mix of TCP and UDP would make the CPU mispredict two comparisons.
 static HEADER_LEN: [u32; 256] = {

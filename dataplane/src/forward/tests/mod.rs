@@ -3,6 +3,7 @@
 mod choice;
 mod counts;
 mod fragments;
+mod handshakes;
 mod lending;
 mod look;
 mod mtu;
