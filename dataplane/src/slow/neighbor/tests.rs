@@ -450,7 +450,7 @@ fn frames_that_the_director_loses_make_no_backend_unreachable() {
             let probes = lan.neighbors.poll(&lan.current, &|_| losses, now, usize::MAX);
             for (index, frame) in probes.iter().enumerate() {
                 let last = frame.bytes[41];
-                if last != 3 + 7 && (index as u64 + second) % 3 == 0 {
+                if last != 3 + 7 && (index as u64 + second).is_multiple_of(3) {
                     let learned = Learned { address: Lan::address(last - 3), mac: OLD, evidence: Evidence::Answer };
                     lan.neighbors.learn(learned, HERE, now);
                 }
