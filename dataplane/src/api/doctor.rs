@@ -128,13 +128,19 @@ fn checked(
             if found(check, backend) { (CheckOutcome::Fault, String::new()) } else { (outcome, text) };
         answer::Check { check: check.name().into(), outcome, text }
     };
-    let of_vip = Check::ALL.into_iter().filter(|&check| found(check, None)).map(|check| outcome(check, None, ok("")));
+    // A VIP that is routed to the director is in no network where others could claim it.
+    let is_asked_for = current.model.network_towards(service.id.vip).is_some();
+    let of_vip = Check::ALL.into_iter().filter_map(|check| {
+        let is_well = (check == Check::Claims && is_asked_for).then(|| ok("nobody else has the VIP"));
+        Some(outcome(check, None, is_well.or_else(|| found(check, None).then(|| ok("")))?))
+    });
     let of_backend = |(backend, results): (&Backend, &Vec<CheckResult>)| {
         let neighbor = neighbors.get(&backend.address);
         let checks = Check::ALL.into_iter().filter_map(|check| {
             let address = Some(backend.address);
             let seen = match check {
                 Check::Service => Some(answers(results)),
+                Check::Claims if is_asked_for => Some(ok(claims_nothing(backend))),
                 check => well(check, backend, neighbor, current),
             };
             Some(outcome(check, address, seen.or_else(|| found(check, address).then(|| ok("")))?))
@@ -148,6 +154,15 @@ fn checked(
     };
     let backends = service.backends.iter().zip(&probed.by_backend).map(of_backend).collect();
     CheckedService { service: service.id, checks: of_vip.collect(), backends }
+}
+
+fn claims_nothing(backend: &Backend) -> String {
+    format!("does not answer {} for the VIP", protocol(backend))
+}
+
+/// By what a backend says where it is.
+fn protocol(backend: &Backend) -> &'static str {
+    if backend.address.is_ipv4() { "ARP" } else { "NDP" }
 }
 
 /// What the probes of a backend have found.
@@ -179,7 +194,7 @@ fn well(
     neighbor: Option<&Neighbor>,
     current: &Compiled,
 ) -> Option<(CheckOutcome, String)> {
-    let protocol = if backend.address.is_ipv4() { "ARP" } else { "NDP" };
+    let protocol = protocol(backend);
     Some(match check {
         Check::Link => {
             let port = current.model.network(backend.network).name();
@@ -202,7 +217,7 @@ fn well(
             _ => return None,
         },
         Check::Return => ok("none of its replies come here"),
-        // Nobody watches these by themselves yet, or what there is to say is said of the service.
+        // Nobody watches these by themselves yet, or what there is to say is said of the VIP or the service.
         Check::Claims | Check::Vip | Check::Service | Check::Mtu | Check::Certificate => return None,
     })
 }
@@ -238,8 +253,8 @@ mod tests {
         let doctor = doctor(&facts, Value::Null);
         assert_eq!(doctor["faults"], json!([]));
         let service = &doctor["services"][0];
-        // Nobody watches who else claims the VIP: nothing is said of it.
-        assert_eq!((&service["service"]["vip"], &service["checks"]), (&json!(VIP), &json!([])));
+        let claims = json!({ "check": "claims", "outcome": "ok", "text": "nobody else has the VIP" });
+        assert_eq!((&service["service"]["vip"], &service["checks"]), (&json!(VIP), &json!([claims])));
         let backend = &service["backends"][1];
         assert_eq!((&backend["address"], &backend["port"]), (&json!(BACKEND), &json!("lan0")));
         let link = json!({ "check": "link", "outcome": "ok", "text": "lan0 has its link" });

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ctl::Mac;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
 
-use crate::slow::view::{Evidence, Frame, Learned, Outcome, View};
+use crate::slow::view::{Evidence, Frame, How, Learned, Outcome, View};
 
 const BROADCAST: Mac = Mac([0xff; 6]);
 
@@ -39,12 +39,28 @@ pub fn process(frame: &[u8], view: View<'_>) -> Outcome {
         let bytes = packet(view.mac(), sender, ArpOperation::Reply, target_protocol_addr, sender, source_protocol_addr);
         Frame { network: view.network, bytes }
     });
-    Outcome { reply, learned }
+    let how = match operation {
+        _ if target_protocol_addr == source_protocol_addr => How::Announces,
+        ArpOperation::Request => How::Asks,
+        _ => How::Answers,
+    };
+    let claim = view.claim(IpAddr::V4(source_protocol_addr), sender, station(frame), how);
+    Outcome { reply, learned, claim }
+}
+
+/// The source of a frame. It need not be the sender that the ARP packet names.
+fn station(frame: &[u8]) -> Mac {
+    Mac(EthernetFrame::new_unchecked(frame).src_addr().0)
 }
 
 /// A request for `target`: by broadcast, or to the MAC address that it had last.
 pub fn request(own_mac: Mac, own_address: Ipv4Addr, target: Ipv4Addr, last: Option<Mac>) -> Vec<u8> {
     packet(own_mac, last.unwrap_or(BROADCAST), ArpOperation::Request, own_address, Mac::default(), target)
+}
+
+/// A question by broadcast whether anybody has `address` (RFC 5227 §2.1.1): it has no sender that could be learned.
+pub fn probe(own_mac: Mac, address: Ipv4Addr) -> Vec<u8> {
+    request(own_mac, Ipv4Addr::UNSPECIFIED, address, None)
 }
 
 /// An announcement by broadcast that `address` is at `own_mac` (RFC 5227 §3: a request for one's own address).
@@ -140,6 +156,30 @@ mod tests {
         for source in ["192.168.0.2", "192.168.0.255", "255.255.255.255", "224.0.0.1", "127.0.0.1"] {
             assert_eq!(after(&request(CLIENT_MAC, source.parse().unwrap(), vip, None)).reply, None, "{source}");
         }
+    }
+
+    #[test]
+    fn who_else_says_that_it_has_an_address_of_ours_claims_it() {
+        let claimed = |frame: &[u8]| after(frame).claim.map(|claim| (claim.address.to_string(), claim.how));
+        let own = "192.168.0.2".parse().unwrap();
+        for vip in ["192.168.0.101", "192.168.0.2", "203.0.113.1"] {
+            let address: Ipv4Addr = vip.parse().unwrap();
+            let claim = |how| Some((vip.to_owned(), how));
+            let reply = |target| packet(CLIENT_MAC, PORT_MAC, ArpOperation::Reply, address, PORT_MAC, target);
+            assert_eq!(claimed(&reply("192.168.0.7".parse().unwrap())), claim(How::Answers));
+            assert_eq!(claimed(&reply(Ipv4Addr::UNSPECIFIED)), claim(How::Answers), "to our probe");
+            assert_eq!(claimed(&reply(address)), claim(How::Announces));
+            assert_eq!(claimed(&announcement(CLIENT_MAC, address)), claim(How::Announces));
+            assert_eq!(claimed(&request(CLIENT_MAC, address, CLIENT, None)), claim(How::Asks));
+            assert_eq!(claimed(&request(PORT_MAC, address, CLIENT, None)), None, "our own frame, reflected");
+        }
+        assert_eq!(claimed(&probe(CLIENT_MAC, "192.168.0.101".parse().unwrap())), None, "who probes has nothing yet");
+        assert_eq!(claimed(&request(CLIENT_MAC, CLIENT, own, None)), None);
+        // The frame's source is another station than the sender in the packet.
+        let mut frame = announcement(CLIENT_MAC, own);
+        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x99]);
+        let claim = after(&frame).claim.unwrap();
+        assert_eq!((claim.mac, claim.station), (CLIENT_MAC, Mac([2, 0, 0, 0, 0, 0x99])));
     }
 
     /// So asks a backend that has `arp_announce=0`; and a host that is routed has an address of another network.

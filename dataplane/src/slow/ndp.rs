@@ -9,7 +9,7 @@ use smoltcp::wire::{
     Ipv6Repr, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress,
 };
 
-use crate::slow::view::{Evidence, Frame, Learned, Outcome, View};
+use crate::slow::view::{Evidence, Frame, How, Learned, Outcome, View};
 use crate::wire::ethernet::ETHERNET_HEADER;
 use crate::wire::ipv6::link_local;
 
@@ -57,11 +57,15 @@ fn solicited(ip: Ipv6Repr, station: Mac, target: Ipv6Addr, sender: Option<Mac>, 
         let flags = if solicited { NdiscNeighborFlags::SOLICITED } else { NdiscNeighborFlags::empty() };
         Frame { network: view.network, bytes: advertisement(view.mac(), target, to, to_mac, flags) }
     });
-    Outcome { reply, learned }
+    let claim = view.claim(ip.src_addr.into(), sender.unwrap_or(station), station, How::Asks);
+    Outcome { reply, learned, claim }
 }
 
 fn advertised(flags: NdiscNeighborFlags, station: Mac, target: Ipv6Addr, mac: Option<Mac>, view: View<'_>) -> Outcome {
     let solicited = flags.contains(NdiscNeighborFlags::SOLICITED);
+    let how = if solicited { How::Answers } else { How::Announces };
+    let at = mac.filter(|mac| mac.is_unicast()).unwrap_or(station);
+    let claim = view.claim(target.into(), at, station, how);
     // §4.4: the answer to a unicast solicitation may lack the MAC address. It confirms the known one, and replaces
     // nothing.
     let flags = if mac.is_none() { flags.difference(NdiscNeighborFlags::OVERRIDE) } else { flags };
@@ -72,7 +76,7 @@ fn advertised(flags: NdiscNeighborFlags, station: Mac, target: Ipv6Addr, mac: Op
         (false, true) => Evidence::Announcement,
         (_, false) => Evidence::Hint,
     };
-    Outcome { reply: None, learned: mac.map(|mac| Learned { address: target.into(), mac, evidence }) }
+    Outcome { reply: None, learned: mac.map(|mac| Learned { address: target.into(), mac, evidence }), claim }
 }
 
 /// A solicitation for `target`: to its solicited-node group, or to the MAC address that it had last.
@@ -261,8 +265,37 @@ mod tests {
             let message = NdiscRepr::NeighborAdvert { flags, target_addr: backend, lladdr: Some(raw(CLIENT_MAC)) };
             let frame = packet(CLIENT_MAC, backend, "fd00::2".parse().unwrap(), PORT_MAC, message);
             let learned = Learned { address: backend.into(), mac: CLIENT_MAC, evidence };
-            assert_eq!(after(&frame), Outcome { reply: None, learned: Some(learned) });
+            assert_eq!(after(&frame), Outcome { learned: Some(learned), ..Outcome::default() });
         }
+    }
+
+    #[test]
+    fn who_else_says_that_it_has_an_address_of_ours_claims_it() {
+        let station = Mac([2, 0, 0, 0, 0, 0x99]);
+        let claimed = |frame: &[u8]| after(frame).claim.map(|claim| (claim.address.to_string(), claim.mac, claim.how));
+        let advertised = |flags, target, lladdr: Option<Mac>| {
+            let message = NdiscRepr::NeighborAdvert { flags, target_addr: target, lladdr: lladdr.map(raw) };
+            packet(station, client(), "fd00::2".parse().unwrap(), PORT_MAC, message)
+        };
+        let (solicited, unsolicited) = (NdiscNeighborFlags::SOLICITED, NdiscNeighborFlags::OVERRIDE);
+        for vip in ["fd00::101", "fd00::2"] {
+            let address: Ipv6Addr = vip.parse().unwrap();
+            let claim = |mac, how| Some((vip.to_owned(), mac, how));
+            for (flags, lladdr, expected) in [
+                (solicited, Some(CLIENT_MAC), claim(CLIENT_MAC, How::Answers)),
+                (solicited, None, claim(station, How::Answers)),
+                (unsolicited, Some(CLIENT_MAC), claim(CLIENT_MAC, How::Announces)),
+                (unsolicited, Some(PORT_MAC), None),
+            ] {
+                assert_eq!(claimed(&advertised(flags, address, lladdr)), expected, "{flags:?} {lladdr:?}");
+            }
+            assert_eq!(claimed(&request(CLIENT_MAC, address, client(), None)), claim(CLIENT_MAC, How::Asks));
+        }
+        assert_eq!(claimed(&advertised(solicited, client(), None)), None);
+        let (target, group) = ("fd00::101".parse().unwrap(), solicited_node("fd00::101".parse().unwrap()));
+        let message = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None };
+        let detection = packet(CLIENT_MAC, Ipv6Addr::UNSPECIFIED, group, multicast_mac(group), message);
+        assert_eq!(claimed(&detection), None, "who detects duplicates has nothing yet");
     }
 
     #[test]
@@ -272,7 +305,7 @@ mod tests {
         let message = NdiscRepr::NeighborAdvert { flags, target_addr: backend, lladdr: None };
         let frame = packet(CLIENT_MAC, backend, "fd00::2".parse().unwrap(), PORT_MAC, message);
         let learned = Learned { address: backend.into(), mac: CLIENT_MAC, evidence: Evidence::Hint };
-        assert_eq!(after(&frame), Outcome { reply: None, learned: Some(learned) });
+        assert_eq!(after(&frame), Outcome { learned: Some(learned), ..Outcome::default() });
     }
 
     #[test]

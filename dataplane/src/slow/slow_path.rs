@@ -23,7 +23,7 @@ use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
 use crate::slow::report::Reporter;
 use crate::slow::view::{Frame, Outcome, View};
-use crate::slow::watch::{Rounds, Silence, Stations, forget_removed};
+use crate::slow::watch::{Claims, Rounds, Silence, Stations, forget_removed};
 use crate::slow::{arp, echo, ndp, too_big};
 use crate::state::networks::LocalNetwork;
 use crate::state::publication::SnapshotReader;
@@ -60,6 +60,9 @@ pub struct SlowPath<S: FrameSource> {
     reporter: Reporter,
     faults: Arc<Faults>,
     rounds: Rounds,
+    claims: Claims,
+    /// Announcements of addresses that others claim. The claims' limit bounds their number.
+    defences: Vec<Frame>,
     silence: Silence,
     stations: Stations,
     source: S,
@@ -98,6 +101,8 @@ impl<S: FrameSource> SlowPath<S> {
             reporter,
             faults,
             rounds: Rounds::default(),
+            claims: Claims::default(),
+            defences: Vec::new(),
             silence: Silence::default(),
             stations: Stations::default(),
             source,
@@ -126,11 +131,13 @@ impl<S: FrameSource> SlowPath<S> {
             self.health().sync(&current, now);
             self.announcer.sync(&current, now);
             self.listener.sync(announce::addresses(&current), now);
+            self.claims.sync(&current, now);
             forget_removed(&self.faults, &current);
         }
         if self.rounds.begins(&self.faults, now) {
             self.neighbors().ask_all(now);
             self.health().ask_all(now);
+            self.claims.ask_all(now);
         }
         let mut busy = self.take_frames(&current, now);
         busy |= self.say(&current, now);
@@ -205,6 +212,9 @@ impl<S: FrameSource> SlowPath<S> {
         announced.iter().for_each(|&(network, address)| self.listener.report(network, address, now));
         frames.extend(self.listener.poll(current, now, room));
         frames.extend(announced.iter().map(|&(network, address)| announce::announcement(current, network, address)));
+        frames.extend(self.claims.poll(current, now, room));
+        self.claims.look(&self.faults, current, now);
+        frames.append(&mut self.defences);
         let busy = !frames.is_empty();
         self.send(current, frames);
         busy
@@ -234,9 +244,12 @@ impl<S: FrameSource> SlowPath<S> {
         if punt.reason == PuntReason::OwnAddress {
             return self.health().hear(&frame, network, now);
         }
-        let Outcome { reply, learned } = process(punt.reason, punt.mtu, &frame, View { current, network });
+        let Outcome { reply, learned, claim } = process(punt.reason, punt.mtu, &frame, View { current, network });
         if let Some(learned) = learned {
             self.neighbors().learn(learned, network, now);
+        }
+        if let Some(claim) = claim {
+            self.defences.extend(self.claims.hear(claim, network, &self.stations, &self.faults, current, now));
         }
         reply.into_iter().collect()
     }
@@ -345,8 +358,8 @@ pub fn process(reason: PuntReason, mtu: u16, frame: &[u8], view: View<'_>) -> Ou
     match reason {
         PuntReason::Arp => arp::process(frame, view),
         PuntReason::Ndp => ndp::process(frame, view),
-        PuntReason::Echo => Outcome { reply: echo::process(frame, view), learned: None },
-        PuntReason::TooBig => Outcome { reply: too_big::process(frame, mtu, view), learned: None },
+        PuntReason::Echo => Outcome { reply: echo::process(frame, view), ..Outcome::default() },
+        PuntReason::TooBig => Outcome { reply: too_big::process(frame, mtu, view), ..Outcome::default() },
         // A query is answered later, by a report.
         PuntReason::Mld | PuntReason::OwnAddress => Outcome::default(),
     }

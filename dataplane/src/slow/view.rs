@@ -18,6 +18,32 @@ pub struct Outcome {
     pub reply: Option<Frame>,
     /// What the frame says about a neighbor's MAC address.
     pub learned: Option<Learned>,
+    /// What it says about an address of ours.
+    pub claim: Option<Claim>,
+}
+
+/// Another station says that it has an address of ours: a VIP, or one of the director's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The address.
+    pub address: IpAddr,
+    /// The MAC address where it is, as the frame says.
+    pub mac: Mac,
+    /// The station that has sent the frame.
+    pub station: Mac,
+    /// By what.
+    pub how: How,
+}
+
+/// What a claim is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The answer to a question.
+    Answers,
+    /// Unsolicited.
+    Announces,
+    /// A question for something else, whose sender has that address.
+    Asks,
 }
 
 /// The MAC address of a neighbor, as a frame says it.
@@ -68,6 +94,12 @@ impl<'s> View<'s> {
     /// `arp_announce=0` has it. Without an answer, such a backend could not even answer our probes.
     pub fn may_ask(&self, address: IpAddr) -> bool {
         self.is_host(address) || self.current.vips.local(address) == Some(Local::Vip)
+    }
+
+    /// What a frame claims that says that `address` is at `mac`. Only for an address that we answer for in this network;
+    /// what others say of it elsewhere leads nobody astray.
+    pub(super) fn claim(&self, address: IpAddr, mac: Mac, station: Mac, how: How) -> Option<Claim> {
+        (mac != self.mac() && self.answers_for(address)).then_some(Claim { address, mac, station, how })
     }
 
     /// Whether we answer for an address in this network. We answer for our own addresses in this network and for the

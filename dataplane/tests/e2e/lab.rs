@@ -76,10 +76,7 @@ impl Lab {
 
     fn build(&mut self) {
         for host in ["switch", "client", "director", "rs1", "rs2", "gw"] {
-            let namespace = self.namespace(host);
-            run(&["ip", "netns", "add", &namespace]);
-            self.namespaces.push(namespace);
-            self.on(host, &["ip", "link", "set", "lo", "up"]);
+            self.host(host);
         }
         self.on("switch", &["ip", "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0"]);
         self.on("switch", &["ip", "link", "set", "br0", "up"]);
@@ -101,9 +98,22 @@ impl Lab {
         }
     }
 
+    /// Adds a host that has no interface yet.
+    pub(crate) fn host(&mut self, host: &str) {
+        let namespace = self.namespace(host);
+        run(&["ip", "netns", "add", &namespace]);
+        self.namespaces.push(namespace);
+        self.on(host, &["ip", "link", "set", "lo", "up"]);
+    }
+
+    /// Connects an interface of a host with another host's lan0.
+    pub(crate) fn connect(&self, (host, interface): (&str, &str), other: &str) {
+        let (host, other) = (self.namespace(host), self.namespace(other));
+        run(&["ip", "link", "add", interface, "netns", &host, "type", "veth", "peer", "name", "lan0", "netns", &other]);
+    }
+
     fn client_behind_gateway(&mut self) {
-        let (gw, client) = (self.namespace("gw"), self.namespace("client"));
-        run(&["ip", "link", "add", "wan0", "netns", &gw, "type", "veth", "peer", "name", "lan0", "netns", &client]);
+        self.connect(("gw", "wan0"), "client");
         self.configure("gw", "wan0", &["10.0.0.1/24", "fd01::1/64"]);
         self.configure("client", "lan0", &["10.0.0.10/24", "fd01::10/64"]);
         self.route("client", &["default", "via", "10.0.0.1"]);
@@ -164,7 +174,7 @@ impl Lab {
         self.on(host, &["ip", "link", "set", interface, "up"]);
     }
 
-    fn route(&self, host: &str, route: &[&str]) {
+    pub(crate) fn route(&self, host: &str, route: &[&str]) {
         let family = if route.iter().any(|word| word.contains(':')) { "-6" } else { "-4" };
         self.on(host, &[&["ip", family, "route", "add"], route].concat());
     }

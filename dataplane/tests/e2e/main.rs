@@ -13,6 +13,7 @@ mod addresses;
 mod bytes;
 mod changes;
 mod control;
+mod doctor;
 mod events;
 mod failure;
 mod floods;

@@ -43,6 +43,8 @@ pub struct Neighbor {
     pub(super) silent_since: Option<Instant>,
     /// Whether it has not answered yet, or not since it was given up or its port had no link.
     pub(super) lost: bool,
+    /// Whether something else says that it may not be there.
+    suspected: bool,
     /// When the next probe is due.
     pub(super) due: Instant,
     /// How things stood when the last probe was sent.
@@ -64,6 +66,7 @@ impl Neighbor {
             changed: None,
             silent_since: None,
             lost: pinned.is_none(),
+            suspected: false,
             due: now,
             before: Before::default(),
             voids: Voids::default(),
@@ -81,6 +84,7 @@ impl Neighbor {
         self.state = NeighborState::Reachable;
         self.confirmed = Some(now);
         self.lost = false;
+        self.suspected = false;
         self.probes = 0;
         self.due = now + REACHABLE;
     }
@@ -93,6 +97,18 @@ impl Neighbor {
             self.silent_since = Some(at);
             self.due = at;
         }
+    }
+
+    /// Has the next probe go out now: something says that the neighbor may not be there. The one after it goes out by
+    /// broadcast, since the neighbor may have another MAC address.
+    pub(super) fn suspect(&mut self, now: Instant) {
+        self.suspected |= self.state == NeighborState::Reachable;
+        self.due = now;
+    }
+
+    /// Whether its probe goes to the MAC address that it had last, and not to all.
+    pub(super) fn is_asked_by_unicast(&self) -> bool {
+        self.probes <= if self.suspected { 1 } else { UNICAST_PROBES }
     }
 
     /// Has the next probe go out at this time. It is the first of a new series, since the earlier ones may not have reached the

@@ -7,7 +7,7 @@ use ctl::answer::NeighborState;
 
 use crate::base::truth::Losses;
 use crate::control::compile::Compiled;
-use crate::slow::neighbor::nud::{Neighbor, REACHABLE, RETRANSMIT, UNICAST_PROBES};
+use crate::slow::neighbor::nud::{Neighbor, REACHABLE, RETRANSMIT};
 use crate::slow::neighbor::table::Neighbors;
 use crate::slow::neighbor::witness::Group;
 use crate::slow::view::Frame;
@@ -39,16 +39,16 @@ impl Neighbors {
     /// Has all backends probed now, whatever is known of them.
     pub fn ask_all(&mut self, now: Instant) {
         let probed = self.table.values_mut().filter(|neighbor| neighbor.state != NeighborState::Permanent);
-        probed.for_each(|neighbor| neighbor.due = now);
+        probed.for_each(|neighbor| neighbor.suspect(now));
         self.next_due = None;
     }
 
-    /// Has a backend probed now: something else says that it may not be there.
+    /// Has a backend probed now: something else says that it may not be there. One that is asked already is not asked more.
     pub fn ask(&mut self, address: IpAddr, now: Instant) {
         if let Some(neighbor) = self.table.get_mut(&address)
             && neighbor.state == NeighborState::Reachable
         {
-            neighbor.due = now;
+            neighbor.suspect(now);
             self.next_due = None;
         }
     }
@@ -118,7 +118,7 @@ impl Neighbors {
 fn probe(current: &Compiled, address: IpAddr, neighbor: &Neighbor) -> Option<Frame> {
     let network = &current.network(neighbor.network);
     let own = network.addresses.iter().find(|net| net.contains(&address))?.addr();
-    let last = neighbor.mac.filter(|_| neighbor.probes <= UNICAST_PROBES);
+    let last = neighbor.mac.filter(|_| neighbor.is_asked_by_unicast());
     let bytes = match (own, address) {
         (IpAddr::V4(own), IpAddr::V4(address)) => arp::request(network.link.mac, own, address, last),
         (IpAddr::V6(own), IpAddr::V6(address)) => ndp::request(network.link.mac, own, address, last),

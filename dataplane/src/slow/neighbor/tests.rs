@@ -266,6 +266,20 @@ fn a_backend_is_probed_by_unicast_then_by_broadcast_and_keeps_its_mac_meanwhile(
 }
 
 #[test]
+fn a_backend_that_is_suspected_is_asked_at_once_and_then_by_broadcast() {
+    let mut rig = Rig::new();
+    rig.hear(OLD, Evidence::Answer);
+    let now = rig.at(5).now;
+    rig.neighbors.ask(address(), now);
+    assert_eq!(rig.probes(), [OLD]);
+    rig.neighbors.ask(address(), now);
+    assert_eq!(rig.probes(), [], "it is asked already");
+    assert_eq!(rig.at(6).probes(), [Mac([0xff; 6])]);
+    rig.hear(NEW, Evidence::Answer);
+    assert_eq!(rig.state(), (NeighborState::Reachable, Some(NEW)));
+}
+
+#[test]
 fn a_new_mac_is_believed_at_once_but_not_twice_in_a_row() {
     let mut rig = Rig::new();
     rig.hear(OLD, Evidence::Answer).at(10).hear(NEW, Evidence::Announcement);
