@@ -9,6 +9,7 @@ use crate::base::frame::Frame;
 use crate::control::model::health::Check;
 use crate::health::diagnosis::{self, Answers, PATIENCE, Question};
 use crate::health::engine::{Engine, Item, Running, Timer, next_port};
+use crate::health::finding::Trouble;
 use crate::health::news::Seen;
 use crate::health::probe::Probe;
 use crate::health::way::Way;
@@ -24,6 +25,9 @@ impl Engine {
             }
             return;
         };
+        if failure.trouble == Trouble::Silent {
+            self.sightings.push(Seen::Silent(item.backend));
+        }
         if !diagnosis::is_asked(&item.check, failure) {
             self.name_fault(number);
             return;

@@ -47,4 +47,6 @@ pub enum Seen {
     Fault(Sighting),
     /// It is there no more.
     Mended(FaultKind, Subject),
+    /// A backend has not answered a probe: it may have another MAC address, or be gone.
+    Silent(IpAddr),
 }

@@ -169,9 +169,10 @@ impl Rig {
 
     fn faults(&mut self) -> Vec<&'static str> {
         let seen = self.engine.take_sightings().into_iter();
-        seen.map(|seen| match seen {
-            Seen::Fault(sighting) => sighting.kind.name(),
-            Seen::Mended(..) => "mended",
+        seen.filter_map(|seen| match seen {
+            Seen::Fault(sighting) => Some(sighting.kind.name()),
+            Seen::Mended(..) => Some("mended"),
+            Seen::Silent(_) => None,
         })
         .collect()
     }
@@ -283,6 +284,19 @@ fn a_probe_has_its_whole_time_though_an_operator_asks_for_the_next_one() {
     assert_eq!(result(&rig).failed, 0);
     rig.pass(100);
     assert_eq!(result(&rig).failed, 1);
+}
+
+#[test]
+fn the_neighbor_engine_is_told_of_a_backend_that_is_silent_and_not_of_one_that_refuses() {
+    for (vip, backend) in SERVICES {
+        for manner in [Manner::Silent, Manner::Refuse, Manner::Serve] {
+            let mut rig = Rig::new(vip, &[backend], manner, |_| {});
+            rig.pass(1_100);
+            let seen = rig.engine.take_sightings();
+            let told = seen.iter().any(|seen| matches!(seen, Seen::Silent(address) if address.to_string() == backend));
+            assert_eq!(told, manner == Manner::Silent, "{seen:?}");
+        }
+    }
 }
 
 #[test]

@@ -301,6 +301,7 @@ impl<S: FrameSource> SlowPath<S> {
                 match seen {
                     Seen::Fault(sighting) => _ = self.faults.open(sighting, now),
                     Seen::Mended(kind, subject) => _ = self.faults.close(kind, &subject, now),
+                    Seen::Silent(backend) => neighbors.ask(backend, now),
                 }
             }
             let other = verdicts.is_some();
