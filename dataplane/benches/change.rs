@@ -41,7 +41,7 @@ fn backend(service: u32, number: u32) -> IpAddr {
 fn model(leases: &Arc<Leases>) -> Model {
     let mut model = Model::new([1; 16], DEFAULT_TABLE_SIZE, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
     let wanted = |service| {
-        let spec = |number| BackendSpec { address: backend(service, number), port: None, weight: 1, mac: None };
+        let spec = |number| BackendSpec::new(backend(service, number));
         // By TCP, each second, there would be more probes than a director makes.
         let checks = Some(vec![CheckSpec::new(CheckType::Arp)]);
         ServiceAdd { checks, ..ServiceAdd::new(vip(service), (0..BACKENDS).map(spec).collect()) }

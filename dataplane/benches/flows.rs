@@ -172,7 +172,7 @@ impl Arguments {
                 1 => 100 + u32::from(service / 32),
                 _ => 100,
             };
-            BackendSpec { address: self.backend(number), port: None, weight, mac: Some(mac) }
+            BackendSpec { weight, mac: Some(mac), ..BackendSpec::new(self.backend(number)) }
         });
         let mut wanted = ServiceAdd::new(self.service(service), backends.collect());
         // Nobody answers here.

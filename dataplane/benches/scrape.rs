@@ -37,7 +37,7 @@ fn director() -> Director {
     let mut model = Model::new([1; 16], DEFAULT_TABLE_SIZE, vec![network("lan0", 0, "", &["10.0.0.2/8"])]);
     let address = |service, number| -> IpAddr { Ipv4Addr::from_bits(0x0a80_0000 + service * BACKENDS + number).into() };
     let wanted = |service: u32| {
-        let spec = |number| BackendSpec { address: address(service, number), port: None, weight: 1, mac: None };
+        let spec = |number| BackendSpec::new(address(service, number));
         let vip = format!("{}:80", Ipv4Addr::from_bits(0x0a00_1000 + service)).parse().unwrap();
         // By TCP, each second, there would be more probes than a director makes.
         let checks = Some(vec![CheckSpec::new(CheckType::Arp)]);

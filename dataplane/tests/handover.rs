@@ -70,6 +70,9 @@ enum Event {
         backend: u8,
         deadline_s: Option<u32>,
     },
+    Disable {
+        backend: u8,
+    },
     Enable {
         backend: u8,
     },
@@ -121,6 +124,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => backend().prop_map(|backend| Remove { backend }),
         2 => (backend(), 0u32..5).prop_map(|(backend, weight)| Weigh { backend, weight }),
         1 => (backend(), prop::option::of(0u32..400)).prop_map(|(backend, deadline_s)| Drain { backend, deadline_s }),
+        1 => backend().prop_map(|backend| Disable { backend }),
         1 => backend().prop_map(|backend| Enable { backend }),
         1 => (0u8..64, 0u8..64).prop_map(|(a, b)| Down { backends: a & b }),
         1 => Just(Mend),
@@ -187,9 +191,17 @@ struct Known {
     weight: u32,
     draining: bool,
     drained_at_ms: Option<u64>,
+    disabled: bool,
     contact: Contact,
     /// The snapshot since which others get its new flows, because it may be dead.
     suspended: Option<u64>,
+}
+
+impl Known {
+    /// Whether the operator wants it to have new flows.
+    fn is_wanted(&self) -> bool {
+        self.weight > 0 && !self.draining && !self.disabled
+    }
 }
 
 /// The table, and what stands in.
@@ -274,7 +286,7 @@ impl World {
 
     /// Whether all backends that should serve are down, and the service uses them nevertheless.
     fn forced(&self) -> bool {
-        let mut wanted = self.known.values().filter(|known| known.weight > 0 && !known.draining).peekable();
+        let mut wanted = self.known.values().filter(|known| known.is_wanted()).peekable();
         self.wanted.on_all_down == OnAllDown::All
             && wanted.peek().is_some()
             && wanted.all(|known| known.contact == Contact::Down)
@@ -284,14 +296,13 @@ impl World {
         let forced = self.forced();
         let open = |known: &Known| {
             let reached = !matches!(known.contact, Contact::Lapsed | Contact::Down) || forced;
-            reached && known.drained_at_ms.is_none_or(|at| at > self.now_ms)
+            reached && !known.disabled && known.drained_at_ms.is_none_or(|at| at > self.now_ms)
         };
         self.known.get(&number).is_some_and(open)
     }
 
     fn takes_new_flows(&self, number: u8) -> bool {
-        let takes = |known: &Known| known.weight > 0 && !known.draining;
-        self.serves(number) && !self.is_suspended(number) && self.known.get(&number).is_some_and(takes)
+        self.serves(number) && !self.is_suspended(number) && self.known.get(&number).is_some_and(Known::is_wanted)
     }
 
     /// Whether others get the backend's new flows, because it may be dead.
@@ -303,8 +314,7 @@ impl World {
     /// its share while no other answers, and else its old flows for the time of a hand-over.
     fn contacts(&self) -> BTreeMap<u8, Contact> {
         let reach = |number: u8| self.reach[usize::from(number)];
-        let wanted = |known: &Known| known.weight > 0 && !known.draining;
-        let others = self.known.iter().any(|(&number, known)| wanted(known) && reach(number) == Reach::Answers);
+        let others = self.known.iter().any(|(&number, known)| known.is_wanted() && reach(number) == Reach::Answers);
         let until_ms = self.now_ms + self.handover_ms();
         let next = |number: u8, before: Contact| match (reach(number), before) {
             (Reach::Answers, _) => Contact::Up,
@@ -558,10 +568,8 @@ impl World {
         let takes = |contact: Contact| matches!(contact, Contact::Up | Contact::CutOff);
         let serves = |contact: Contact| !matches!(contact, Contact::Lapsed | Contact::Down);
         let contacts = self.contacts();
-        let has_flows = |(number, known): (&u8, &Known)| {
-            let wanted = known.weight > 0 && !known.draining;
-            wanted && serves(known.contact) && serves(contacts[number])
-        };
+        let has_flows =
+            |(number, known): (&u8, &Known)| known.is_wanted() && serves(known.contact) && serves(contacts[number]);
         let waits = self.known.iter().any(has_flows);
         for (number, contact) in contacts {
             let known = self.known.get_mut(&number).unwrap();
@@ -580,10 +588,15 @@ impl World {
         let id = self.wanted.service;
         match *event {
             Event::Add { backend: number, weight } if !self.known.contains_key(&number) => {
-                self.known.insert(
-                    number,
-                    Known { weight, draining: false, drained_at_ms: None, contact: Contact::Up, suspended: None },
-                );
+                let known = Known {
+                    weight,
+                    draining: false,
+                    drained_at_ms: None,
+                    disabled: false,
+                    contact: Contact::Up,
+                    suspended: None,
+                };
+                self.known.insert(number, known);
                 let (spec, leases) = (backend(&self.address(number).to_string(), weight), self.leases.clone());
                 self.change(|model| model.add_backend(&id, &spec, &leases).unwrap());
                 self.renew();
@@ -600,14 +613,20 @@ impl World {
             Event::Drain { backend, deadline_s } if self.known.contains_key(&backend) => {
                 let deadline_ms = deadline_s.map(|seconds| u64::from(seconds) * 1_000);
                 let known = self.known.get_mut(&backend).unwrap();
-                known.draining = true;
+                (known.draining, known.disabled) = (true, false);
                 known.drained_at_ms = deadline_ms.map(|deadline| self.now_ms + deadline);
                 let address = self.address(backend);
                 self.change(|model| model.drain_backend(&id, address, deadline_ms).unwrap());
             }
+            Event::Disable { backend } if self.known.contains_key(&backend) => {
+                let known = self.known.get_mut(&backend).unwrap();
+                (known.draining, known.drained_at_ms, known.disabled) = (false, None, true);
+                let address = self.address(backend);
+                self.change(|model| model.disable_backend(&id, address).unwrap());
+            }
             Event::Enable { backend } if self.known.contains_key(&backend) => {
                 let known = self.known.get_mut(&backend).unwrap();
-                (known.draining, known.drained_at_ms) = (false, None);
+                (known.draining, known.drained_at_ms, known.disabled) = (false, None, false);
                 let address = self.address(backend);
                 self.change(|model| model.enable_backend(&id, address).unwrap());
             }
@@ -681,6 +700,7 @@ impl World {
             | Event::Remove { .. }
             | Event::Weigh { .. }
             | Event::Drain { .. }
+            | Event::Disable { .. }
             | Event::Enable { .. } => {}
         }
     }
@@ -829,6 +849,39 @@ fn a_connection_that_speaks_during_an_outage_leaves_nothing_behind_and_may_begin
             world.happen(&Event::Mend);
             assert!(again.iter().all(|&port| world.send(port, Kind::Data) == Some(1)), "they began there");
             assert!(not_again.iter().all(|&port| world.send(port, Kind::Data) == Some(0)));
+        }
+    }
+}
+
+/// By hand beats what the checks say: a disabled backend gets nothing, and what was silent goes on when it is enabled.
+#[test]
+fn a_disabled_backend_gets_nothing_until_it_is_enabled() {
+    for vip in ["192.168.0.101:80", "[fd00::101]:80"] {
+        for on_all_down in [OnAllDown::Drop, OnAllDown::All] {
+            let wanted = ServiceAdd { on_all_down, ..ServiceAdd::new(vip.parse().unwrap(), vec![]) };
+            let mut world = World::new(wanted, 2);
+            (0..2).for_each(|backend| world.happen(&Event::Add { backend, weight: 1 }));
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            let at_first: Vec<_> = world.flows.iter().map(|flow| flow.home).collect();
+            world.happen(&Event::Drain { backend: 0, deadline_s: None });
+            world.happen(&Event::SpeakAll);
+            world.happen(&Event::Disable { backend: 0 });
+            // Each of these asserts that nothing goes there. It answers all the time.
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            let of_a = (0..60).find(|&flow| at_first[flow] == Some(0)).unwrap();
+            assert_eq!(world.send(world.flows[of_a].port, Kind::Data), Some(1));
+            world.pass(30_000);
+            world.happen(&Event::Mend);
+            assert_eq!(world.send(world.flows[of_a].port, Kind::Data), Some(1));
+            world.happen(&Event::Down { backends: 2 });
+            assert_eq!(world.send(9_999, Kind::Open), Some(1).filter(|_| on_all_down == OnAllDown::All));
+            world.happen(&Event::Mend);
+            world.happen(&Event::Enable { backend: 0 });
+            let homes: Vec<_> = world.flows.iter().map(|flow| flow.home).collect();
+            assert_eq!(homes[..60], at_first);
+            world.happen(&Event::SpeakAll);
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 1 }));
+            assert!(world.flows[120..].iter().any(|flow| flow.home == Some(0)));
         }
     }
 }

@@ -22,6 +22,16 @@ pub struct BackendSpec {
     /// Its MAC address, if that is not to be resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
+    /// Whether it gets nothing until it is enabled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+}
+
+impl BackendSpec {
+    /// With this address, and for the rest, what is usual.
+    pub fn new(address: IpAddr) -> Self {
+        BackendSpec { address, port: None, weight: default_weight(), mac: None, disabled: false }
+    }
 }
 
 fn default_weight() -> u32 {
@@ -149,6 +159,8 @@ pub enum BackendState {
     Draining,
     /// Its drain is over: nothing goes there.
     Drained,
+    /// An operator has disabled it: nothing goes there, whatever its checks say.
+    Disabled,
     /// Its MAC address is being asked for; frames for it are dropped until then.
     Resolving,
     /// The director may be cut off from it: nothing in its network answers, or the link of its port is down. It keeps its

@@ -95,6 +95,9 @@ pub struct CheckedBackend {
     pub port: String,
     /// What was checked.
     pub checks: Vec<Check>,
+    /// What is to be known besides, and is no fault: an operator has disabled it, say. A few words each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A check and what came of it.

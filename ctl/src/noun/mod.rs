@@ -78,7 +78,9 @@ verbs! {
     BackendEdit(edit: BackendEdit) = "backend-edit", changes: true -> Done;
     /// Has a backend take no new flows, and keep the old ones.
     BackendDrain(drain: BackendDrain) = "backend-drain", changes: true -> Done;
-    /// Has a backend that was drained take new flows again.
+    /// Has a backend get nothing, whatever its checks say.
+    BackendDisable(backend: BackendName) = "backend-disable", changes: true -> Done;
+    /// Has a backend that was drained or disabled take new flows again.
     BackendEnable(backend: BackendName) = "backend-enable", changes: true -> Done;
     /// Removes a backend from a service.
     BackendRemove(backend: BackendName) = "backend-remove", changes: true -> Done;

@@ -186,7 +186,8 @@ fn mac(choices: &mut Choices<'_>) -> Mac {
 fn backend(choices: &mut Choices<'_>) -> BackendSpec {
     let port = choices.one_in(8).then(|| *choices.of(&[80, 443, 0, 65_535]));
     let mac = choices.one_in(4).then(|| mac(choices));
-    BackendSpec { address: address(choices), port, weight: weight(choices), mac }
+    let disabled = choices.one_in(8);
+    BackendSpec { address: address(choices), port, weight: weight(choices), mac, disabled }
 }
 
 fn maybe<T: Copy>(choices: &mut Choices<'_>, values: &[T]) -> Option<T> {
@@ -220,7 +221,7 @@ fn check_spec(choices: &mut Choices<'_>) -> CheckSpec {
 }
 
 fn request(choices: &mut Choices<'_>) -> Request {
-    match choices.below(20) {
+    match choices.below(21) {
         0 | 1 | 3..=6 => plain(choices),
         2 => Request::ServiceShow(service(choices)),
         7 => {
@@ -258,7 +259,8 @@ fn request(choices: &mut Choices<'_>) -> Request {
             address: address(choices),
             deadline_s: maybe(choices, &[0, 1, 60, u32::MAX]),
         }),
-        18 => Request::BackendEnable(BackendName { service: service(choices), address: address(choices) }),
+        18 => Request::BackendDisable(BackendName { service: service(choices), address: address(choices) }),
+        19 => Request::BackendEnable(BackendName { service: service(choices), address: address(choices) }),
         _ => Request::BackendRemove(BackendName { service: service(choices), address: address(choices) }),
     }
 }

@@ -55,10 +55,22 @@ impl Answers<verb::BackendDrain> for Facts {
     }
 }
 
+impl Answers<verb::BackendDisable> for Facts {
+    fn answer(&self, BackendName { service, address }: BackendName) -> Result<Done, Refusal> {
+        let generation = self.director.change(|model, _| model.disable_backend(&service, address))?;
+        let message = format!("Backend {address} of {service} is disabled: it gets nothing, whatever its checks say");
+        Ok(self.done(Kind::BackendEdited, of_backend(&service, address), message, generation))
+    }
+}
+
 impl Answers<verb::BackendEnable> for Facts {
     fn answer(&self, BackendName { service, address }: BackendName) -> Result<Done, Refusal> {
         let generation = self.director.change(|model, _| model.enable_backend(&service, address))?;
-        let message = format!("Backend {address} of {service} gets new flows");
+        let current = self.director.current();
+        let is_out = |backend: &Backend| backend.address == address && backend.contact == Contact::Down;
+        let is_out = current.model.service(&service).is_ok_and(|service| service.backends.iter().any(is_out));
+        let when = if is_out { " when it is up: now it is down" } else { "" };
+        let message = format!("Backend {address} of {service} gets new flows{when}");
         Ok(self.done(Kind::BackendEdited, of_backend(&service, address), message, generation))
     }
 }
@@ -83,7 +95,7 @@ pub(super) fn listed(
     let (state, mac) = state(backend, neighbors);
     let drain_left_s = match backend.duty {
         Duty::Drain { until_ms: Some(until) } => Some(until.saturating_sub(now_ms).div_ceil(1_000)),
-        Duty::Drain { until_ms: None } | Duty::Serve | Duty::Drained => None,
+        Duty::Drain { until_ms: None } | Duty::Serve | Duty::Drained | Duty::Disabled => None,
     };
     answer::Backend {
         address: backend.address,
@@ -107,6 +119,7 @@ pub(super) fn state(backend: &Backend, neighbors: &BTreeMap<IpAddr, Neighbor>) -
     let mac = backend.pinned.or_else(|| neighbor.and_then(|neighbor| neighbor.mac));
     let state = match backend.contact {
         _ if backend.duty == Duty::Drained => BackendState::Drained,
+        _ if backend.duty == Duty::Disabled => BackendState::Disabled,
         Contact::Down if neighbor.is_some_and(|neighbor| neighbor.state != NeighborState::Failed) => BackendState::Down,
         Contact::Down | Contact::Lapsed => BackendState::Unreachable,
         Contact::CutOff | Contact::Suspended { .. } => BackendState::CutOff,
@@ -162,6 +175,13 @@ mod tests {
             ),
             ("backend-enable", named.clone(), "Backend 192.168.0.5 of 192.168.0.101:80/tcp gets new flows", "up"),
             (
+                "backend-disable",
+                named.clone(),
+                "Backend 192.168.0.5 of 192.168.0.101:80/tcp is disabled: it gets nothing, whatever its checks say",
+                "disabled",
+            ),
+            ("backend-enable", named.clone(), "Backend 192.168.0.5 of 192.168.0.101:80/tcp gets new flows", "up"),
+            (
                 "backend-edit",
                 with("mac", json!("resolve")),
                 "Backend 192.168.0.5 of 192.168.0.101:80/tcp has its MAC address resolved now",
@@ -180,7 +200,7 @@ mod tests {
         let refusal = ask(&facts, "backend-remove", named.clone());
         assert!(refusal["error"]["message"].as_str().unwrap().contains("no backend"), "{refusal}");
         let of: Vec<_> = facts.events.list(Default::default()).iter().map(|event| event.subject.backend).collect();
-        assert_eq!(of, [Some("192.168.0.5".parse().unwrap()); 7], "each change is an event about the backend");
+        assert_eq!(of, [Some("192.168.0.5".parse().unwrap()); 9], "each change is an event about the backend");
     }
     #[test]
     fn a_drain_over_udp_says_when_new_flows_follow_it() {

@@ -16,7 +16,7 @@ use crate::api::facts::{Facts, Found};
 use crate::control::compile::Compiled;
 use crate::control::fault::Check;
 use crate::control::faults::OpenFault;
-use crate::control::model::{Backend, Service};
+use crate::control::model::{Backend, Duty, Service};
 use crate::slow::neighbor::Neighbor;
 
 /// How long a client waits for a round of all checks.
@@ -150,6 +150,7 @@ fn checked(
             mac: backend.pinned.or(neighbor.and_then(|neighbor| neighbor.mac)),
             port: current.model.network(backend.network).name(),
             checks: checks.collect(),
+            notes: notes(backend),
         }
     };
     let backends = service.backends.iter().zip(&probed.by_backend).map(of_backend).collect();
@@ -163,6 +164,17 @@ fn claims_nothing(backend: &Backend) -> String {
 /// By what a backend says where it is.
 fn protocol(backend: &Backend) -> &'static str {
     if backend.address.is_ipv4() { "ARP" } else { "NDP" }
+}
+
+/// What is to be known of a backend, and is no fault.
+fn notes(backend: &Backend) -> Vec<String> {
+    let duty = match backend.duty {
+        Duty::Serve => None,
+        Duty::Drain { .. } => Some("an operator drains it: it gets no new flows"),
+        Duty::Drained => Some("an operator has drained it: it gets nothing"),
+        Duty::Disabled => Some("an operator has disabled it: it gets nothing, whatever its checks say"),
+    };
+    duty.map(String::from).into_iter().collect()
 }
 
 /// What the probes of a backend have found.

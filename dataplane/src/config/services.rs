@@ -62,6 +62,8 @@ section! {
     weight: u32 = DEFAULT_WEIGHT, range(0..=MAX_WEIGHT);
     /// Its MAC address, if that is not to be resolved by ARP or NDP.
     mac: Option<String> = None, written("such as \"52:54:00:12:34:56\""), or("resolved", "52:54:00:12:34:56");
+    /// Whether it gets nothing until `shuntctl backend enable`, whatever its checks say.
+    disabled: bool = false;
 }
 
 /// As in a request that names no weight (tested below).
@@ -130,9 +132,9 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
     let backends =
         backends.filter_map(|(index, section)| backend(&format!("{key}.backends[{index}]"), section?, source));
     let backends: Vec<BackendSpec> = backends.collect();
-    if backends.iter().all(|backend| backend.weight == 0) {
+    if backends.iter().all(|backend| backend.weight == 0 || backend.disabled) {
         source.warning(format!(
-            "{key}: the service has no backend with a weight above 0; all its packets will be dropped"
+            "{key}: the service has no backend with a weight above 0 that is not disabled; all its packets will be dropped"
         ));
     }
     Some(ServiceAdd {
@@ -177,7 +179,7 @@ fn backend(key: &str, section: BackendSection, source: &mut Source) -> Option<Ba
     });
     let mac: Option<Mac> = section.mac.and_then(|text| source.parsed(key, "mac", &text));
     let (address, port) = address?;
-    Some(BackendSpec { address, port, weight: section.weight, mac })
+    Some(BackendSpec { address, port, weight: section.weight, mac, disabled: section.disabled })
 }
 
 fn ip_address(text: &str) -> Result<IpAddr, String> {

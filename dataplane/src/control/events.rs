@@ -58,7 +58,7 @@ kinds! {
     ServiceAdded = "service-added", Info: "An operator has added a service.";
     ServiceRemoved = "service-removed", Info: "An operator has removed a service.";
     BackendAdded = "backend-added", Info: "An operator has added a backend.";
-    BackendEdited = "backend-edited", Info: "An operator has changed a backend's weight or MAC address.";
+    BackendEdited = "backend-edited", Info: "An operator has changed a backend's weight or MAC address, or drains, disables or enables it.";
     BackendRemoved = "backend-removed", Info: "An operator has removed a backend.";
     BackendResolved = "backend-resolved", Info: "A backend has answered ARP or NDP: it can get packets.";
     BackendUnreachable = "backend-unreachable", Error: "A backend does not answer ARP or NDP, or never did. If others of its network do, it is down; if not, the director may be cut off from it.";

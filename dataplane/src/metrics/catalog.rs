@@ -131,7 +131,7 @@ pub(super) const CATALOG: &[Metric] = {
             "1: the backend answers ARP or NDP, or did until a moment ago, and its port has a link. Whether its service works is not known: there are no health \
              checks yet."),
         metric("shunt_backend_draining", Gauge, Count, BACKEND,
-            "1: the backend takes no new flows because an operator said so; draining, or done with it."),
+            "1: the backend takes no new flows because an operator said so: draining, done with it, or disabled."),
         metric("shunt_backend_weight", Gauge, Count, BACKEND, "The backend's weight."),
         metric("shunt_backend_share", Gauge, Count, BACKEND,
             "The backend's share of the service's new flows, 0 to 1, as they are given out now. Of `wlc` and `lc`: of connections that last equally long."),

@@ -178,7 +178,7 @@ fn services(facts: &Facts) {
 fn tell_backend(service: &Arc<str>, backend: &answer::Backend, dark: bool) {
     let address: Arc<str> = backend.address.to_string().into();
     let labels = [Label::new("service", service.clone()), Label::new("backend", address)];
-    let draining = matches!(backend.state, BackendState::Draining | BackendState::Drained);
+    let draining = matches!(backend.state, BackendState::Draining | BackendState::Drained | BackendState::Disabled);
     let out_of_reach = matches!(backend.state, BackendState::CutOff | BackendState::Unreachable);
     gauge!("shunt_backend_up", labels.iter()).set(truth(backend.mac.is_some() && !out_of_reach && !dark));
     gauge!("shunt_backend_draining", labels.iter()).set(truth(draining));

@@ -43,7 +43,7 @@ pub fn service(id: &str, backends: &[(&str, u32)]) -> ServiceAdd {
 
 /// A request for a backend.
 pub fn backend(address: &str, weight: u32) -> BackendSpec {
-    BackendSpec { address: address.parse().expect("an address"), port: None, weight, mac: None }
+    BackendSpec { weight, ..BackendSpec::new(address.parse().expect("an address")) }
 }
 
 /// The MAC address of a test's backend. Its last byte is that of the IP address.

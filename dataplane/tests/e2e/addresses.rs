@@ -84,8 +84,7 @@ fn a_backend_that_moves_to_another_mac_is_followed_at_once() {
 fn a_backend_that_does_not_answer_gets_nothing_and_is_reported() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
-    let backend =
-        ctl::request::BackendSpec { address: "192.168.0.77".parse().unwrap(), port: None, weight: 1, mac: None };
+    let backend = ctl::request::BackendSpec::new("192.168.0.77".parse().unwrap());
     let service = service_id("192.168.0.103");
     lab.ask(Request::ServiceAdd(ServiceAdd::new(service, vec![backend])));
     let url = "http://192.168.0.103/";
@@ -98,12 +97,8 @@ fn a_backend_that_does_not_answer_gets_nothing_and_is_reported() {
     assert!(warnings.iter().any(|warning| warning.contains("192.168.0.77")), "{warnings:?}");
     // Another service with the same backend need not wait: the backend is known to be down.
     let second_service = "192.168.0.104:80".parse().unwrap();
-    let backends = ["192.168.0.3", "192.168.0.77"].map(|address| ctl::request::BackendSpec {
-        address: address.parse().unwrap(),
-        port: None,
-        weight: 1,
-        mac: None,
-    });
+    let backends =
+        ["192.168.0.3", "192.168.0.77"].map(|address| ctl::request::BackendSpec::new(address.parse().unwrap()));
     lab.ask(Request::ServiceAdd(ServiceAdd::new(second_service, backends.into())));
     wait_for("the backend that is down has no share", || {
         let Answer::Service(service) = lab.ask(Request::ServiceShow(second_service)) else { panic!("no service") };

@@ -133,7 +133,7 @@ fn backends_come_and_go_without_losing_a_request() {
         std::thread::spawn(move || lab.requests(VIP, 3_000))
     };
     // rs2 has no share: its changes move no flows of rs1. Nor does a backend that does not exist get any flows.
-    let spec = |address: &str, weight| BackendSpec { address: address.parse().unwrap(), port: None, weight, mac: None };
+    let spec = |address: &str, weight| BackendSpec { weight, ..BackendSpec::new(address.parse().unwrap()) };
     let add = |backend| lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend }));
     lab.remove_backend(VIP, "192.168.0.4");
     let mut changes = 0;

@@ -198,7 +198,7 @@ fn two_backends_behind_a_router_that_answers_for_them_are_named() {
     lab.start([1, 1]);
     for (vip, hosts) in FAR {
         for host in hosts {
-            let backend = BackendSpec { address: address(host), port: None, weight: 0, mac: None };
+            let backend = BackendSpec { weight: 0, ..BackendSpec::new(address(host)) };
             lab.ask(Request::BackendAdd(BackendAdd { service: service_id(vip), backend }));
         }
     }

@@ -33,8 +33,7 @@ fn a_server_of_many_services_that_fails_gets_no_packets_and_the_others_take_its_
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };
     lab.start([1, 1]);
     for number in 0..SERVICES {
-        let spec =
-            |address: &str, weight| BackendSpec { address: address.parse().unwrap(), port: None, weight, mac: None };
+        let spec = |address: &str, weight| BackendSpec { weight, ..BackendSpec::new(address.parse().unwrap()) };
         // Each service has other weights, so that each has a table of its own.
         let backends = vec![spec(FAILS, 500 + u32::from(number)), spec(STAYS, 499)];
         let service = format!("{VIP}:{}", FIRST_PORT + number).parse().unwrap();

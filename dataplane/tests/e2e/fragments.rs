@@ -18,7 +18,7 @@ const PORT: u16 = 5_300;
 fn add_udp_services(lab: &Lab) {
     for (vip, backend) in [(VIP.to_owned(), "192.168.0.3"), (format!("[{VIP6}]"), "fd00::3")] {
         let service = format!("{vip}:{PORT}/udp").parse().unwrap();
-        let backend = BackendSpec { address: backend.parse().unwrap(), port: None, weight: 1, mac: None };
+        let backend = BackendSpec::new(backend.parse().unwrap());
         lab.ask(Request::ServiceAdd(ServiceAdd::new(service, vec![backend])));
     }
 }

@@ -47,7 +47,7 @@ fn drain(lab: &Lab, address: &str, deadline_s: Option<u32>) {
 }
 
 fn add(lab: &Lab, address: &str) {
-    let backend = BackendSpec { address: address.parse().unwrap(), port: None, weight: 1, mac: None };
+    let backend = BackendSpec::new(address.parse().unwrap());
     lab.ask(Request::BackendAdd(BackendAdd { service: service_id(VIP), backend }));
 }
 
@@ -328,7 +328,7 @@ fn schedulers_that_decide_flow_by_flow_keep_their_promise() {
         for (last, weight) in [(3, 3), (4, 1)] {
             let network = if vip.contains(':') { "fd00::" } else { "192.168.0." };
             let address = format!("{network}{last}").parse().unwrap();
-            wanted.backends.push(BackendSpec { address, port: None, weight, mac: None });
+            wanted.backends.push(BackendSpec { weight, ..BackendSpec::new(address) });
         }
         // A packet of a connection that is still closing would be an old flow to the new service.
         wait_for("all connections are closed", || lab.on("client", &["ss", "-Htan", "dport", "=", "80"]).is_empty());
@@ -385,12 +385,7 @@ fn a_udp_service_hands_over_for_its_own_time_and_one_without_tracking_not_at_all
     lab.start([1, 1]);
     let (mut handed_over, mut at_once) = (Vec::new(), Vec::new());
     for (vip, network) in [(VIP.to_string(), "192.168.0."), (format!("[{VIP6}]"), "fd00::")] {
-        let backend = |last| BackendSpec {
-            address: format!("{network}{last}").parse().unwrap(),
-            port: None,
-            weight: 1,
-            mac: None,
-        };
+        let backend = |last| BackendSpec::new(format!("{network}{last}").parse().unwrap());
         let new = |port| ServiceAdd::new(format!("{vip}:{port}/udp").parse().unwrap(), vec![backend(3), backend(4)]);
         let slow = ServiceAdd { handover_time_s: Some(5), ..new(443) };
         let quick = ServiceAdd { tracking: Some(Tracking::None), ..new(53) };

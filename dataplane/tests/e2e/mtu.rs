@@ -17,7 +17,7 @@ const UPLOAD: usize = 500_000;
 fn add_services(lab: &Lab, service: &str, backends: [&str; 2]) {
     for (vip, backend) in [VIP.to_owned(), format!("[{VIP6}]")].iter().zip(backends) {
         let service = format!("{vip}:{service}").parse().unwrap();
-        let backend = BackendSpec { address: backend.parse().unwrap(), port: None, weight: 1, mac: None };
+        let backend = BackendSpec::new(backend.parse().unwrap());
         // The servers here take one connection each.
         let checks = Some(vec![CheckSpec::new(CheckType::Arp)]);
         lab.ask(Request::ServiceAdd(ServiceAdd { checks, ..ServiceAdd::new(service, vec![backend]) }));

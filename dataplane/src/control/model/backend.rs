@@ -45,6 +45,8 @@ pub enum Duty {
     },
     /// The deadline of its drain has passed: no packets go there.
     Drained,
+    /// Get nothing, as if it were down, whatever its checks say. When it is enabled soon, it has those flows back that were silent.
+    Disabled,
 }
 
 impl Backend {

@@ -244,7 +244,12 @@ impl Model {
         self.set_duty(id, address, duty)
     }
 
-    /// Ends a backend's drain: it takes new flows again.
+    /// Disables a backend: it gets nothing, whatever its checks say, until it is enabled.
+    pub fn disable_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
+        self.set_duty(id, address, Duty::Disabled)
+    }
+
+    /// Ends a backend's drain, or enables one that is disabled: it takes new flows again.
     pub fn enable_backend(&mut self, id: &ServiceId, address: IpAddr) -> Result<(), ModelError> {
         self.set_duty(id, address, Duty::Serve)
     }
@@ -331,7 +336,7 @@ impl Model {
             target: Arc::new(leases.take_target().ok_or(ModelError::TooManyTargets)?),
             slots: 0,
             joined: true,
-            duty: Duty::Serve,
+            duty: if wanted.disabled { Duty::Disabled } else { Duty::Serve },
             contact: Contact::Up,
         };
         service.backends.insert(index, backend);

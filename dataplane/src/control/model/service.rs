@@ -77,7 +77,8 @@ impl Service {
 
     /// Whether a backend gets the packets of its old flows.
     pub fn serves(&self, backend: &Backend) -> bool {
-        !backend.is_gone() && (backend.contact.keeps_old_flows() || self.forced)
+        let is_out = backend.is_gone() || backend.duty == Duty::Disabled;
+        !is_out && (backend.contact.keeps_old_flows() || self.forced)
     }
 
     /// Whether a backend gets new flows.
@@ -152,7 +153,7 @@ impl Service {
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let drains = self.backends.iter().filter_map(|backend| match backend.duty {
             Duty::Drain { until_ms } => until_ms,
-            Duty::Serve | Duty::Drained => None,
+            Duty::Serve | Duty::Drained | Duty::Disabled => None,
         });
         let suspensions = self.backends.iter().filter_map(|backend| match backend.contact {
             Contact::Suspended { until_ms } => Some(until_ms),

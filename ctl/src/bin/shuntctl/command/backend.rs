@@ -27,6 +27,9 @@ pub(crate) enum Command {
         /// Its MAC address, if that is not to be resolved.
         #[arg(short, long)]
         mac: Option<Mac>,
+        /// Have it get nothing until it is enabled.
+        #[arg(long)]
+        disabled: bool,
     },
     /// Change a backend's weight or MAC address.
     ///
@@ -57,7 +60,18 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "TIME", value_parser = parse_seconds)]
         deadline: Option<u32>,
     },
-    /// Have a backend that was drained take new flows again.
+    /// Have a backend get nothing, neither new flows nor old ones, whatever its checks say.
+    ///
+    /// It is probed all the same. Connections that are silent until it is enabled go on, as after an outage. Example: shuntctl
+    /// backend disable 192.0.2.1:80 192.0.2.10
+    Disable {
+        /// The service.
+        #[arg(value_name = SERVICE)]
+        service: ServiceId,
+        /// The backend's address.
+        address: IpAddr,
+    },
+    /// Have a backend that was drained or disabled take new flows again, as soon as its checks say that it is up.
     Enable {
         /// The service.
         #[arg(value_name = SERVICE)]
@@ -78,8 +92,8 @@ pub(crate) enum Command {
 impl Command {
     pub(super) fn question(self) -> Question {
         match self {
-            Command::Add { service, backend: (address, port), weight, mac } => {
-                let backend = BackendSpec { address, port, weight, mac };
+            Command::Add { service, backend: (address, port), weight, mac, disabled } => {
+                let backend = BackendSpec { address, port, weight, mac, disabled };
                 Question::change::<verb::BackendAdd>(BackendAdd { service, backend })
             }
             Command::Edit { service, address, weight, mac } => {
@@ -87,6 +101,9 @@ impl Command {
             }
             Command::Drain { service, address, deadline } => {
                 Question::change::<verb::BackendDrain>(BackendDrain { service, address, deadline_s: deadline })
+            }
+            Command::Disable { service, address } => {
+                Question::change::<verb::BackendDisable>(BackendName { service, address })
             }
             Command::Enable { service, address } => {
                 Question::change::<verb::BackendEnable>(BackendName { service, address })
@@ -132,6 +149,14 @@ mod tests {
             (
                 "backend drain 192.0.2.1:80 192.0.2.9 -d 10m",
                 r#""backend-drain","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"address":"192.0.2.9","deadline_s":600}"#,
+            ),
+            (
+                "backend add 192.0.2.1:80 192.0.2.9 --disabled",
+                r#""backend-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"backend":{"address":"192.0.2.9","weight":1,"disabled":true}}"#,
+            ),
+            (
+                "backend disable [fd00::1]:80 fd00::9",
+                r#""backend-disable","arguments":{"service":{"vip":"fd00::1","port":80,"protocol":"tcp"},"address":"fd00::9"}"#,
             ),
             (
                 "backend enable 192.0.2.1:80 192.0.2.9",

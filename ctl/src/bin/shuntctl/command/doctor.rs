@@ -46,9 +46,12 @@ fn listing(doctor: &Doctor) -> String {
     for CheckedService { service, checks, backends } in &doctor.services {
         line(&mut text, format_args!("{service}"));
         tell_checks(&mut text, "  ", checks, &faults_of(doctor, service, None));
-        for CheckedBackend { address, mac, port, checks } in backends {
+        for CheckedBackend { address, mac, port, checks, notes } in backends {
             let mac = mac.map_or("MAC address unknown".into(), |mac| mac.to_string());
             line(&mut text, format_args!("  {address}  {mac} on {port}"));
+            notes.iter().for_each(|said| {
+                line(&mut text, format_args!("    {:<CHECK$}  {:<OUTCOME$}  {said}", "state", "NOTE"))
+            });
             tell_checks(&mut text, "    ", checks, &faults_of(doctor, service, Some(*address)));
         }
         line(&mut text, format_args!(""));
@@ -148,7 +151,8 @@ mod tests {
             check("neighbor", CheckOutcome::Fault, ""),
             check("service", CheckOutcome::Unknown, "not checked"),
         ];
-        let backend = CheckedBackend { address: "192.0.2.9".parse().unwrap(), mac: None, port: "lan0".into(), checks };
+        let (address, notes) = ("192.0.2.9".parse().unwrap(), vec!["an operator drains it".into()]);
+        let backend = CheckedBackend { address, mac: None, port: "lan0".into(), checks, notes };
         let checked = CheckedService {
             service,
             checks: vec![check("claims", CheckOutcome::Ok, "nobody else has the VIP")],
@@ -159,6 +163,7 @@ mod tests {
 192.0.2.1:80/tcp
   claims      ok     nobody else has the VIP
   192.0.2.9  MAC address unknown on lan0
+    state       NOTE   an operator drains it
     link        ok     lan0 is up
     neighbor    ERROR  neighbor-silent, for 1m 15s: Backend 192.0.2.9 does not answer ARP
                        fix: ip link set INTERFACE up

@@ -73,11 +73,11 @@ pub(crate) struct AddArgs {
     #[arg(long, default_value_t)]
     start: Start,
     /// A backend, more with more of this option.
-    #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC]")]
+    #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC][,disabled]")]
     backends: Vec<BackendWord>,
 }
 
-/// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC]`.
+/// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC][,disabled]`.
 #[derive(Debug, Clone)]
 struct BackendWord(BackendSpec);
 
@@ -87,7 +87,7 @@ enum BackendWordError {
     Name(#[from] NameError),
     #[error("weight \"{0}\": not a number, write decimal digits alone")]
     Weight(String),
-    #[error("\"{0}\" is not weight=N or mac=MAC")]
+    #[error("\"{0}\" is not weight=N, mac=MAC or disabled")]
     Option(String),
 }
 
@@ -97,13 +97,14 @@ impl FromStr for BackendWord {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split(',');
         let (address, port) = parse_backend(parts.next().unwrap_or_default())?;
-        let mut backend = BackendSpec { address, port, weight: 1, mac: None };
+        let mut backend = BackendSpec { port, ..BackendSpec::new(address) };
         for part in parts {
             match part.split_once('=') {
                 Some(("weight", weight)) => {
                     backend.weight = parse_number(weight).ok_or_else(|| BackendWordError::Weight(weight.into()))?;
                 }
                 Some(("mac", mac)) => backend.mac = Some(mac.parse()?),
+                None if part == "disabled" => backend.disabled = true,
                 _ => return Err(BackendWordError::Option(part.into())),
             }
         }
@@ -199,6 +200,7 @@ fn backend_row(backend: &Backend) -> [String; 10] {
         (BackendState::Draining, Some(left)) => format!("draining, {} left", duration(left)),
         (BackendState::Draining, None) => "draining".into(),
         (BackendState::Drained, _) => "drained".into(),
+        (BackendState::Disabled, _) => "disabled".into(),
         (BackendState::Resolving, _) => "resolving".into(),
         (BackendState::CutOff, _) => "cut off".into(),
         (BackendState::Down, _) => "down".into(),
@@ -297,8 +299,8 @@ mod tests {
                 r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","checks":[{"type":"tcp"},{"type":"icmp"}],"min_up":50,"start":"down","backends":[]}"#,
             ),
             (
-                "service add [fd00::1]:53/udp -b fd00::3 -b fd00::4,weight=3,mac=02:00:00:00:00:04 -b fd00::5:53",
-                r#""service-add","arguments":{"service":{"vip":"fd00::1","port":53,"protocol":"udp"},"scheduler":"maglev","on_all_down":"drop","start":"up","backends":[{"address":"fd00::3","weight":1},{"address":"fd00::4","weight":3,"mac":"02:00:00:00:00:04"},{"address":"fd00::5:53","weight":1}]}"#,
+                "service add [fd00::1]:53/udp -b fd00::3 -b fd00::4,disabled,weight=3,mac=02:00:00:00:00:04 -b fd00::5:53",
+                r#""service-add","arguments":{"service":{"vip":"fd00::1","port":53,"protocol":"udp"},"scheduler":"maglev","on_all_down":"drop","start":"up","backends":[{"address":"fd00::3","weight":1},{"address":"fd00::4","weight":3,"mac":"02:00:00:00:00:04","disabled":true},{"address":"fd00::5:53","weight":1}]}"#,
             ),
             (
                 "service add 192.0.2.1:80 -s wlc --tracking all --idle-timeout 2h --handover-time 90s --on-all-down all --hash source/24 --backend 192.0.2.9:80",
