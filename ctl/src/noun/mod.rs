@@ -28,7 +28,7 @@ pub(crate) mod arguments {
     pub use crate::noun::check::CheckSpec;
     pub use crate::noun::doctor::DoctorQuery;
     pub use crate::noun::events::EventQuery;
-    pub use crate::noun::service::ServiceAdd;
+    pub use crate::noun::service::{ServiceAdd, ServiceEdit};
 }
 
 /// What answers are made of.
@@ -46,7 +46,7 @@ pub(crate) mod answers {
 }
 
 use answers::{Doctor, Drop, Event, Neighbor, Port, Service, Status, Worker};
-use arguments::{BackendAdd, BackendDrain, BackendEdit, BackendName, DoctorQuery, EventQuery, ServiceAdd};
+use arguments::{BackendAdd, BackendDrain, BackendEdit, BackendName, DoctorQuery, EventQuery, ServiceAdd, ServiceEdit};
 
 verbs! {
     /// The director at a glance.
@@ -70,6 +70,8 @@ verbs! {
     // These need root or the daemon's own user.
     /// A new service, with or without backends.
     ServiceAdd(add: ServiceAdd) = "service-add", changes: true -> Done;
+    /// Changes how a service's backends are checked, and what follows from it.
+    ServiceEdit(edit: ServiceEdit) = "service-edit", changes: true -> Done;
     /// Removes a service and its backends.
     ServiceRemove(service: ServiceId) = "service-remove", changes: true -> Done;
     /// A new backend for a service.

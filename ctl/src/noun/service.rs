@@ -66,6 +66,36 @@ impl ServiceAdd {
     }
 }
 
+/// What changes about a service; what is absent stays. No flow moves by it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceEdit {
+    /// The service.
+    pub service: ServiceId,
+    /// How backends are chosen from now on. Only among those that decide flow by flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// What becomes of packets when all backends are down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_all_down: Option<OnAllDown>,
+    /// How its backends are checked. A check that it has already goes on as if nothing had changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<CheckSpec>>,
+    /// If fewer backends than this share are up, in percent, the checks are not believed; 0: they always are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_up: Option<u8>,
+    /// What a backend counts as that was not checked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+}
+
+impl ServiceEdit {
+    /// Without a change.
+    pub fn new(service: ServiceId) -> Self {
+        ServiceEdit { service, scheduler: None, on_all_down: None, checks: None, min_up: None, start: None }
+    }
+}
+
 /// A service, its backends and what they got.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Service {

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use ctl::answer::{Envelope, Outcome};
 use ctl::request::{
     self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, CheckSpec, EventQuery, MacChange, Request,
-    ServiceAdd,
+    ServiceAdd, ServiceEdit,
 };
 use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Start, Tracking, verb};
 use dataplane::api::{Facts, answer, decode};
@@ -221,7 +221,7 @@ fn check_spec(choices: &mut Choices<'_>) -> CheckSpec {
 }
 
 fn request(choices: &mut Choices<'_>) -> Request {
-    match choices.below(21) {
+    match choices.below(22) {
         0 | 1 | 3..=6 => plain(choices),
         2 => Request::ServiceShow(service(choices)),
         7 => {
@@ -229,7 +229,6 @@ fn request(choices: &mut Choices<'_>) -> Request {
             Request::Events(EventQuery { since, limit: maybe(choices, &[0, 1, 3, usize::MAX]) })
         }
         8..=11 => Request::ServiceAdd(ServiceAdd {
-            service: service(choices),
             scheduler: *choices.of(Scheduler::ALL),
             hash: maybe(
                 choices,
@@ -243,6 +242,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
             min_up: maybe(choices, &[0, 1, 50, 100, 101]),
             start: *choices.of(&[Start::Down, Start::Up]),
             backends: (0..choices.below(6)).map(|_| backend(choices)).collect(),
+            ..ServiceAdd::new(service(choices), Vec::new())
         }),
         12 => Request::ServiceRemove(service(choices)),
         13 | 14 => Request::BackendAdd(BackendAdd { service: service(choices), backend: backend(choices) }),
@@ -260,7 +260,14 @@ fn request(choices: &mut Choices<'_>) -> Request {
             deadline_s: maybe(choices, &[0, 1, 60, u32::MAX]),
         }),
         18 => Request::BackendDisable(BackendName { service: service(choices), address: address(choices) }),
-        19 => Request::BackendEnable(BackendName { service: service(choices), address: address(choices) }),
+        19 => Request::ServiceEdit(ServiceEdit {
+            scheduler: maybe(choices, Scheduler::ALL),
+            on_all_down: maybe(choices, &[OnAllDown::Drop, OnAllDown::All]),
+            checks: choices.one_in(2).then(|| (0..choices.below(10)).map(|_| check_spec(choices)).collect()),
+            min_up: maybe(choices, &[0, 50, 100, 101]),
+            ..ServiceEdit::new(service(choices))
+        }),
+        20 => Request::BackendEnable(BackendName { service: service(choices), address: address(choices) }),
         _ => Request::BackendRemove(BackendName { service: service(choices), address: address(choices) }),
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ctl::ServiceId;
 use ctl::answer::{self, Done, Refusal};
-use ctl::request::ServiceAdd;
+use ctl::request::{ServiceAdd, ServiceEdit};
 use ctl::verb::{self, Answers};
 
 use crate::api::backend;
@@ -33,13 +33,40 @@ impl Answers<verb::ServiceAdd> for Facts {
     fn answer(&self, add: ServiceAdd) -> Result<Done, Refusal> {
         let message = format!("Added service {} with {}", add.service, backends(add.backends.len()));
         let change = self.director.change(|model, leases| model.add_service(&add, leases));
-        let generation = change.map_err(|errors| {
-            let fields: Vec<String> = errors.iter().map(ModelError::field).collect();
-            let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Refusal { field: fields.join(", "), message: messages.join("; ") }
-        })?;
+        let generation = change.map_err(refusal)?;
         Ok(self.done(Kind::ServiceAdded, of_service(&add.service), message, generation))
     }
+}
+
+impl Answers<verb::ServiceEdit> for Facts {
+    fn answer(&self, edit: ServiceEdit) -> Result<Done, Refusal> {
+        let generation = self.director.change(|model, _| model.edit_service(&edit)).map_err(refusal)?;
+        let message = format!("Service {} has {} now", edit.service, in_words(&edit).join(", "));
+        Ok(self.done(Kind::ServiceEdited, of_service(&edit.service), message, generation))
+    }
+}
+
+/// What an edit changes.
+fn in_words(edit: &ServiceEdit) -> Vec<String> {
+    let checks = edit.checks.as_ref().map(|checks| {
+        let checks: Vec<String> = checks.iter().map(ToString::to_string).collect();
+        format!("check {}", checks.join(" and "))
+    });
+    let all = [
+        edit.scheduler.map(|scheduler| format!("scheduler {scheduler}")),
+        edit.on_all_down.map(|on_all_down| format!("on_all_down {on_all_down}")),
+        checks,
+        edit.min_up.map(|share| format!("min_up {share} %")),
+        edit.start.map(|start| format!("start {start}")),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// All that is wrong with a request.
+fn refusal(errors: Vec<ModelError>) -> Refusal {
+    let fields: Vec<String> = errors.iter().map(ModelError::field).collect();
+    let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Refusal { field: fields.join(", "), message: messages.join("; ") }
 }
 
 impl Answers<verb::ServiceRemove> for Facts {
@@ -116,12 +143,20 @@ mod tests {
         let listed = ask(&facts, "service-list", Value::Null)["ok"]["services"].as_array().unwrap().len();
         assert_eq!(listed, 2);
 
+        let edit = json!({ "service": id, "checks": [{ "type": "icmp" }], "min_up": 50, "start": "down" });
+        let message = "Service 192.168.0.102:80,443/udp has check icmp, min_up 50 %, start down now";
+        assert_eq!(ask(&facts, "service-edit", edit)["ok"]["done"]["message"], message);
+        let shown = &ask(&facts, "service-show", id.clone())["ok"]["service"];
+        assert_eq!((&shown["checks"], &shown["min_up"]), (&json!([{ "type": "icmp" }]), &json!(50)));
+        let edit = json!({ "service": id, "scheduler": "wlc", "min_up": 101 });
+        assert_eq!(ask(&facts, "service-edit", edit)["error"]["field"], "scheduler, min_up");
+
         assert!(ask(&facts, "service-add", add)["error"]["message"].as_str().unwrap().contains("already"));
         let message = "Removed service 192.168.0.102:80,443/udp";
         assert_eq!(ask(&facts, "service-remove", id.clone())["ok"]["done"]["message"], message);
         assert!(ask(&facts, "service-show", id)["error"]["message"].as_str().unwrap().contains("no service"));
         let kinds: Vec<Value> = facts.events.list(Default::default()).iter().map(|event| json!(event.kind)).collect();
-        assert_eq!(kinds, ["service-added", "service-removed"], "a refusal is no event");
+        assert_eq!(kinds, ["service-added", "service-edited", "service-removed"], "a refusal is no event");
     }
 
     #[test]

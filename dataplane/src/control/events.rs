@@ -56,6 +56,7 @@ macro_rules! kinds {
 kinds! {
     Started = "started", Info: "The daemon forwards.";
     ServiceAdded = "service-added", Info: "An operator has added a service.";
+    ServiceEdited = "service-edited", Info: "An operator has changed how a service's backends are checked, or what follows from it.";
     ServiceRemoved = "service-removed", Info: "An operator has removed a service.";
     BackendAdded = "backend-added", Info: "An operator has added a backend.";
     BackendEdited = "backend-edited", Info: "An operator has changed a backend's weight or MAC address, or drains, disables or enables it.";

@@ -10,7 +10,7 @@ use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_PROBES_PER_S, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
-use crate::control::model::checks::{checked_mac, checked_weight, flow_hash, handover_time, idle_timeout, tracking};
+use crate::control::model::checks::{checked_mac, checked_min_up, checked_weight, flow_hash, handover_time, idle_timeout, tracking};
 use crate::control::model::contact::Contact;
 use crate::control::model::error::ModelError;
 use crate::control::model::health;
@@ -107,7 +107,7 @@ impl Model {
 
     /// Whether the checks of all services ask for no more probes than the director can make. `changed` is a service as it is to
     /// be.
-    fn check_probes(&self, changed: Option<&Service>) -> Result<(), ModelError> {
+    pub(super) fn check_probes(&self, changed: Option<&Service>) -> Result<(), ModelError> {
         let of = |service: &Service| health::probes_per_1000_s(&service.checks, service.backends.len());
         let others = self.services.values().filter(|service| changed.is_none_or(|changed| changed.id != service.id));
         let all = (others.map(|service| of(service)).sum::<u64>() + changed.map_or(0, of)).div_ceil(1_000);
@@ -139,10 +139,8 @@ impl Model {
             errors.extend(wrong);
             Vec::new()
         });
-        let min_up = wanted.min_up.unwrap_or_default();
-        if min_up > 100 {
-            errors.push(ModelError::MinUp(min_up));
-        }
+        let min_up = checked_min_up(wanted.min_up.unwrap_or_default());
+        let min_up = min_up.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let decides_by_flow = wanted.scheduler.decides_by_flow();
         let mut service = Service {
             id,
@@ -290,7 +288,8 @@ impl Model {
         service.table = old_table.map_or_else(|| self.table(&candidates), |old| old.table.clone());
         // A backend that was removed and added again has other counters, which the old schedule does not know.
         let same_leases = |(old, new): (&Backend, &Backend)| Arc::ptr_eq(&old.target, &new.target);
-        let old_schedule = old_table.filter(|old| old.backends.iter().zip(&service.backends).all(same_leases));
+        let old_schedule = old_table.filter(|old| old.scheduler == service.scheduler);
+        let old_schedule = old_schedule.filter(|old| old.backends.iter().zip(&service.backends).all(same_leases));
         service.schedule = old_schedule.map_or_else(|| schedule(&service, &candidates), |old| old.schedule.clone());
         service.handover = old.and_then(|old| hand_over(old, &service, self.now_ms)).map(Arc::new);
         service.deadline = service.next_deadline();

@@ -65,6 +65,10 @@ pub(super) fn flow_hash(wanted: &ServiceAdd) -> Result<FlowHash, ModelError> {
     }
 }
 
+pub(super) fn checked_min_up(share: u8) -> Result<u8, ModelError> {
+    if share <= 100 { Ok(share) } else { Err(ModelError::MinUp(share)) }
+}
+
 pub(super) fn checked_weight(weight: u32) -> Result<u32, ModelError> {
     if weight <= MAX_WEIGHT { Ok(weight) } else { Err(ModelError::Weight(weight)) }
 }

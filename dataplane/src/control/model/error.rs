@@ -132,6 +132,20 @@ pub enum ModelError {
     /// An edit without a change.
     #[error("Nothing to change: give a weight or a MAC address")]
     NothingToChange,
+    /// An edit of a service without a change.
+    #[error("Nothing to change: say what is to be other than it is")]
+    NothingToChangeOfService,
+    /// The flows of the service depend on its scheduler.
+    #[error(
+        "Scheduler {now} cannot become {wanted}: one goes by a table and the other one by what it remembers of each flow, or both by \
+         other tables, so flows would break; remove the service, and add it anew"
+    )]
+    SchedulerStays {
+        /// The scheduler that the service has.
+        now: Scheduler,
+        /// The one asked for.
+        wanted: Scheduler,
+    },
     /// There would be more services than [`MAX_SERVICES`].
     #[error("There are already {MAX_SERVICES} services, the maximum")]
     TooManyServices,
@@ -197,7 +211,8 @@ impl ModelError {
             ModelError::IdleTimeout(_) => "idle_timeout",
             ModelError::NothingToHandOver | ModelError::HandOverTime(_) => "handover_time",
             ModelError::MacNotUnicast(_) => "mac",
-            ModelError::NothingToChange => "",
+            ModelError::NothingToChange | ModelError::NothingToChangeOfService => "",
+            ModelError::SchedulerStays { .. } => "scheduler",
             ModelError::MinUp(_) => "min_up",
             ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "checks",
             ModelError::Check { index, field: "", .. } => return format!("checks[{index}]"),

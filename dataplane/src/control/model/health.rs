@@ -134,12 +134,17 @@ pub fn usual(service: &ServiceId) -> CheckSpec {
 /// The checks that a request asks for, or all that is wrong with them.
 pub fn all_checked(wanted: &ServiceAdd) -> Result<Vec<Check>, Vec<ModelError>> {
     let specs = wanted.checks.clone().unwrap_or_else(|| vec![usual(&wanted.service)]);
+    list_checked(&specs, &wanted.service)
+}
+
+/// These checks of a service, or all that is wrong with them.
+pub fn list_checked(specs: &[CheckSpec], service: &ServiceId) -> Result<Vec<Check>, Vec<ModelError>> {
     if specs.len() > MAX_CHECKS {
         return Err(vec![ModelError::TooManyChecks(specs.len())]);
     }
     let (mut checks, mut errors) = (Vec::new(), Vec::new());
     for (index, spec) in specs.iter().enumerate() {
-        match checked(spec, &wanted.service) {
+        match checked(spec, service) {
             Ok(check) => checks.push(check),
             Err(CheckError { field, why }) => errors.push(ModelError::Check { index, field, why }),
         }

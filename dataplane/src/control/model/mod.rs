@@ -10,6 +10,7 @@ mod backend;
 mod changes;
 mod checks;
 mod contact;
+mod edit;
 mod error;
 pub mod handover;
 pub mod health;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use ctl::answer::{Backend, BackendState, Service};
-use ctl::request::{BackendSpec, CheckSpec, ServiceAdd};
+use ctl::request::{BackendSpec, CheckSpec, ServiceAdd, ServiceEdit};
 use ctl::{
     FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Start, Tracking, parse_backend, parse_number, parse_seconds,
     verb,
@@ -28,6 +28,12 @@ pub(crate) enum Command {
     ///
     /// Example: shuntctl service add 192.0.2.1:80 --backend 192.0.2.10 --backend 192.0.2.11,weight=3
     Add(AddArgs),
+    /// Change how a service's backends are checked, and what follows from it. No flow moves.
+    ///
+    /// A check that the service has already goes on as if nothing had changed. What is not listed here cannot be changed while there
+    /// are flows that depend on it: remove the service, and add it anew. Example: shuntctl service edit 192.0.2.1:80 --check "http
+    /// path=/health" --min-up 50
+    Edit(EditArgs),
     /// Remove a service and its backends.
     Remove {
         /// The service.
@@ -75,6 +81,31 @@ pub(crate) struct AddArgs {
     /// A backend, more with more of this option.
     #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC][,disabled]")]
     backends: Vec<BackendWord>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "change", required = true, multiple = true, args = ["scheduler", "on_all_down", "checks", "min_up", "start"])]
+pub(crate) struct EditArgs {
+    /// The service.
+    #[arg(value_name = SERVICE)]
+    service: ServiceId,
+    /// How backends are chosen from now on: one of rr, wrr, lc and wlc, where the service has one of these. maglev and sh go by a
+    /// table, and no other can take their place.
+    #[arg(short, long)]
+    scheduler: Option<Scheduler>,
+    /// When all backends are down: drop, or all (send to them as if they were up).
+    #[arg(long)]
+    on_all_down: Option<OnAllDown>,
+    /// A check of the backends, more with more of this option: in place of all that it has, as in
+    /// "http path=/health status=200-299 interval=2s".
+    #[arg(short, long = "check", value_name = "CHECK")]
+    checks: Vec<CheckSpec>,
+    /// If fewer backends than this share are up, in percent, the checks are not believed: all get traffic. 0: they always are.
+    #[arg(long, value_name = "PERCENT", value_parser = number::<u8>)]
+    min_up: Option<u8>,
+    /// What a backend counts as that was not checked yet: up or down.
+    #[arg(long)]
+    start: Option<Start>,
 }
 
 /// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC][,disabled]`.
@@ -131,6 +162,14 @@ impl Command {
                 min_up: add.min_up,
                 start: add.start,
                 backends: add.backends.into_iter().map(|BackendWord(backend)| backend).collect(),
+            }),
+            Command::Edit(edit) => Question::change::<verb::ServiceEdit>(ServiceEdit {
+                service: edit.service,
+                scheduler: edit.scheduler,
+                on_all_down: edit.on_all_down,
+                checks: Some(edit.checks).filter(|checks| !checks.is_empty()),
+                min_up: edit.min_up,
+                start: edit.start,
             }),
             Command::Remove { service } => Question::change::<verb::ServiceRemove>(service),
         }
@@ -289,6 +328,14 @@ mod tests {
             (
                 "service remove 192.0.2.1:80",
                 r#""service-remove","arguments":{"vip":"192.0.2.1","port":80,"protocol":"tcp"}"#,
+            ),
+            (
+                "service edit [fd00::1]:80 -c tcp -c icmp --min-up 0 --start down --on-all-down all -s wlc",
+                r#""service-edit","arguments":{"service":{"vip":"fd00::1","port":80,"protocol":"tcp"},"scheduler":"wlc","on_all_down":"all","checks":[{"type":"tcp"},{"type":"icmp"}],"min_up":0,"start":"down"}"#,
+            ),
+            (
+                "service edit 192.0.2.1:80 --check arp",
+                r#""service-edit","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"checks":[{"type":"arp"}]}"#,
             ),
             (
                 "service add 192.0.2.1:80",
