@@ -132,6 +132,9 @@ pub struct Backend {
     /// What its checks have found.
     #[serde(default)]
     pub checks: Vec<CheckResult>,
+    /// Seconds for which it is held out because it went down too often, whatever its checks say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damped_left_s: Option<u64>,
     /// The MAC address that frames for it get, where known.
     pub mac: Option<Mac>,
     /// Whether the MAC address is given by the configuration.

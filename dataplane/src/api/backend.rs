@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use ctl::answer::{self, BackendState, Done, NeighborState, Refusal};
 use ctl::request::{BackendAdd, BackendDrain, BackendEdit, BackendName, MacChange};
@@ -66,6 +67,9 @@ impl Answers<verb::BackendDisable> for Facts {
 impl Answers<verb::BackendEnable> for Facts {
     fn answer(&self, BackendName { service, address }: BackendName) -> Result<Done, Refusal> {
         let generation = self.director.change(|model, _| model.enable_backend(&service, address))?;
+        let mut health = self.health.lock().expect("no thread panics while it holds the health checks");
+        health.forgive(&service, address, Instant::now());
+        drop(health);
         let current = self.director.current();
         let is_out = |backend: &Backend| backend.address == address && backend.contact == Contact::Down;
         let is_out = current.model.service(&service).is_ok_and(|service| service.backends.iter().any(is_out));
@@ -103,6 +107,7 @@ pub(super) fn listed(
         share,
         state,
         checks: Vec::new(),
+        damped_left_s: None,
         mac,
         mac_pinned: backend.pinned.is_some(),
         drain_left_s,

@@ -134,7 +134,7 @@ fn checked(
         let is_well = (check == Check::Claims && is_asked_for).then(|| ok("nobody else has the VIP"));
         Some(outcome(check, None, is_well.or_else(|| found(check, None).then(|| ok("")))?))
     });
-    let of_backend = |(backend, results): (&Backend, &Vec<CheckResult>)| {
+    let of_backend = |((backend, results), damped): ((&Backend, &Vec<CheckResult>), &Option<u64>)| {
         let neighbor = neighbors.get(&backend.address);
         let checks = Check::ALL.into_iter().filter_map(|check| {
             let address = Some(backend.address);
@@ -150,10 +150,10 @@ fn checked(
             mac: backend.pinned.or(neighbor.and_then(|neighbor| neighbor.mac)),
             port: current.model.network(backend.network).name(),
             checks: checks.collect(),
-            notes: notes(backend),
+            notes: notes(backend, *damped),
         }
     };
-    let backends = service.backends.iter().zip(&probed.by_backend).map(of_backend).collect();
+    let backends = service.backends.iter().zip(&probed.by_backend).zip(&probed.damped).map(of_backend).collect();
     CheckedService { service: service.id, checks: of_vip.collect(), backends }
 }
 
@@ -167,14 +167,15 @@ fn protocol(backend: &Backend) -> &'static str {
 }
 
 /// What is to be known of a backend, and is no fault.
-fn notes(backend: &Backend) -> Vec<String> {
+fn notes(backend: &Backend, damped_left_s: Option<u64>) -> Vec<String> {
     let duty = match backend.duty {
         Duty::Serve => None,
         Duty::Drain { .. } => Some("an operator drains it: it gets no new flows"),
         Duty::Drained => Some("an operator has drained it: it gets nothing"),
         Duty::Disabled => Some("an operator has disabled it: it gets nothing, whatever its checks say"),
     };
-    duty.map(String::from).into_iter().collect()
+    let damped = damped_left_s.map(|left| format!("it went down too often: it is held out for {left} s more"));
+    duty.map(String::from).into_iter().chain(damped).collect()
 }
 
 /// What the probes of a backend have found.

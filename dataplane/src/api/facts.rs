@@ -54,6 +54,8 @@ pub struct Facts {
 pub(super) struct Found {
     /// By the number of the backend.
     pub(super) by_backend: Vec<Vec<CheckResult>>,
+    /// By the number of the backend, for how many seconds it is held out.
+    pub(super) damped: Vec<Option<u64>>,
     /// Whether the checks are believed.
     pub(super) believed: bool,
 }
@@ -102,7 +104,12 @@ impl Facts {
         let (health, now) =
             (self.health.lock().expect("no thread panics while it holds the health checks"), Instant::now());
         let results = |backend: &Backend| health.results(&service.id, backend.address, now);
-        Found { by_backend: service.backends.iter().map(results).collect(), believed: health.believes(&service.id) }
+        let damped = |backend: &Backend| health.held_for_s(&service.id, backend.address, now);
+        Found {
+            by_backend: service.backends.iter().map(results).collect(),
+            damped: service.backends.iter().map(damped).collect(),
+            believed: health.believes(&service.id),
+        }
     }
 
     /// The answer to a change, which is an event, too.

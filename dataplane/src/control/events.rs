@@ -66,6 +66,8 @@ kinds! {
     BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
     BackendUp = "backend-up", Info: "The checks say that a backend serves again.";
     BackendDown = "backend-down", Error: "A check says that a backend does not serve: it gets no packets. The event has the check and its words.";
+    BackendDamped = "backend-damped", Warn: "A backend went down too often: it is held out for a time, even if its checks are good by then.";
+    BackendReleased = "backend-released", Info: "A backend is not held out any more.";
     ChecksNotBelieved = "checks-not-believed", Error: "Fewer backends of a service are up by its checks than `min_up`: the checks are not believed, and all backends get traffic.";
     ChecksBelieved = "checks-believed", Info: "Enough backends of a service are up by its checks: these count again.";
     LinkUp = "link-up", Info: "A port's link is up again.";

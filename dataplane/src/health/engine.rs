@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctl::answer::CheckResult;
-use ctl::{ServiceId, Start};
+use ctl::ServiceId;
 use hashbrown::HashMap;
 
 use crate::base::frame::Frame;
@@ -18,7 +17,8 @@ use crate::base::truth::{Before, Losses, Truth, Voids};
 use crate::control::compile::Compiled;
 use crate::control::fault::FaultKind;
 use crate::control::model::health::Check;
-use crate::control::model::{Duty, Service, Verdicts};
+use crate::control::model::{Service, Verdicts};
+use crate::health::damping::Damping;
 use crate::health::diagnosis::{self, Answers, Question};
 use crate::health::finding::{Failure, Finding, Trouble};
 use crate::health::news::{News, Seen};
@@ -49,9 +49,11 @@ pub struct Engine {
     pub(super) truth: Truth,
     pub(super) refused: TokenBucket,
     pub(super) begin: Instant,
-    verdicts: Verdicts,
-    changed: bool,
-    news: Vec<News>,
+    pub(super) verdicts: Verdicts,
+    pub(super) changed: bool,
+    pub(super) news: Vec<News>,
+    /// When the first backend that is held out of service is to be let in.
+    pub(super) release: Option<Instant>,
     pub(super) sightings: Vec<Seen>,
     generation: Option<u64>,
 }
@@ -65,6 +67,8 @@ pub(super) struct Watched {
     pub(super) backends: HashMap<IpAddr, Vec<usize>>,
     /// Whether the checks are believed.
     pub(super) believed: bool,
+    /// What is remembered of the backends that went down.
+    pub(super) dampings: HashMap<IpAddr, Damping>,
 }
 
 /// A check of a backend.
@@ -127,6 +131,7 @@ impl Engine {
             verdicts: Verdicts::default(),
             changed: false,
             news: Vec::new(),
+            release: None,
             sightings: Vec::new(),
             generation: None,
         }
@@ -177,7 +182,8 @@ impl Engine {
     fn follow(&mut self, service: &Arc<Service>, first_target: usize, new: &mut Vec<usize>, now: Instant) {
         let old = self.services.remove(&service.id);
         let believed = old.as_ref().is_none_or(|old| old.believed);
-        let mut old: HashMap<IpAddr, Vec<usize>> = old.map(|old| old.backends).unwrap_or_default();
+        let (mut old, mut dampings) = old.map(|old| (old.backends, old.dampings)).unwrap_or_default();
+        dampings.retain(|address, _| service.number_of(*address).is_ok());
         let mut backends = HashMap::with_capacity(service.backends.len());
         for backend in &service.backends {
             let mut left = old.remove(&backend.address).unwrap_or_default();
@@ -199,8 +205,9 @@ impl Engine {
             backends.insert(backend.address, numbers);
         }
         old.into_values().flatten().for_each(|gone| self.forget(gone));
-        self.services.insert(service.id, Watched { service: service.clone(), first_target, backends, believed });
-        self.judge(&service.id);
+        self.services
+            .insert(service.id, Watched { service: service.clone(), first_target, backends, believed, dampings });
+        self.judge(&service.id, now);
     }
 
     fn add(&mut self, service: ServiceId, backend: IpAddr, check: Check, now: Instant) -> usize {
@@ -259,6 +266,7 @@ impl Engine {
     /// probe begins where there is none left.
     pub fn poll(&mut self, current: &Compiled, losses: Losses<'_>, now: Instant, room: usize) -> Vec<Frame> {
         self.truth.turn(now);
+        self.release(now);
         let mut frames = Vec::new();
         // Bound: each timer that is due is taken once; what it begins is due later.
         while let Some(&Reverse((at, timer))) = self.timers.peek()
@@ -392,86 +400,6 @@ impl Engine {
                 self.diagnose(number, serial, frames, now);
             }
         }
-    }
-
-    fn found(&mut self, number: usize, serial: u64, finding: Finding, began: Instant, now: Instant) {
-        let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
-        let Item { pulse, check, service, backend, .. } = item;
-        let was = pulse.up;
-        let Some(up) = pulse.take(finding, check, began, now) else { return };
-        let (service, backend) = (*service, *backend);
-        let why =
-            pulse.failure().map(|(failure, times)| format!("{}: {failure}, {times} times in a row", check.spec.kind));
-        match why {
-            Some(why) if !up => self.news.push(News::Down { service, backend, why }),
-            // At first, a backend is expected to be up.
-            _ if was == Some(false) && self.is_up(&service, backend) => self.news.push(News::Up { service, backend }),
-            _ => {}
-        }
-        self.judge(&service);
-    }
-
-    /// Whether no check says that a backend is down.
-    fn is_up(&self, service: &ServiceId, backend: IpAddr) -> bool {
-        self.services.get(service).is_some_and(|watched| !watched.is_down(backend, &self.items))
-    }
-
-    /// Says which backends of a service are down.
-    fn judge(&mut self, id: &ServiceId) {
-        let Some(watched) = self.services.get_mut(id) else { return };
-        let wanted = |address: &IpAddr| {
-            let backend = watched.service.number_of(*address).map(|number| &watched.service.backends[number.index()]);
-            backend.is_ok_and(|backend| backend.weight > 0 && backend.duty == Duty::Serve)
-        };
-        let down: HashSet<IpAddr> =
-            watched.backends.keys().filter(|address| watched.is_down(**address, &self.items)).copied().collect();
-        let all = watched.backends.keys().filter(|address| wanted(address)).count();
-        let up = all - down.iter().filter(|address| wanted(address)).count();
-        let believed = up * 100 >= all * usize::from(watched.service.min_up);
-        if std::mem::replace(&mut watched.believed, believed) != believed {
-            let service = *id;
-            self.news.push(match believed {
-                true => News::Believed { service },
-                false => News::NotBelieved { service, up: (up, all) },
-            });
-        }
-        self.changed |= self.verdicts.set(*id, if believed { down } else { HashSet::new() });
-    }
-
-    /// Which backends are down, if that has changed since the last call.
-    pub fn take_verdicts(&mut self) -> Option<Arc<Verdicts>> {
-        std::mem::take(&mut self.changed).then(|| Arc::new(self.verdicts.clone()))
-    }
-
-    /// What has happened since the last call.
-    pub fn take_news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
-    }
-
-    /// The faults that are seen or mended since the last call.
-    pub fn take_sightings(&mut self) -> Vec<Seen> {
-        std::mem::take(&mut self.sightings)
-    }
-
-    /// What the checks of a backend have found, in the order of the checks.
-    pub fn results(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> Vec<CheckResult> {
-        let items = self.services.get(service).and_then(|watched| watched.backends.get(&backend));
-        let items = items.into_iter().flatten().filter_map(|&number| self.items[number].as_ref());
-        items.map(|item| item.pulse.result(&item.check, now)).collect()
-    }
-
-    /// Whether the checks of a service are believed.
-    pub fn believes(&self, service: &ServiceId) -> bool {
-        self.services.get(service).is_none_or(|watched| watched.believed)
-    }
-}
-
-impl Watched {
-    /// Whether some check says that a backend is down.
-    fn is_down(&self, backend: IpAddr, items: &[Option<Item>]) -> bool {
-        let unknown = self.service.start == Start::Up;
-        let numbers = self.backends.get(&backend).into_iter().flatten();
-        numbers.filter_map(|&number| items[number].as_ref()).any(|item| !item.pulse.up.unwrap_or(unknown))
     }
 }
 

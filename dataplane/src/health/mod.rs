@@ -8,6 +8,7 @@
 //! - Out: probes as frames; what they found; for the director, which backends are down.
 //! - Uses: `base`, `state`, `control`.
 
+pub mod damping;
 pub mod datagram;
 mod diagnosis;
 pub mod dns;
@@ -17,6 +18,7 @@ pub mod finding;
 mod hear;
 pub mod http;
 mod incoming;
+mod judge;
 pub mod news;
 mod probe;
 pub mod pulse;

@@ -1,6 +1,7 @@
 //! What the operator is to know of health checks.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ctl::ServiceId;
 use ctl::answer::Subject;
@@ -25,6 +26,24 @@ pub enum News {
         backend: IpAddr,
         /// The check and what its last probe found, in words.
         why: String,
+    },
+    /// A backend goes down too often: it is held out, whatever its checks say.
+    Held {
+        /// The service.
+        service: ServiceId,
+        /// The backend.
+        backend: IpAddr,
+        /// For how long.
+        time: Duration,
+    },
+    /// A backend is not held out any more.
+    Released {
+        /// The service.
+        service: ServiceId,
+        /// The backend.
+        backend: IpAddr,
+        /// Whether it is up by its checks.
+        up: bool,
     },
     /// Too few backends are up by the checks: these are not believed.
     NotBelieved {

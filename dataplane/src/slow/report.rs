@@ -127,6 +127,7 @@ impl Reporter {
 }
 
 fn health_in_words(news: &health::news::News) -> (Kind, ServiceId, Option<IpAddr>, String) {
+    use crate::health::damping;
     use health::news::News;
     match news {
         News::Up { service, backend } => {
@@ -135,6 +136,19 @@ fn health_in_words(news: &health::news::News) -> (Kind, ServiceId, Option<IpAddr
         News::Down { service, backend, why } => {
             let message = format!("Backend {backend} of {service} is down: check {why}");
             (Kind::BackendDown, *service, Some(*backend), message)
+        }
+        News::Held { service, backend, time } => {
+            let (many, window, s) = (damping::MANY + 1, damping::WINDOW.as_secs() / 60, time.as_secs());
+            let message = format!(
+                "Backend {backend} of {service} went down {many} times in {window} min: it is held out for {s} s, even if its checks are \
+                 good by then; `shuntctl backend enable` lets it in"
+            );
+            (Kind::BackendDamped, *service, Some(*backend), message)
+        }
+        News::Released { service, backend, up } => {
+            let how = if *up { "it is up by all checks" } else { "it is down by its checks" };
+            let message = format!("Backend {backend} of {service} is not held out any more: {how}");
+            (Kind::BackendReleased, *service, Some(*backend), message)
         }
         News::NotBelieved { service, up: (up, all) } => {
             let message = format!(

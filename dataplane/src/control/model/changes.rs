@@ -10,7 +10,9 @@ use ctl::request::{BackendEdit, BackendSpec, MacChange, ServiceAdd};
 use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_PROBES_PER_S, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
-use crate::control::model::checks::{checked_mac, checked_min_up, checked_weight, flow_hash, handover_time, idle_timeout, tracking};
+use crate::control::model::checks::{
+    checked_mac, checked_min_up, checked_weight, flow_hash, handover_time, idle_timeout, tracking,
+};
 use crate::control::model::contact::Contact;
 use crate::control::model::error::ModelError;
 use crate::control::model::health;

@@ -242,7 +242,10 @@ fn backend_row(backend: &Backend) -> [String; 10] {
         (BackendState::Disabled, _) => "disabled".into(),
         (BackendState::Resolving, _) => "resolving".into(),
         (BackendState::CutOff, _) => "cut off".into(),
-        (BackendState::Down, _) => "down".into(),
+        (BackendState::Down, _) => match backend.damped_left_s {
+            Some(left) => format!("down (damped, {} left)", duration(left)),
+            None => "down".into(),
+        },
         (BackendState::Unreachable, _) => "unreachable".into(),
     };
     let mac = backend.mac.map_or("-".into(), |mac| mac.to_string());

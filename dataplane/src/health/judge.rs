@@ -1,0 +1,187 @@
+//! What follows from the probes: which backends are down, which are held out because they go down too often, and whether the checks
+//! of a service are believed.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ctl::answer::CheckResult;
+use ctl::{ServiceId, Start};
+
+use crate::control::model::{Duty, Verdicts};
+use crate::health::engine::{Engine, Item, Watched};
+use crate::health::finding::Finding;
+use crate::health::news::{News, Seen};
+
+impl Engine {
+    /// Takes what a probe has found.
+    pub(super) fn found(&mut self, number: usize, serial: u64, finding: Finding, began: Instant, now: Instant) {
+        let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
+        let Item { pulse, check, service, backend, .. } = item;
+        let was = pulse.up;
+        let Some(up) = pulse.take(finding, check, began, now) else { return };
+        let (service, backend) = (*service, *backend);
+        let why =
+            pulse.failure().map(|(failure, times)| format!("{}: {failure}, {times} times in a row", check.spec.kind));
+        match why {
+            Some(why) if !up => {
+                self.news.push(News::Down { service, backend, why });
+                self.damp(&service, backend, now);
+            }
+            // At first, a backend is expected to be up. Of one that is held out, the end of that is told.
+            _ if was == Some(false) && self.is_up(&service, backend) && !self.is_held(&service, backend, now) => {
+                self.news.push(News::Up { service, backend });
+            }
+            _ => {}
+        }
+        self.judge(&service, now);
+    }
+
+    /// Whether no check says that a backend is down.
+    fn is_up(&self, service: &ServiceId, backend: IpAddr) -> bool {
+        self.services.get(service).is_some_and(|watched| !watched.is_down(backend, &self.items))
+    }
+
+    /// Whether a backend is held out, whatever its checks say now.
+    fn is_held(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> bool {
+        let damping = self.services.get(service).and_then(|watched| watched.dampings.get(&backend));
+        damping.is_some_and(|damping| damping.left(now).is_some())
+    }
+
+    /// Notes that a check says that a backend is down. If it goes down too often, it is held out.
+    fn damp(&mut self, service: &ServiceId, backend: IpAddr, now: Instant) {
+        let Some(watched) = self.services.get_mut(service) else { return };
+        if watched.checks_that_fail(backend, &self.items) != 1 {
+            // It was down already, by another check.
+            return;
+        }
+        let Some(time) = watched.dampings.entry(backend).or_default().take_down(now) else { return };
+        let end = now + time;
+        self.release = Some(self.release.map_or(end, |release| release.min(end)));
+        self.news.push(News::Held { service: *service, backend, time });
+    }
+
+    /// Lets the backends in whose time is over, if their checks are good.
+    pub(super) fn release(&mut self, now: Instant) {
+        if self.release.is_none_or(|release| release > now) {
+            return;
+        }
+        self.release = None;
+        let mut over = Vec::new();
+        for (id, watched) in &mut self.services {
+            for (&backend, damping) in &mut watched.dampings {
+                if damping.ends(now) {
+                    over.push((*id, backend));
+                } else if let Some(left) = damping.left(now) {
+                    let end = now + left;
+                    self.release = Some(self.release.map_or(end, |release| release.min(end)));
+                }
+            }
+        }
+        for (service, backend) in over {
+            let up = self.is_up(&service, backend);
+            self.news.push(News::Released { service, backend, up });
+            self.judge(&service, now);
+        }
+    }
+
+    /// Forgets how often a backend went down, because an operator enables it.
+    pub fn forgive(&mut self, service: &ServiceId, backend: IpAddr, now: Instant) {
+        let Some(watched) = self.services.get_mut(service) else { return };
+        let Some(damping) = watched.dampings.remove(&backend) else { return };
+        if damping.left(now).is_some() {
+            let up = self.is_up(service, backend);
+            self.news.push(News::Released { service: *service, backend, up });
+        }
+        self.judge(service, now);
+    }
+
+    /// Says which backends of a service are down.
+    pub(super) fn judge(&mut self, id: &ServiceId, now: Instant) {
+        let Some(watched) = self.services.get_mut(id) else { return };
+        let service = watched.service.clone();
+        let wanted = |address: &IpAddr| {
+            let backend = service.number_of(*address).map(|number| &service.backends[number.index()]);
+            backend.is_ok_and(|backend| backend.weight > 0 && backend.duty == Duty::Serve)
+        };
+        let mut down: HashSet<IpAddr> =
+            watched.backends.keys().filter(|address| watched.is_down(**address, &self.items)).copied().collect();
+        let all = watched.backends.keys().filter(|address| wanted(address)).count();
+        let up = all - down.iter().filter(|address| wanted(address)).count();
+        let enough = |up: usize| up * 100 >= all * usize::from(service.min_up);
+        let believed = enough(up);
+        if std::mem::replace(&mut watched.believed, believed) != believed {
+            let service = *id;
+            self.news.push(match believed {
+                true => News::Believed { service },
+                false => News::NotBelieved { service, up: (up, all) },
+            });
+        }
+        // Those that are held out although their checks are good.
+        let held = watched.dampings.iter().filter(|(address, damping)| {
+            damping.left(now).is_some() && watched.backends.contains_key(*address) && !down.contains(*address)
+        });
+        let held: Vec<IpAddr> = held.map(|(&address, _)| address).collect();
+        let needed = held.iter().filter(|address| wanted(address)).count();
+        let left = up - needed;
+        if needed == 0 || believed && left > 0 && enough(left) {
+            down.extend(held);
+        } else {
+            // Too few are left without them: they serve from now on, and are not taken out again when others return.
+            for backend in held {
+                watched.dampings.entry(backend).or_default().end();
+                self.news.push(News::Released { service: *id, backend, up: true });
+            }
+        }
+        self.changed |= self.verdicts.set(*id, if believed { down } else { HashSet::new() });
+    }
+
+    /// Which backends are down, if that has changed since the last call.
+    pub fn take_verdicts(&mut self) -> Option<Arc<Verdicts>> {
+        std::mem::take(&mut self.changed).then(|| Arc::new(self.verdicts.clone()))
+    }
+
+    /// What has happened since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The faults that are seen or mended since the last call.
+    pub fn take_sightings(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.sightings)
+    }
+
+    /// What the checks of a backend have found, in the order of the checks.
+    pub fn results(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> Vec<CheckResult> {
+        let items = self.services.get(service).and_then(|watched| watched.backends.get(&backend));
+        let items = items.into_iter().flatten().filter_map(|&number| self.items[number].as_ref());
+        items.map(|item| item.pulse.result(&item.check, now)).collect()
+    }
+
+    /// Whether the checks of a service are believed.
+    pub fn believes(&self, service: &ServiceId) -> bool {
+        self.services.get(service).is_none_or(|watched| watched.believed)
+    }
+
+    /// For how long a backend is still held out, in s, if it is.
+    pub fn held_for_s(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> Option<u64> {
+        let damping = self.services.get(service)?.dampings.get(&backend)?;
+        let left = damping.left(now).filter(|_| self.verdicts.is_down(service, backend))?;
+        Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).div_ceil(1_000))
+    }
+}
+
+impl Watched {
+    /// Whether some check says that a backend is down.
+    fn is_down(&self, backend: IpAddr, items: &[Option<Item>]) -> bool {
+        self.checks_that_fail(backend, items) > 0
+    }
+
+    /// How many checks say that a backend is down.
+    fn checks_that_fail(&self, backend: IpAddr, items: &[Option<Item>]) -> usize {
+        let unknown = self.service.start == Start::Up;
+        let numbers = self.backends.get(&backend).into_iter().flatten();
+        numbers.filter_map(|&number| items[number].as_ref()).filter(|item| !item.pulse.up.unwrap_or(unknown)).count()
+    }
+}
