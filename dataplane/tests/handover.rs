@@ -192,6 +192,7 @@ struct Known {
     draining: bool,
     drained_at_ms: Option<u64>,
     disabled: bool,
+    fallback: bool,
     contact: Contact,
     /// The snapshot since which others get its new flows, because it may be dead.
     suspended: Option<u64>,
@@ -273,6 +274,23 @@ impl World {
         }
     }
 
+    /// A world with a service that has backend 5 for its fallback.
+    fn with_fallback(wanted: ServiceAdd, workers: usize) -> Self {
+        let address = World::new(wanted.clone(), 1).address(5);
+        let mut world = World::new(ServiceAdd { fallback: Some(address), ..wanted }, workers);
+        let known = Known {
+            weight: 1,
+            draining: false,
+            drained_at_ms: None,
+            disabled: false,
+            fallback: true,
+            contact: Contact::Up,
+            suspended: None,
+        };
+        world.known.insert(5, known);
+        world
+    }
+
     fn is_udp(&self) -> bool {
         self.wanted.service.protocol == Protocol::Udp
     }
@@ -302,7 +320,11 @@ impl World {
     }
 
     fn takes_new_flows(&self, number: u8) -> bool {
-        self.serves(number) && !self.is_suspended(number) && self.known.get(&number).is_some_and(Known::is_wanted)
+        let can = |number: &u8| {
+            self.serves(*number) && !self.is_suspended(*number) && self.known.get(number).is_some_and(Known::is_wanted)
+        };
+        let is_fallback = |number: &u8| self.known[number].fallback;
+        can(&number) && !(is_fallback(&number) && self.known.keys().any(|other| !is_fallback(other) && can(other)))
     }
 
     /// Whether others get the backend's new flows, because it may be dead.
@@ -593,6 +615,7 @@ impl World {
                     draining: false,
                     drained_at_ms: None,
                     disabled: false,
+                    fallback: false,
                     contact: Contact::Up,
                     suspended: None,
                 };
@@ -744,9 +767,10 @@ proptest! {
     fn no_flow_that_may_stay_ever_moves(
         service in service(),
         workers in 1usize..=2,
+        fallback in any::<bool>(),
         events in prop::collection::vec(event(), 1..80),
     ) {
-        let mut world = World::new(service, workers);
+        let mut world = if fallback { World::with_fallback(service, workers) } else { World::new(service, workers) };
         for number in 0..3 {
             world.happen(&Event::Add { backend: number, weight: 1 });
         }
@@ -849,6 +873,49 @@ fn a_connection_that_speaks_during_an_outage_leaves_nothing_behind_and_may_begin
             world.happen(&Event::Mend);
             assert!(again.iter().all(|&port| world.send(port, Kind::Data) == Some(1)), "they began there");
             assert!(not_again.iter().all(|&port| world.send(port, Kind::Data) == Some(0)));
+        }
+    }
+}
+
+/// The fallback has new flows as long as no other backend takes any. Then, all that began there stay, and so do those that were
+/// silent at the others.
+#[test]
+fn a_fallback_serves_only_when_all_others_are_out() {
+    for vip in ["192.168.0.101:80", "[fd00::101]:80"] {
+        for (renews, on_all_down) in [(true, OnAllDown::Drop), (false, OnAllDown::Drop), (true, OnAllDown::All)] {
+            let wanted = ServiceAdd { on_all_down, ..ServiceAdd::new(vip.parse().unwrap(), vec![]) };
+            let mut world = World::with_fallback(wanted, 2);
+            (0..2).for_each(|backend| world.happen(&Event::Add { backend, weight: 1 }));
+            // `open` asserts that only those that may have it get a new flow.
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            let homes = |world: &World| world.flows.iter().map(|flow| flow.home).collect::<Vec<_>>();
+            assert!(homes(&world).iter().all(|home| *home < Some(2)));
+            let before = homes(&world);
+            world.happen(&Event::Down { backends: 1 | 2 });
+            if renews {
+                world.happen(&Event::Renew);
+            }
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            assert_eq!(homes(&world)[60..], [Some(5); 60]);
+            world.happen(&Event::Down { backends: 1 | 2 | 32 });
+            world.happen(&Event::Renew);
+            let got = world.send(9_999, Kind::Open);
+            assert_eq!(got.is_some_and(|number| number < 2), on_all_down == OnAllDown::All, "{got:?}");
+            world.happen(&Event::Mend);
+            world.happen(&Event::SpeakAll);
+            assert_eq!((&homes(&world)[..60], &homes(&world)[60..]), (&before[..], &[Some(5); 60][..]));
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            assert!(homes(&world)[120..].iter().all(|home| *home < Some(2)));
+            // One is drained and the other one disabled.
+            world.happen(&Event::Drain { backend: 0, deadline_s: None });
+            world.happen(&Event::Disable { backend: 1 });
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            assert_eq!(homes(&world)[180..], [Some(5); 60]);
+            world.happen(&Event::Enable { backend: 1 });
+            world.happen(&Event::SpeakAll);
+            world.happen(&Event::Disable { backend: 5 });
+            (0..60).for_each(|_| world.happen(&Event::Open { packets: 2 }));
+            assert_eq!(homes(&world)[240..], [Some(1); 60]);
         }
     }
 }

@@ -123,6 +123,9 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its weight.
     pub weight: u32,
+    /// Whether it serves only when no other takes new flows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fallback: bool,
     /// Its share of the service's new flows, 0 to 1, as they are given out now. During a hand-over, a new flow of UDP may
     /// still go to the backend that its slot had before. Schedulers that look at numbers of connections have no fixed
     /// shares: theirs are those of connections that last equally long.

@@ -28,7 +28,7 @@ pub(crate) mod arguments {
     pub use crate::noun::check::CheckSpec;
     pub use crate::noun::doctor::DoctorQuery;
     pub use crate::noun::events::EventQuery;
-    pub use crate::noun::service::{ServiceAdd, ServiceEdit};
+    pub use crate::noun::service::{FallbackChange, ServiceAdd, ServiceEdit};
 }
 
 /// What answers are made of.

@@ -1,8 +1,10 @@
 //! Services: what clients connect to.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::name::{FlowHash, OnAllDown, Scheduler, ServiceId, Start, Tracking};
+use crate::name::{FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Start, Tracking, serde_as_text};
 use crate::noun::backend::{Backend, BackendSpec};
 use crate::noun::check::CheckSpec;
 
@@ -41,6 +43,9 @@ pub struct ServiceAdd {
     /// What a backend counts as that was not checked yet.
     #[serde(default)]
     pub start: Start,
+    /// The address of a backend that serves only when no other takes new flows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<IpAddr>,
     /// Its first backends.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
@@ -61,6 +66,7 @@ impl ServiceAdd {
             checks: None,
             min_up: None,
             start: Start::default(),
+            fallback: None,
             backends,
         }
     }
@@ -87,12 +93,54 @@ pub struct ServiceEdit {
     /// What a backend counts as that was not checked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
+    /// The address of the backend that serves only when no other takes new flows, or `"none"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<FallbackChange>,
 }
+
+/// Another fallback for a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FallbackChange {
+    /// This one.
+    Use(IpAddr),
+    /// None.
+    None,
+}
+
+impl std::fmt::Display for FallbackChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FallbackChange::Use(address) => address.fmt(f),
+            FallbackChange::None => f.write_str("none"),
+        }
+    }
+}
+
+impl std::str::FromStr for FallbackChange {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(FallbackChange::None),
+            address => address.parse().map(FallbackChange::Use).map_err(|_| NameError::Backend(address.into())),
+        }
+    }
+}
+
+serde_as_text!(FallbackChange);
 
 impl ServiceEdit {
     /// Without a change.
     pub fn new(service: ServiceId) -> Self {
-        ServiceEdit { service, scheduler: None, on_all_down: None, checks: None, min_up: None, start: None }
+        ServiceEdit {
+            service,
+            scheduler: None,
+            on_all_down: None,
+            checks: None,
+            min_up: None,
+            start: None,
+            fallback: None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use ctl::answer::{Envelope, Outcome};
 use ctl::request::{
-    self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, CheckSpec, EventQuery, MacChange, Request,
+    self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, CheckSpec, EventQuery, FallbackChange, MacChange, Request,
     ServiceAdd, ServiceEdit,
 };
 use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Start, Tracking, verb};
@@ -241,6 +241,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
             checks: choices.one_in(2).then(|| (0..choices.below(10)).map(|_| check_spec(choices)).collect()),
             min_up: maybe(choices, &[0, 1, 50, 100, 101]),
             start: *choices.of(&[Start::Down, Start::Up]),
+            fallback: choices.one_in(4).then(|| address(choices)),
             backends: (0..choices.below(6)).map(|_| backend(choices)).collect(),
             ..ServiceAdd::new(service(choices), Vec::new())
         }),
@@ -265,6 +266,10 @@ fn request(choices: &mut Choices<'_>) -> Request {
             on_all_down: maybe(choices, &[OnAllDown::Drop, OnAllDown::All]),
             checks: choices.one_in(2).then(|| (0..choices.below(10)).map(|_| check_spec(choices)).collect()),
             min_up: maybe(choices, &[0, 50, 100, 101]),
+            fallback: choices.one_in(4).then(|| match choices.one_in(2) {
+                true => FallbackChange::Use(address(choices)),
+                false => FallbackChange::None,
+            }),
             ..ServiceEdit::new(service(choices))
         }),
         20 => Request::BackendEnable(BackendName { service: service(choices), address: address(choices) }),

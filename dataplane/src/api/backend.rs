@@ -104,6 +104,7 @@ pub(super) fn listed(
     answer::Backend {
         address: backend.address,
         weight: backend.weight,
+        fallback: backend.fallback,
         share,
         state,
         checks: Vec::new(),

@@ -175,7 +175,9 @@ fn notes(backend: &Backend, damped_left_s: Option<u64>) -> Vec<String> {
         Duty::Disabled => Some("an operator has disabled it: it gets nothing, whatever its checks say"),
     };
     let damped = damped_left_s.map(|left| format!("it went down too often: it is held out for {left} s more"));
-    duty.map(String::from).into_iter().chain(damped).collect()
+    let fallback =
+        backend.fallback.then(|| "the fallback: it serves when no other backend takes new flows".to_string());
+    fallback.into_iter().chain(duty.map(String::from)).chain(damped).collect()
 }
 
 /// What the probes of a backend have found.

@@ -40,7 +40,7 @@ impl Answers<verb::ServiceAdd> for Facts {
 
 impl Answers<verb::ServiceEdit> for Facts {
     fn answer(&self, edit: ServiceEdit) -> Result<Done, Refusal> {
-        let generation = self.director.change(|model, _| model.edit_service(&edit)).map_err(refusal)?;
+        let generation = self.director.change(|model, leases| model.edit_service(&edit, leases)).map_err(refusal)?;
         let message = format!("Service {} has {} now", edit.service, in_words(&edit).join(", "));
         Ok(self.done(Kind::ServiceEdited, of_service(&edit.service), message, generation))
     }
@@ -58,6 +58,7 @@ fn in_words(edit: &ServiceEdit) -> Vec<String> {
         checks,
         edit.min_up.map(|share| format!("min_up {share} %")),
         edit.start.map(|start| format!("start {start}")),
+        edit.fallback.map(|fallback| format!("fallback {fallback}")),
     ];
     all.into_iter().flatten().collect()
 }

@@ -90,6 +90,13 @@ fn warnings(facts: &Facts, links: &[bool], services: &[(&Service, Vec<BackendSta
     let dark = dark.map(|(service, _)| format!("Service {} has no backend that is up and takes new flows", service.id));
     extend_bounded(&mut warnings, dark.collect());
 
+    let by_fallback =
+        services.iter().filter_map(|(service, _)| Some((service.id, service.serving_fallback()?.address)));
+    let by_fallback = by_fallback.map(|(id, address)| {
+        format!("Service {id} is served by its fallback, {address}: no other backend takes new flows")
+    });
+    extend_bounded(&mut warnings, by_fallback.collect());
+
     let unreachable = services.iter().flat_map(|(service, states)| {
         let backends = service.backends.iter().zip(states).filter(|&(_, &state)| state == BackendState::Unreachable);
         backends.map(|(b, _)| {

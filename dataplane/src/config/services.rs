@@ -48,6 +48,8 @@ section! {
     min_up: u8 = 0, unit("%"), range(0u8..=100);
     /// What a backend counts as that was not checked yet.
     start: String = Start::default().to_string(), words(Start::WORDS);
+    /// The address of a backend that serves only when no other takes new flows (a "sorry server").
+    fallback: Option<String> = None, written("an IP address"), or("none", "192.168.0.9");
     /// The backends that serve it.
     backends: Vec<Option<BackendSection>> = vec![], written(format!("at most {MAX_BACKENDS}"));
 }
@@ -128,6 +130,7 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
     let on_all_down: Option<OnAllDown> = source.parsed(key, "on_all_down", &section.on_all_down);
     let checks = section.check.map(|value| checks(&format!("{key}.check"), value, source));
     let start: Option<Start> = source.parsed(key, "start", &section.start);
+    let fallback = section.fallback.and_then(|text| source.good(&format!("{key}.fallback"), ip_address(&text)));
     let backends = section.backends.into_iter().enumerate();
     let backends =
         backends.filter_map(|(index, section)| backend(&format!("{key}.backends[{index}]"), section?, source));
@@ -148,6 +151,7 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
         checks,
         min_up: Some(section.min_up).filter(|share| *share > 0),
         start: start.unwrap_or_default(),
+        fallback,
         backends,
     })
 }
@@ -195,7 +199,7 @@ pub(super) fn key_of(service: &str, error: &ModelError) -> String {
         ModelError::Check { index, field: "", .. } => format!("check[{index}]"),
         ModelError::Check { index, field, .. } => format!("check[{index}].{field}"),
         ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "check".into(),
-        ModelError::MinUp(_) => error.field(),
+        ModelError::MinUp(_) | ModelError::Fallback(_) => error.field(),
         ModelError::InList { .. } => error.field(),
         ModelError::PortsOverlap { .. } => "port".into(),
         ModelError::HashOfSh

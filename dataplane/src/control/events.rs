@@ -68,6 +68,8 @@ kinds! {
     BackendDown = "backend-down", Error: "A check says that a backend does not serve: it gets no packets. The event has the check and its words.";
     BackendDamped = "backend-damped", Warn: "A backend went down too often: it is held out for a time, even if its checks are good by then.";
     BackendReleased = "backend-released", Info: "A backend is not held out any more.";
+    FallbackServes = "fallback-serves", Error: "No backend of a service takes new flows: its fallback has them.";
+    FallbackRests = "fallback-rests", Info: "A backend of a service takes new flows again: its fallback gets no more.";
     ChecksNotBelieved = "checks-not-believed", Error: "Fewer backends of a service are up by its checks than `min_up`: the checks are not believed, and all backends get traffic.";
     ChecksBelieved = "checks-believed", Info: "Enough backends of a service are up by its checks: these count again.";
     LinkUp = "link-up", Info: "A port's link is up again.";

@@ -103,7 +103,7 @@ impl Engine {
         let service = watched.service.clone();
         let wanted = |address: &IpAddr| {
             let backend = service.number_of(*address).map(|number| &service.backends[number.index()]);
-            backend.is_ok_and(|backend| backend.weight > 0 && backend.duty == Duty::Serve)
+            backend.is_ok_and(|backend| backend.weight > 0 && backend.duty == Duty::Serve && !backend.fallback)
         };
         let mut down: HashSet<IpAddr> =
             watched.backends.keys().filter(|address| watched.is_down(**address, &self.items)).copied().collect();

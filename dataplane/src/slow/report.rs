@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ctl::answer::Subject;
 use ctl::{Mac, ServiceId};
+use hashbrown::HashMap;
 use rtrb::Consumer;
 
 use crate::base::exit::DropReason;
@@ -33,6 +34,8 @@ pub struct Reporter {
     lost: Vec<[Lost; LOSSES.len()]>,
     /// The packet buffers.
     buffers: Option<BufferWatch>,
+    /// The services that are served by their fallbacks, and these.
+    by_fallback: HashMap<ServiceId, IpAddr>,
 }
 
 /// The values of a drop counter at two times.
@@ -47,7 +50,7 @@ struct Lost {
 impl Reporter {
     /// With the other ends of the workers' rings.
     pub fn new(faults: Arc<Faults>, samples: Vec<Consumer<Sample>>) -> Self {
-        Reporter { faults, samples, lost: Vec::new(), buffers: None }
+        Reporter { faults, samples, lost: Vec::new(), buffers: None, by_fallback: HashMap::new() }
     }
 
     /// With a watch on the packet buffers.
@@ -116,6 +119,25 @@ impl Reporter {
 }
 
 impl Reporter {
+    /// Reports services that their fallbacks serve from now on, or no more.
+    pub fn fallbacks(&mut self, current: &Compiled, now: Instant) {
+        let services = current.model.services.values();
+        let serving: HashMap<ServiceId, IpAddr> =
+            services.filter_map(|service| Some((service.id, service.serving_fallback()?.address))).collect();
+        for (service, address) in serving.iter().filter(|(service, _)| !self.by_fallback.contains_key(*service)) {
+            let subject = Subject { service: Some(*service), backend: Some(*address), ..Subject::default() };
+            let message = || format!("No backend of {service} takes new flows: its fallback {address} has them");
+            self.faults.events().write(Kind::FallbackServes, subject, now, message);
+        }
+        for (service, address) in self.by_fallback.iter().filter(|(service, _)| !serving.contains_key(*service)) {
+            let subject = Subject { service: Some(*service), backend: Some(*address), ..Subject::default() };
+            let message =
+                || format!("The fallback {address} of {service} gets no more new flows; old ones stay until they end");
+            self.faults.events().write(Kind::FallbackRests, subject, now, message);
+        }
+        self.by_fallback = serving;
+    }
+
     /// Reports what health checks have found.
     pub fn health(&self, news: Vec<health::news::News>, now: Instant) {
         for news in news {

@@ -129,6 +129,7 @@ impl<S: FrameSource> SlowPath<S> {
             drop(neighbors);
             self.listen(&current);
             self.health().sync(&current, now);
+            self.reporter.fallbacks(&current, now);
             self.announcer.sync(&current, now);
             self.listener.sync(announce::addresses(&current), now);
             self.claims.sync(&current, now);

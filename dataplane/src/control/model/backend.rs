@@ -27,6 +27,8 @@ pub struct Backend {
     /// Whether it gets flows at all. A backend that is added to a running service gets none until its MAC address is
     /// known for the first time. Before that, its share of the flows would be lost.
     pub joined: bool,
+    /// Whether it takes new flows only where no other backend does.
+    pub fallback: bool,
     /// Whether it takes new flows, or is being drained.
     pub duty: Duty,
     /// Whether it can be reached.

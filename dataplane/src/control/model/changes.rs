@@ -172,6 +172,9 @@ impl Model {
                 errors.push(ModelError::InList { index, error: Box::new(error) });
             }
         }
+        if let Some(address) = wanted.fallback {
+            errors.extend(self.insert_fallback(&mut service, address, leases).err());
+        }
         if errors.is_empty() { Ok(service) } else { Err(errors) }
     }
 
@@ -311,6 +314,19 @@ impl Model {
         self.tables.find_or(candidates, || maglev::build(&self.hash_key, self.table_size, candidates).into())
     }
 
+    /// Adds the backend that serves only when no other takes new flows.
+    pub(super) fn insert_fallback(
+        &self,
+        service: &mut Service,
+        address: IpAddr,
+        leases: &Arc<Leases>,
+    ) -> Result<(), ModelError> {
+        let number = self.insert_backend(service, &BackendSpec::new(address), leases);
+        let number = number.map_err(|error| ModelError::Fallback(Box::new(error)))?;
+        service.backends[number.index()].fallback = true;
+        Ok(())
+    }
+
     fn insert_backend(
         &self,
         service: &mut Service,
@@ -337,6 +353,7 @@ impl Model {
             target: Arc::new(leases.take_target().ok_or(ModelError::TooManyTargets)?),
             slots: 0,
             joined: true,
+            fallback: false,
             duty: if wanted.disabled { Duty::Disabled } else { Duty::Serve },
             contact: Contact::Up,
         };

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use ctl::request::ServiceEdit;
+use ctl::request::{FallbackChange, ServiceEdit};
 
 use crate::control::model::changes::Model;
 use crate::control::model::checks::checked_min_up;
 use crate::control::model::error::ModelError;
 use crate::control::model::health;
 use crate::control::model::service::Service;
+use crate::count::lease::Leases;
 
 impl Model {
     /// Changes how a service's backends are checked, and what follows from it. If the request is wrong, returns all its errors at
     /// once, and leaves the model as it was.
-    pub fn edit_service(&mut self, edit: &ServiceEdit) -> Result<(), Vec<ModelError>> {
+    pub fn edit_service(&mut self, edit: &ServiceEdit, leases: &Arc<Leases>) -> Result<(), Vec<ModelError>> {
         if *edit == ServiceEdit::new(edit.service) {
             return Err(vec![ModelError::NothingToChangeOfService]);
         }
@@ -40,10 +41,27 @@ impl Model {
         }
         service.on_all_down = edit.on_all_down.unwrap_or(service.on_all_down);
         service.start = edit.start.unwrap_or(service.start);
+        let old = self.services[&service.id].backends.iter().find(|backend| backend.fallback);
+        let old = old.map(|backend| backend.address);
+        let new = match edit.fallback {
+            Some(FallbackChange::Use(address)) => Some(address),
+            Some(FallbackChange::None) => None,
+            None => old,
+        };
+        if old != new {
+            service.backends.retain(|backend| !backend.fallback);
+            if let Some(address) = new {
+                errors.extend(self.insert_fallback(&mut service, address, leases).err());
+            }
+        }
         if !errors.is_empty() {
             return Err(errors);
         }
         self.check_probes(Some(&service)).map_err(|error| vec![error])?;
+        if old != new {
+            old.into_iter().for_each(|address| self.backend_uses.count(address, false));
+            new.into_iter().for_each(|address| self.backend_uses.count(address, true));
+        }
         self.put(service);
         Ok(())
     }
@@ -76,7 +94,7 @@ mod tests {
                 start: Some(Start::Down),
                 ..ServiceEdit::new(id)
             };
-            model.edit_service(&edit).unwrap();
+            model.edit_service(&edit, &leases()).unwrap();
             let after = &model.services[&id];
             assert_eq!((after.checks.len(), after.min_up, after.start), (2, 50, Start::Down));
             assert_eq!(after.on_all_down, before.on_all_down, "it was not named");
@@ -100,14 +118,14 @@ mod tests {
             on_all_down: Some(OnAllDown::All),
             ..ServiceEdit::new(id)
         };
-        let errors = model.edit_service(&edit).unwrap_err();
+        let errors = model.edit_service(&edit, &leases()).unwrap_err();
         let fields: Vec<String> = errors.iter().map(ModelError::field).collect();
         assert_eq!(fields, ["scheduler", "checks[0].fall", "min_up"]);
         assert!(errors[0].to_string().contains("remove the service"), "{errors:?}");
-        let nothing = model.edit_service(&ServiceEdit::new(id)).unwrap_err();
+        let nothing = model.edit_service(&ServiceEdit::new(id), &leases()).unwrap_err();
         assert_eq!(nothing, [ModelError::NothingToChangeOfService]);
         let other = ServiceEdit { min_up: Some(1), ..ServiceEdit::new("192.168.0.9:80".parse().unwrap()) };
-        assert!(matches!(model.edit_service(&other).unwrap_err()[..], [ModelError::NoSuchService(_)]));
+        assert!(matches!(model.edit_service(&other, &leases()).unwrap_err()[..], [ModelError::NoSuchService(_)]));
         assert!(Arc::ptr_eq(&model.services[&id], &before));
     }
 
@@ -117,7 +135,7 @@ mod tests {
         wanted.scheduler = Scheduler::Rr;
         model.add_service(&wanted, &leases()).unwrap();
         let edit = ServiceEdit { scheduler: Some(Scheduler::Wlc), ..ServiceEdit::new(wanted.service) };
-        model.edit_service(&edit).unwrap();
+        model.edit_service(&edit, &leases()).unwrap();
         let service = &model.services[&wanted.service];
         assert!(service.scheduler == Scheduler::Wlc && matches!(service.schedule, Schedule::Fewest(_)));
     }
@@ -131,9 +149,9 @@ mod tests {
         let slots = |model: &Model| model.services[&wanted.service].backends[0].slots;
         assert_eq!(slots(&model), 0);
         let edit = |on_all_down| ServiceEdit { on_all_down: Some(on_all_down), ..ServiceEdit::new(wanted.service) };
-        model.edit_service(&edit(OnAllDown::All)).unwrap();
+        model.edit_service(&edit(OnAllDown::All), &leases()).unwrap();
         assert_eq!(slots(&model), 1_021);
-        model.edit_service(&edit(OnAllDown::Drop)).unwrap();
+        model.edit_service(&edit(OnAllDown::Drop), &leases()).unwrap();
         assert_eq!(slots(&model), 0);
     }
 }

@@ -176,6 +176,9 @@ pub enum ModelError {
         "The checks of all services would ask for {0} probes in a second, and {MAX_PROBES_PER_S} is the maximum: use longer intervals, or check arp"
     )]
     TooManyProbes(u32),
+    /// An error of the fallback.
+    #[error("The fallback: {0}")]
+    Fallback(Box<ModelError>),
     /// An error of one backend in a list.
     #[error("{error}")]
     InList {
@@ -214,6 +217,7 @@ impl ModelError {
             ModelError::NothingToChange | ModelError::NothingToChangeOfService => "",
             ModelError::SchedulerStays { .. } => "scheduler",
             ModelError::MinUp(_) => "min_up",
+            ModelError::Fallback(_) => "fallback",
             ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "checks",
             ModelError::Check { index, field: "", .. } => return format!("checks[{index}]"),
             ModelError::Check { index, field, .. } => return format!("checks[{index}].{field}"),

@@ -82,8 +82,14 @@ impl Service {
     }
 
     /// Whether a backend gets new flows.
-    fn takes(&self, backend: &Backend) -> bool {
-        backend.is_wanted() && self.serves(backend) && !backend.is_suspended()
+    pub(super) fn takes(&self, backend: &Backend) -> bool {
+        let can = |backend: &Backend| backend.is_wanted() && self.serves(backend) && !backend.is_suspended();
+        can(backend) && !(backend.fallback && self.backends.iter().any(|other| !other.fallback && can(other)))
+    }
+
+    /// Its fallback, if that has the service's new flows.
+    pub fn serving_fallback(&self) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.fallback).filter(|fallback| self.takes(fallback))
     }
 
     /// Whether a backend gets the unknown flows of slots that others have now. A datagram does not tell whether its flow
@@ -109,7 +115,8 @@ impl Service {
             _ if self.takes(backend) => Standing::Takes,
             _ if self.awaits(backend) => Standing::Away,
             _ if !self.keeps_unknown_flows(backend) => Standing::Out,
-            _ if backend.is_wanted() => Standing::Holds,
+            // A fallback that does not take has no slots.
+            _ if backend.is_wanted() && !backend.fallback => Standing::Holds,
             _ => Standing::Serves,
         }
     }

@@ -1,10 +1,11 @@
 //! `shuntctl service`.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use ctl::answer::{Backend, BackendState, Service};
-use ctl::request::{BackendSpec, CheckSpec, ServiceAdd, ServiceEdit};
+use ctl::request::{BackendSpec, CheckSpec, FallbackChange, ServiceAdd, ServiceEdit};
 use ctl::{
     FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Start, Tracking, parse_backend, parse_number, parse_seconds,
     verb,
@@ -78,13 +79,16 @@ pub(crate) struct AddArgs {
     /// What a backend counts as that was not checked yet: up or down.
     #[arg(long, default_value_t)]
     start: Start,
+    /// The address of a backend that serves only when no other takes new flows.
+    #[arg(long, value_name = "ADDRESS")]
+    fallback: Option<IpAddr>,
     /// A backend, more with more of this option.
     #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC][,disabled]")]
     backends: Vec<BackendWord>,
 }
 
 #[derive(Debug, Args)]
-#[group(id = "change", required = true, multiple = true, args = ["scheduler", "on_all_down", "checks", "min_up", "start"])]
+#[group(id = "change", required = true, multiple = true, args = ["scheduler", "on_all_down", "checks", "min_up", "start", "fallback"])]
 pub(crate) struct EditArgs {
     /// The service.
     #[arg(value_name = SERVICE)]
@@ -106,6 +110,9 @@ pub(crate) struct EditArgs {
     /// What a backend counts as that was not checked yet: up or down.
     #[arg(long)]
     start: Option<Start>,
+    /// The address of a backend that serves only when no other takes new flows, or none.
+    #[arg(long, value_name = "ADDRESS|none")]
+    fallback: Option<FallbackChange>,
 }
 
 /// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC][,disabled]`.
@@ -161,6 +168,7 @@ impl Command {
                 checks: Some(add.checks).filter(|checks| !checks.is_empty()),
                 min_up: add.min_up,
                 start: add.start,
+                fallback: add.fallback,
                 backends: add.backends.into_iter().map(|BackendWord(backend)| backend).collect(),
             }),
             Command::Edit(edit) => Question::change::<verb::ServiceEdit>(ServiceEdit {
@@ -170,6 +178,7 @@ impl Command {
                 checks: Some(edit.checks).filter(|checks| !checks.is_empty()),
                 min_up: edit.min_up,
                 start: edit.start,
+                fallback: edit.fallback,
             }),
             Command::Remove { service } => Question::change::<verb::ServiceRemove>(service),
         }
@@ -235,6 +244,8 @@ fn handover(service: &Service) -> String {
 fn backend_row(backend: &Backend) -> [String; 10] {
     let state = match (backend.state, backend.drain_left_s) {
         (BackendState::Up, _) if backend.weight == 0 => "no new flows".into(),
+        (BackendState::Up, _) if backend.fallback && backend.share == 0.0 => "up, fallback".into(),
+        (BackendState::Up, _) if backend.fallback => "fallback serves".into(),
         (BackendState::Up, _) => "up".into(),
         (BackendState::Draining, Some(left)) => format!("draining, {} left", duration(left)),
         (BackendState::Draining, None) => "draining".into(),
@@ -335,6 +346,14 @@ mod tests {
             (
                 "service edit [fd00::1]:80 -c tcp -c icmp --min-up 0 --start down --on-all-down all -s wlc",
                 r#""service-edit","arguments":{"service":{"vip":"fd00::1","port":80,"protocol":"tcp"},"scheduler":"wlc","on_all_down":"all","checks":[{"type":"tcp"},{"type":"icmp"}],"min_up":0,"start":"down"}"#,
+            ),
+            (
+                "service add [fd00::1]:80 --fallback fd00::9",
+                r#""service-add","arguments":{"service":{"vip":"fd00::1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","start":"up","fallback":"fd00::9","backends":[]}"#,
+            ),
+            (
+                "service edit 192.0.2.1:80 --fallback none",
+                r#""service-edit","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"fallback":"none"}"#,
             ),
             (
                 "service edit 192.0.2.1:80 --check arp",
