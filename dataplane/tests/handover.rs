@@ -743,14 +743,16 @@ fn service() -> impl Strategy<Value = ServiceAdd> {
     ];
     let on_all_down = prop_oneof![Just(OnAllDown::Drop), Just(OnAllDown::All)];
     let handover_time_s = prop::sample::select(vec![None, None, Some(5), Some(60), Some(IDLE_S)]);
-    let service = (vip, scheduler, on_all_down, handover_time_s, 0u8..4);
-    service.prop_map(|(vip, (scheduler, tracking), on_all_down, handover_time_s, one_packet)| {
+    let slow_start_s = prop::sample::select(vec![None, None, Some(20), Some(300)]);
+    let service = (vip, scheduler, on_all_down, handover_time_s, slow_start_s, 0u8..4);
+    service.prop_map(|(vip, (scheduler, tracking), on_all_down, handover_time_s, slow_start_s, one_packet)| {
         let wanted = ServiceAdd {
             scheduler,
             tracking: Some(tracking),
             idle_timeout_s: Some(IDLE_S),
             handover_time_s,
             on_all_down,
+            slow_start_s: slow_start_s.filter(|_| !matches!(scheduler, Rr | Lc)),
             ..ServiceAdd::new(vip.parse().unwrap(), vec![])
         };
         if one_packet > 0 || wanted.service.protocol != Protocol::Udp || scheduler.decides_by_flow() {

@@ -138,6 +138,9 @@ pub struct Backend {
     /// Seconds for which it is held out because it went down too often, whatever its checks say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damped_left_s: Option<u64>,
+    /// The share of its weight that it has so far, in percent, in a slow start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start_percent: Option<u32>,
     /// The MAC address that frames for it get, where known.
     pub mac: Option<Mac>,
     /// Whether the MAC address is given by the configuration.

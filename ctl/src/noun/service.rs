@@ -46,6 +46,9 @@ pub struct ServiceAdd {
     /// The address of a backend that serves only when no other takes new flows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<IpAddr>,
+    /// For so many seconds, the weight of a backend that returns rises from 5 % to the whole. Without it, it has that at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start_s: Option<u32>,
     /// Its first backends.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
@@ -67,6 +70,7 @@ impl ServiceAdd {
             min_up: None,
             start: Start::default(),
             fallback: None,
+            slow_start_s: None,
             backends,
         }
     }
@@ -96,6 +100,9 @@ pub struct ServiceEdit {
     /// The address of the backend that serves only when no other takes new flows, or `"none"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<FallbackChange>,
+    /// For so many seconds, the weight of a backend that returns rises; 0: it has that at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start_s: Option<u32>,
 }
 
 /// Another fallback for a service.
@@ -140,6 +147,7 @@ impl ServiceEdit {
             min_up: None,
             start: None,
             fallback: None,
+            slow_start_s: None,
         }
     }
 }
@@ -170,6 +178,9 @@ pub struct Service {
     /// If fewer backends than this share are up, in percent, the checks are not believed. 0: they always are.
     #[serde(default)]
     pub min_up: u8,
+    /// For so many seconds, the weight of a backend that returns rises. 0: it has that at once.
+    #[serde(default)]
+    pub slow_start_s: u64,
     /// Whether the checks are believed.
     #[serde(default = "yes")]
     pub checks_believed: bool,

@@ -242,6 +242,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
             min_up: maybe(choices, &[0, 1, 50, 100, 101]),
             start: *choices.of(&[Start::Down, Start::Up]),
             fallback: choices.one_in(4).then(|| address(choices)),
+            slow_start_s: maybe(choices, &[0, 1, 60, 3_601]),
             backends: (0..choices.below(6)).map(|_| backend(choices)).collect(),
             ..ServiceAdd::new(service(choices), Vec::new())
         }),
@@ -266,6 +267,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
             on_all_down: maybe(choices, &[OnAllDown::Drop, OnAllDown::All]),
             checks: choices.one_in(2).then(|| (0..choices.below(10)).map(|_| check_spec(choices)).collect()),
             min_up: maybe(choices, &[0, 50, 100, 101]),
+            slow_start_s: maybe(choices, &[0, 1, 60, 3_601]),
             fallback: choices.one_in(4).then(|| match choices.one_in(2) {
                 true => FallbackChange::Use(address(choices)),
                 false => FallbackChange::None,

@@ -10,7 +10,7 @@ use ctl::verb::{self, Answers};
 
 use crate::api::facts::{Facts, of_backend};
 use crate::control::events::Kind;
-use crate::control::model::{Backend, Contact, Duty};
+use crate::control::model::{Backend, Contact, Duty, Rise};
 use crate::count::lease::Traffic;
 use crate::slow::neighbor::Neighbor;
 
@@ -109,6 +109,7 @@ pub(super) fn listed(
         state,
         checks: Vec::new(),
         damped_left_s: None,
+        slow_start_percent: backend.rise.map(Rise::percent),
         mac,
         mac_pinned: backend.pinned.is_some(),
         drain_left_s,

@@ -59,6 +59,7 @@ fn in_words(edit: &ServiceEdit) -> Vec<String> {
         edit.min_up.map(|share| format!("min_up {share} %")),
         edit.start.map(|start| format!("start {start}")),
         edit.fallback.map(|fallback| format!("fallback {fallback}")),
+        edit.slow_start_s.map(|seconds| format!("slow_start {seconds} s")),
     ];
     all.into_iter().flatten().collect()
 }
@@ -106,6 +107,7 @@ fn service(service: &Service, found: Found, neighbors: &BTreeMap<IpAddr, Neighbo
         on_all_down: service.on_all_down,
         checks: service.checks.iter().map(|check| check.spec.clone()).collect(),
         min_up: service.min_up,
+        slow_start_s: service.slow_start_ms / 1_000,
         checks_believed: believed,
         slots: slot_count(service.table.len()),
         slots_in_handover: slot_count(service.handover.as_ref().map_or(0, |handover| handover.slots())),

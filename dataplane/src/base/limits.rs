@@ -56,3 +56,5 @@ pub const MAX_CHECKS: usize = 8;
 pub const MAX_CHECK_TEXT: usize = 1_024;
 /// The most probes in a second, over all services, that the checks may ask for.
 pub const MAX_PROBES_PER_S: u32 = 20_000;
+/// The longest slow start of a service, in s.
+pub const MAX_SLOW_START_S: u32 = 3_600;

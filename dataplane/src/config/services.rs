@@ -11,7 +11,9 @@ use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::limits::{DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_BACKENDS, MAX_IDLE_MS};
+use crate::base::limits::{
+    DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_BACKENDS, MAX_IDLE_MS, MAX_SLOW_START_S,
+};
 use crate::config::rows::{Section, section, typed};
 use crate::config::source::Source;
 use crate::control::model::ModelError;
@@ -50,6 +52,8 @@ section! {
     start: String = Start::default().to_string(), words(Start::WORDS);
     /// The address of a backend that serves only when no other takes new flows (a "sorry server").
     fallback: Option<String> = None, written("an IP address"), or("none", "192.168.0.9");
+    /// For how long the weight of a backend that returns rises from 5 % to the whole, in ten steps.
+    slow_start: Option<String> = None, written(format!("such as \"60s\", at most \"{}\"", time(MAX_SLOW_START_S))), or("it has its whole share at once", "60s");
     /// The backends that serve it.
     backends: Vec<Option<BackendSection>> = vec![], written(format!("at most {MAX_BACKENDS}"));
 }
@@ -127,6 +131,7 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
     };
     let idle_timeout_s = time("idle_timeout", section.idle_timeout);
     let handover_time_s = time("handover_time", section.handover_time);
+    let slow_start_s = time("slow_start", section.slow_start);
     let on_all_down: Option<OnAllDown> = source.parsed(key, "on_all_down", &section.on_all_down);
     let checks = section.check.map(|value| checks(&format!("{key}.check"), value, source));
     let start: Option<Start> = source.parsed(key, "start", &section.start);
@@ -152,6 +157,7 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
         min_up: Some(section.min_up).filter(|share| *share > 0),
         start: start.unwrap_or_default(),
         fallback,
+        slow_start_s,
         backends,
     })
 }
@@ -200,6 +206,7 @@ pub(super) fn key_of(service: &str, error: &ModelError) -> String {
         ModelError::Check { index, field, .. } => format!("check[{index}].{field}"),
         ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "check".into(),
         ModelError::MinUp(_) | ModelError::Fallback(_) => error.field(),
+        ModelError::SlowStart(_) | ModelError::SlowStartWithout(_) => error.field(),
         ModelError::InList { .. } => error.field(),
         ModelError::PortsOverlap { .. } => "port".into(),
         ModelError::HashOfSh

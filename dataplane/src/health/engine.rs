@@ -20,7 +20,7 @@ use crate::control::model::health::Check;
 use crate::control::model::{Service, Verdicts};
 use crate::health::damping::Damping;
 use crate::health::diagnosis::{self, Answers, Question};
-use crate::health::finding::{Failure, Finding, Trouble};
+use crate::health::finding::{Failure, Trouble};
 use crate::health::news::{News, Seen};
 use crate::health::probe::{Probe, Progress};
 use crate::health::pulse::Pulse;

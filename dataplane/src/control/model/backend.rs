@@ -7,6 +7,7 @@ use ctl::Mac;
 
 use crate::base::ids::NetworkNo;
 use crate::control::model::contact::Contact;
+use crate::control::model::rise::Rise;
 use crate::count::lease::TargetLease;
 
 /// A backend of one service.
@@ -27,6 +28,8 @@ pub struct Backend {
     /// Whether it gets flows at all. A backend that is added to a running service gets none until its MAC address is
     /// known for the first time. Before that, its share of the flows would be lost.
     pub joined: bool,
+    /// How far its slow start has come.
+    pub rise: Option<Rise>,
     /// Whether it takes new flows only where no other backend does.
     pub fallback: bool,
     /// Whether it takes new flows, or is being drained.

@@ -11,7 +11,7 @@ use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_PROBES_PER_S, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
 use crate::control::model::checks::{
-    checked_mac, checked_min_up, checked_weight, flow_hash, handover_time, idle_timeout, tracking,
+    checked_mac, checked_min_up, checked_slow_start, checked_weight, flow_hash, handover_time, idle_timeout, tracking,
 };
 use crate::control::model::contact::Contact;
 use crate::control::model::error::ModelError;
@@ -143,6 +143,8 @@ impl Model {
         });
         let min_up = checked_min_up(wanted.min_up.unwrap_or_default());
         let min_up = min_up.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let slow_start = checked_slow_start(wanted.slow_start_s, wanted.scheduler);
+        let slow_start_ms = slow_start.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let decides_by_flow = wanted.scheduler.decides_by_flow();
         let mut service = Service {
             id,
@@ -157,6 +159,7 @@ impl Model {
             checks: checks.into(),
             min_up,
             start: wanted.start,
+            slow_start_ms,
             backends: Vec::new(),
             table: self.no_backends.clone(),
             handover: None,
@@ -286,6 +289,7 @@ impl Model {
     fn finished(&self, mut service: Service, old: Option<&Arc<Service>>) -> Service {
         service.forced = service.is_forced();
         service.outage = None;
+        service.rise(old, self.now_ms);
         service.knows_all = service.knows_all_flows(self.now_ms);
         let candidates = service.candidates();
         let same = |old: &&Arc<Service>| old.outage.is_none() && old.candidates() == candidates;
@@ -353,6 +357,7 @@ impl Model {
             target: Arc::new(leases.take_target().ok_or(ModelError::TooManyTargets)?),
             slots: 0,
             joined: true,
+            rise: None,
             fallback: false,
             duty: if wanted.disabled { Duty::Disabled } else { Duty::Serve },
             contact: Contact::Up,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ctl::request::ServiceAdd;
 use ctl::{FlowHash, MAX_WEIGHT, Mac, Protocol, Scheduler, Tracking};
 
-use crate::base::limits::{DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_IDLE_MS};
+use crate::base::limits::{DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_IDLE_MS, MAX_SLOW_START_S};
 use crate::control::model::error::ModelError;
 
 /// Which flows are remembered. A scheduler that decides flow by flow needs all of them. TCP and SCTP need those that a
@@ -67,6 +67,16 @@ pub(super) fn flow_hash(wanted: &ServiceAdd) -> Result<FlowHash, ModelError> {
 
 pub(super) fn checked_min_up(share: u8) -> Result<u8, ModelError> {
     if share <= 100 { Ok(share) } else { Err(ModelError::MinUp(share)) }
+}
+
+/// How long a slow start takes, in ms.
+pub(super) fn checked_slow_start(seconds: Option<u32>, scheduler: Scheduler) -> Result<u64, ModelError> {
+    match seconds.unwrap_or_default() {
+        0 => Ok(0),
+        seconds if seconds > MAX_SLOW_START_S => Err(ModelError::SlowStart(seconds)),
+        _ if matches!(scheduler, Scheduler::Rr | Scheduler::Lc) => Err(ModelError::SlowStartWithout(scheduler)),
+        seconds => Ok(u64::from(seconds) * 1_000),
+    }
 }
 
 pub(super) fn checked_weight(weight: u32) -> Result<u32, ModelError> {

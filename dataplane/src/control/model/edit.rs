@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ctl::request::{FallbackChange, ServiceEdit};
 
 use crate::control::model::changes::Model;
-use crate::control::model::checks::checked_min_up;
+use crate::control::model::checks::{checked_min_up, checked_slow_start};
 use crate::control::model::error::ModelError;
 use crate::control::model::health;
 use crate::control::model::service::Service;
@@ -38,6 +38,11 @@ impl Model {
             Some(Ok(min_up)) => service.min_up = min_up,
             Some(Err(error)) => errors.push(error),
             None => {}
+        }
+        let slow_start_s = edit.slow_start_s.or_else(|| u32::try_from(service.slow_start_ms / 1_000).ok());
+        match checked_slow_start(slow_start_s, service.scheduler) {
+            Ok(slow_start_ms) => service.slow_start_ms = slow_start_ms,
+            Err(error) => errors.push(error),
         }
         service.on_all_down = edit.on_all_down.unwrap_or(service.on_all_down);
         service.start = edit.start.unwrap_or(service.start);

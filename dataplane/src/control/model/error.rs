@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use ctl::answer::Refusal;
 use ctl::{MAX_WEIGHT, Mac, Ports, Protocol, Scheduler, ServiceId};
 
-use crate::base::limits::{MAX_BACKENDS, MAX_CHECKS, MAX_IDLE_MS, MAX_PROBES_PER_S, MAX_SERVICES, MAX_TARGETS};
+use crate::base::limits::{
+    MAX_BACKENDS, MAX_CHECKS, MAX_IDLE_MS, MAX_PROBES_PER_S, MAX_SERVICES, MAX_SLOW_START_S, MAX_TARGETS,
+};
 
 /// Why the model cannot be changed that way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +178,14 @@ pub enum ModelError {
         "The checks of all services would ask for {0} probes in a second, and {MAX_PROBES_PER_S} is the maximum: use longer intervals, or check arp"
     )]
     TooManyProbes(u32),
+    /// The slow start is too long.
+    #[error("A slow start of {0} s is too long: use at most {MAX_SLOW_START_S} s; 0 for none")]
+    SlowStart(u32),
+    /// This scheduler knows no weights.
+    #[error(
+        "Scheduler {0} does not look at weights, so none can rise: leave slow_start out, or use maglev, sh, wrr or wlc"
+    )]
+    SlowStartWithout(Scheduler),
     /// An error of the fallback.
     #[error("The fallback: {0}")]
     Fallback(Box<ModelError>),
@@ -218,6 +228,7 @@ impl ModelError {
             ModelError::SchedulerStays { .. } => "scheduler",
             ModelError::MinUp(_) => "min_up",
             ModelError::Fallback(_) => "fallback",
+            ModelError::SlowStart(_) | ModelError::SlowStartWithout(_) => "slow_start",
             ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "checks",
             ModelError::Check { index, field: "", .. } => return format!("checks[{index}]"),
             ModelError::Check { index, field, .. } => return format!("checks[{index}].{field}"),

@@ -18,8 +18,10 @@ mod merge;
 mod network;
 mod reach;
 mod renewal;
+mod rise;
 mod service;
 mod shares;
+mod slow_start;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -30,4 +32,5 @@ pub use checks::check_unicast;
 pub use contact::{Contact, Outlook, Reach, Reachability, Verdicts};
 pub use error::ModelError;
 pub use network::Network;
+pub use rise::Rise;
 pub use service::Service;

@@ -46,6 +46,8 @@ pub struct Service {
     pub min_up: u8,
     /// What a backend counts as that was not checked yet.
     pub start: Start,
+    /// How long the weight of a backend that returns takes to rise, in ms; 0: it has it at once.
+    pub slow_start_ms: u64,
     /// In ascending order of their addresses.
     pub backends: Vec<Backend>,
     /// The Maglev table over `backends`. If no backend takes new flows, all its slots are [`BackendNo::NONE`].
@@ -123,7 +125,8 @@ impl Service {
 
     /// The backends with the weights by which they take new flows.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
-        let weight = |backend: &Backend| if self.takes(backend) { backend.weight } else { 0 };
+        let rises = self.backends.iter().any(|backend| backend.rise.is_some());
+        let weight = |backend: &Backend| if self.takes(backend) { self.weight_now(backend, rises) } else { 0 };
         self.backends.iter().map(|backend| Candidate { address: backend.address, weight: weight(backend) }).collect()
     }
 
@@ -166,7 +169,11 @@ impl Service {
             Contact::Suspended { until_ms } => Some(until_ms),
             Contact::Up | Contact::CutOff | Contact::Lapsed | Contact::Down => None,
         });
-        drains.chain(suspensions).chain(self.handover.as_ref().map(|handover| handover.next_deadline())).min()
+        drains
+            .chain(suspensions)
+            .chain(self.next_steps())
+            .chain(self.handover.as_ref().map(|handover| handover.next_deadline()))
+            .min()
     }
 
     /// The number of the backend with this address.

@@ -82,13 +82,17 @@ pub(crate) struct AddArgs {
     /// The address of a backend that serves only when no other takes new flows.
     #[arg(long, value_name = "ADDRESS")]
     fallback: Option<IpAddr>,
+    /// For how long the weight of a backend that returns (its checks are good again, or it is enabled) rises from 5 % to the whole:
+    /// 60s, 5m. Without it, it has its whole share at once.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    slow_start: Option<u32>,
     /// A backend, more with more of this option.
     #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC][,disabled]")]
     backends: Vec<BackendWord>,
 }
 
 #[derive(Debug, Args)]
-#[group(id = "change", required = true, multiple = true, args = ["scheduler", "on_all_down", "checks", "min_up", "start", "fallback"])]
+#[group(id = "change", required = true, multiple = true, args = ["scheduler", "on_all_down", "checks", "min_up", "start", "fallback", "slow_start"])]
 pub(crate) struct EditArgs {
     /// The service.
     #[arg(value_name = SERVICE)]
@@ -113,6 +117,9 @@ pub(crate) struct EditArgs {
     /// The address of a backend that serves only when no other takes new flows, or none.
     #[arg(long, value_name = "ADDRESS|none")]
     fallback: Option<FallbackChange>,
+    /// For how long the weight of a backend that returns rises: 60s, 5m; 0s: it has its whole share at once.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    slow_start: Option<u32>,
 }
 
 /// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC][,disabled]`.
@@ -169,6 +176,7 @@ impl Command {
                 min_up: add.min_up,
                 start: add.start,
                 fallback: add.fallback,
+                slow_start_s: add.slow_start,
                 backends: add.backends.into_iter().map(|BackendWord(backend)| backend).collect(),
             }),
             Command::Edit(edit) => Question::change::<verb::ServiceEdit>(ServiceEdit {
@@ -179,6 +187,7 @@ impl Command {
                 min_up: edit.min_up,
                 start: edit.start,
                 fallback: edit.fallback,
+                slow_start_s: edit.slow_start,
             }),
             Command::Remove { service } => Question::change::<verb::ServiceRemove>(service),
         }
@@ -246,7 +255,10 @@ fn backend_row(backend: &Backend) -> [String; 10] {
         (BackendState::Up, _) if backend.weight == 0 => "no new flows".into(),
         (BackendState::Up, _) if backend.fallback && backend.share == 0.0 => "up, fallback".into(),
         (BackendState::Up, _) if backend.fallback => "fallback serves".into(),
-        (BackendState::Up, _) => "up".into(),
+        (BackendState::Up, _) => match backend.slow_start_percent {
+            Some(percent) => format!("slow start, {percent} %"),
+            None => "up".into(),
+        },
         (BackendState::Draining, Some(left)) => format!("draining, {} left", duration(left)),
         (BackendState::Draining, None) => "draining".into(),
         (BackendState::Drained, _) => "drained".into(),
@@ -350,6 +362,10 @@ mod tests {
             (
                 "service add [fd00::1]:80 --fallback fd00::9",
                 r#""service-add","arguments":{"service":{"vip":"fd00::1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","start":"up","fallback":"fd00::9","backends":[]}"#,
+            ),
+            (
+                "service edit 192.0.2.1:80 --slow-start 0s",
+                r#""service-edit","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"slow_start_s":0}"#,
             ),
             (
                 "service edit 192.0.2.1:80 --fallback none",
