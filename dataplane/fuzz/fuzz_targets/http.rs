@@ -2,24 +2,21 @@
 //! asks for, the second one how large the pieces are.
 #![no_main]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use dataplane::control::model::health::Http;
+use dataplane::control::model::health::{Ask, Http, checked};
 use dataplane::health::Finding;
 use dataplane::health::http::HttpAnswer;
 use dataplane::testing::choices::Choices;
 use libfuzzer_sys::fuzz_target;
-use regex::bytes::Regex;
 
-static CHECKS: LazyLock<[Http; 3]> = LazyLock::new(|| {
-    let check = |method: &str, body: Option<&str>| Http {
-        method: method.into(),
-        path: "/".into(),
-        host: None,
-        status: vec![200..=399],
-        body: body.map(|text| Regex::new(text).expect("it is an expression")),
-    };
-    [check("GET", Some("well$")), check("GET", None), check("HEAD", Some("^$"))]
+static CHECKS: LazyLock<[Arc<Http>; 4]> = LazyLock::new(|| {
+    ["http body=well$", "http", "http body=a*well", "http method=HEAD"].map(|text| {
+        let service = "192.0.2.1:80".parse().expect("it is a service");
+        let check = checked(&text.parse().expect("it is a check"), &service).expect("it is good");
+        let Ask::Http(http) = check.ask else { panic!("{text}") };
+        http
+    })
 });
 
 fuzz_target!(|bytes: &[u8]| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ctl::request::{CheckSpec, ServiceAdd};
 use ctl::{CheckTo, CheckType, Protocol, ServiceId, Span};
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::hir::{Look, LookSet};
 
 use crate::base::limits::{CHECK_INTERVALS, CHECK_TIMES, MAX_CHECK_TEXT, MAX_CHECKS};
 use crate::control::model::error::ModelError;
@@ -76,6 +77,8 @@ pub struct Http {
     pub status: Vec<RangeInclusive<u16>>,
     /// What must match in the body.
     pub body: Option<Regex>,
+    /// Whether a match in the beginning of a body is one in the whole body, whatever follows.
+    pub match_lasts: bool,
 }
 
 /// A datagram, and what a good answer is.
@@ -273,7 +276,15 @@ fn http(spec: &CheckSpec) -> Result<Arc<Http>, CheckError> {
     if body.is_some() && method == "HEAD" {
         return Err(wrong("body", "An answer to HEAD has no body: use GET, or leave body out"));
     }
-    Ok(Arc::new(Http { method, path, host, status, body }))
+    let match_lasts = spec.body.as_deref().is_some_and(match_lasts);
+    Ok(Arc::new(Http { method, path, host, status, body, match_lasts }))
+}
+
+/// Whether a match of this expression stays one, whatever follows: unless the expression looks at what follows, as `$` and `\b` do.
+pub(crate) fn match_lasts(text: &str) -> bool {
+    let parsed = regex_syntax::ParserBuilder::new().utf8(false).build().parse(text);
+    let behind = LookSet::empty().insert(Look::Start).insert(Look::StartLF).insert(Look::StartCRLF);
+    parsed.is_ok_and(|parsed| parsed.properties().look_set().subtract(behind).is_empty())
 }
 
 /// Reads `200`, `200-299` or `200,301-302`.
