@@ -50,6 +50,13 @@ pub struct CheckSpec {
     /// HTTP: a regular expression that must match somewhere in the beginning of the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// HTTPS: the name that is asked for, and that the certificate is to have. Without it, the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// HTTPS: whose certificates are good: `off` (all), `system` (those of the system's CAs), or the absolute path of a file with
+    /// CA certificates. Without it, off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<String>,
     /// UDP: what is sent. `\xNN` is a byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
@@ -83,6 +90,8 @@ impl CheckSpec {
             host: None,
             status: None,
             body: None,
+            sni: None,
+            verify: None,
             payload: None,
             answer: None,
             name: None,
@@ -153,6 +162,9 @@ pub struct CheckResult {
     /// How long the last probe took, in ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,
+    /// HTTPS: until when the certificate is valid that the backend has shown last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_until: Option<String>,
     /// Probes that were good.
     #[serde(default)]
     pub passed: u64,

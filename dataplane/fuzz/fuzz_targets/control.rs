@@ -215,7 +215,8 @@ fn check_spec(choices: &mut Choices<'_>) -> CheckSpec {
         "dns name=www.example.org record=AAAA answer=2001:db8::1",
         "dns",
         "tcp interval=2h",
-        "https",
+        "https host=www.example.org sni=example.org",
+        "https verify=/does/not/exist host=a",
     ]);
     text.parse().expect("it is the text of a check")
 }

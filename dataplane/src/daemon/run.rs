@@ -76,6 +76,8 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     threads.start_slow_path(slow_path, config.director.slow_path_poll)?;
     cores.keep_off(&config.director.workers);
     threads.start_tables()?;
+    let sessions = health.lock().expect("no thread panics while it holds the health checks").take_sessions();
+    sessions.map_or(Ok(()), |sessions| threads.start_tls(sessions))?;
     threads.start_follower(follower, lenders, faults.clone())?;
 
     let recent_latency = Arc::new(Recent::new(director.workers(), started));

@@ -19,6 +19,7 @@ use crate::forward::lending::lending;
 use crate::forward::port::WorkerPort;
 use crate::forward::rings::{Outgoing, Punted, Rings, punt_rings};
 use crate::forward::sample::{SAMPLES, Sample};
+use crate::health::tls::sessions::Sessions;
 use crate::slow::SlowPath;
 
 /// Frames that the ring from the slow path to a worker holds.
@@ -101,6 +102,12 @@ impl Threads {
     pub(super) fn start_tables(&mut self) -> anyhow::Result<()> {
         let (director, stop) = (self.director.clone(), self.stop.clone());
         self.start("shunt-tables", move || director.keep_up(&stop)).context("The tables' thread cannot be started")
+    }
+
+    /// Starts the thread that has the TLS sessions of health checks, on the cores of the calling thread.
+    pub(super) fn start_tls(&mut self, sessions: Sessions) -> anyhow::Result<()> {
+        let stop = self.stop.clone();
+        self.start("shunt-tls", move || sessions.run(&stop)).context("The thread for TLS cannot be started")
     }
 
     /// Starts the thread that follows the ports.

@@ -34,7 +34,7 @@ impl Question {
     pub(super) fn ask(self, check: &Check) -> Ask {
         match (self, &check.ask) {
             (Question::VipPing | Question::OwnPing, _) => Ask::Icmp,
-            (Question::OwnPort, Ask::Http(_)) => Ask::Tcp,
+            (Question::OwnPort, Ask::Http(_) | Ask::Https(_)) => Ask::Tcp,
             (Question::OwnPort, ask) => ask.clone(),
         }
     }
@@ -125,7 +125,7 @@ pub(super) fn fault(
             format!("answers too late ({words})"),
             "is the host overloaded? If it is as fast as it can be, raise the check's timeout".into(),
         ),
-        Trouble::Wrong => (
+        Trouble::Wrong | Trouble::Certificate => (
             FaultKind::WrongAnswer,
             format!("answers check {of_script} with {words}"),
             "look at the service's log there".into(),

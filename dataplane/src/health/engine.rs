@@ -25,6 +25,8 @@ use crate::health::news::{News, Seen};
 use crate::health::probe::{Probe, Progress};
 use crate::health::pulse::Pulse;
 use crate::health::stack::Stack;
+use crate::health::tls::desk::desk;
+use crate::health::tls::sessions::Sessions;
 use crate::health::way::Way;
 
 /// Local ports of probes. None of them means anything to a host, and a port comes back after 28,000 probes.
@@ -46,6 +48,8 @@ pub struct Engine {
     pub(super) timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     serial: u64,
     pub(super) stack: Stack,
+    /// Those of checks over TLS, until somebody gives them a thread.
+    sessions: Option<Sessions>,
     pub(super) truth: Truth,
     pub(super) refused: TokenBucket,
     pub(super) begin: Instant,
@@ -116,6 +120,7 @@ pub(super) enum Timer {
 impl Engine {
     /// Without services. `random` makes connections hard to guess.
     pub fn new(now: Instant, random: u64) -> Self {
+        let (desk, queues) = desk();
         Engine {
             services: HashMap::new(),
             items: Vec::new(),
@@ -124,7 +129,8 @@ impl Engine {
             next_port: FIRST_PORT,
             timers: BinaryHeap::new(),
             serial: 0,
-            stack: Stack::new(now, random),
+            stack: Stack::new(now, random, desk),
+            sessions: Some(Sessions::new(queues)),
             truth: Truth::default(),
             refused: TokenBucket::new(REFUSED, 1),
             begin: now,
@@ -135,6 +141,11 @@ impl Engine {
             sightings: Vec::new(),
             generation: None,
         }
+    }
+
+    /// The sessions of checks over TLS, which need a thread of their own. Without it, such checks find nothing.
+    pub fn take_sessions(&mut self) -> Option<Sessions> {
+        self.sessions.take()
     }
 
     /// Takes a new model. Backends and checks that it has as before keep their pulses.
@@ -267,7 +278,7 @@ impl Engine {
     pub fn poll(&mut self, current: &Compiled, losses: Losses<'_>, now: Instant, room: usize) -> Vec<Frame> {
         self.truth.turn(now);
         self.release(now);
-        let mut frames = Vec::new();
+        let mut frames = self.hear_sessions(now, room);
         // Bound: each timer that is due is taken once; what it begins is due later.
         while let Some(&Reverse((at, timer))) = self.timers.peek()
             && at <= now
@@ -391,6 +402,11 @@ impl Engine {
                 running.look = look;
                 self.timers.push(Reverse((look, Timer::Look { local, serial })));
             }
+        }
+        if progress.void
+            && let Some(item) = self.items[number].as_mut()
+        {
+            item.pulse.take_void();
         }
         match (progress.finding, question) {
             (None, _) => {}

@@ -29,6 +29,8 @@ pub enum Trouble {
     Slow,
     /// The answer is not the one that is wanted.
     Wrong,
+    /// The certificate is not good, and the check verifies it.
+    Certificate,
 }
 
 impl Failure {

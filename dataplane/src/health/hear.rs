@@ -36,6 +36,30 @@ impl Engine {
         frames
     }
 
+    /// Takes what the TLS sessions have said, while there is room for frames. Returns the frames to send.
+    pub(super) fn hear_sessions(&mut self, now: Instant, room: usize) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for _ in 0..room {
+            if frames.len() >= room {
+                break;
+            }
+            let Some(said) = self.stack.desk.next_said() else { break };
+            let (key, local) = (said.key, said.key.local);
+            let Some(running) = self.probes.get_mut(&local).filter(|running| running.probe.is_of(key)) else {
+                continue;
+            };
+            let (number, port) = (running.item, running.port);
+            let progress = running.probe.hear_session(said, &mut self.stack, now);
+            if progress.finding.is_some()
+                && let Some(item) = &mut self.items[number]
+            {
+                self.truth.answered(port, &mut item.voids);
+            }
+            self.go_on(local, progress, &mut frames, now);
+        }
+        frames
+    }
+
     /// Resets a connection that no probe has any more, so that nothing stays behind at the backend.
     fn refuse(&mut self, frame: &[u8], incoming: &Incoming<'_>, network: NetworkNo, now: Instant) -> Vec<Frame> {
         let Kind::Tcp { to, packet, .. } = incoming.kind else { return Vec::new() };

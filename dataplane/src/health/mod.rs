@@ -25,6 +25,7 @@ pub mod pulse;
 mod stack;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod way;
 
 pub use engine::Engine;

@@ -11,6 +11,8 @@ use crate::health::finding::{Failure, Finding, Trouble};
 use crate::health::http::{self, HttpAnswer};
 use crate::health::incoming::Kind;
 use crate::health::stack::{Connection, Ends, Stack};
+use crate::health::tls::desk::{Key, Said};
+use crate::health::tls::talk::TlsTalk;
 use crate::health::way::Way;
 use crate::health::{datagram, dns};
 
@@ -47,7 +49,13 @@ enum Talk {
 }
 
 /// What is said over a connection.
-struct Dialog {
+enum Dialog {
+    Plain(Plain),
+    Tls(TlsTalk),
+}
+
+/// HTTP.
+struct Plain {
     check: Arc<Http>,
     answer: HttpAnswer,
     request: Vec<u8>,
@@ -64,6 +72,8 @@ pub(super) struct Progress {
     pub(super) finding: Option<Finding>,
     /// Whether it is over.
     pub(super) over: bool,
+    /// Whether it is known that nothing can be found, by the director's own fault.
+    pub(super) void: bool,
 }
 
 impl Probe {
@@ -88,8 +98,12 @@ impl Probe {
             Ask::Tcp => tcp(None, stack)?,
             Ask::Http(check) => {
                 let request = http::request(check, way.target, port);
-                let dialog = Dialog { check: check.clone(), answer: HttpAnswer::default(), request, sent: 0 };
-                tcp(Some(dialog), stack)?
+                let dialog = Plain { check: check.clone(), answer: HttpAnswer::default(), request, sent: 0 };
+                tcp(Some(Dialog::Plain(dialog)), stack)?
+            }
+            Ask::Https(asked) => {
+                let talk = TlsTalk::new(&mut stack.desk, local, asked, (way.target, port), check.timeout);
+                tcp(Some(Dialog::Tls(talk)), stack)?
             }
             Ask::Udp(check) => {
                 progress.frames = vec![way.frame(&way.datagram(local, port, &check.payload))];
@@ -139,7 +153,8 @@ impl Probe {
         if !self.told {
             progress.finding = match dialog {
                 None if *connected => Some(Ok(format!("connected in {}", milliseconds(now - self.began)))),
-                Some(dialog) if *connected => dialog.go_on(connection, was_connected),
+                Some(Dialog::Plain(plain)) if *connected => plain.go_on(connection, was_connected),
+                Some(Dialog::Tls(talk)) if *connected => talk.go_on(connection, now),
                 _ if connection.is_over() => Some(Err(Failure::new(Trouble::Closed, "connection refused"))),
                 _ => None,
             };
@@ -148,10 +163,29 @@ impl Probe {
                 self.deadline = now + CLOSING;
                 connection.close();
             }
+            if matches!(dialog, Some(Dialog::Tls(talk)) if talk.is_void()) {
+                (self.told, progress.void) = (true, true);
+                connection.abort();
+            }
             progress.frames.extend(frames(&self.way, stack.turn(connection, None, now)));
         }
-        progress.over = connection.is_over();
+        // What a connection has left behind may be with its session, still.
+        let is_tls = matches!(dialog, Some(Dialog::Tls(_)));
+        progress.over = connection.is_over() && (self.told || !is_tls);
         progress
+    }
+
+    /// Whether it is the probe of this TLS session.
+    pub(super) fn is_of(&self, key: Key) -> bool {
+        matches!(&self.talk, Talk::Tcp { dialog: Some(Dialog::Tls(talk)), .. } if talk.is(key))
+    }
+
+    /// Takes what its TLS session has said.
+    pub(super) fn hear_session(&mut self, said: Said, stack: &mut Stack, now: Instant) -> Progress {
+        if let Talk::Tcp { dialog: Some(Dialog::Tls(talk)), .. } = &mut self.talk {
+            talk.take(said);
+        }
+        self.turn(None, stack, now)
     }
 
     /// Until when it waits for what it is to find. `None`: it has found it.
@@ -172,7 +206,12 @@ impl Probe {
         }
         let failed = |trouble, words: String| Some(Err(Failure::new(trouble, words)));
         progress.finding = match &self.talk {
-            Talk::Tcp { connected: true, dialog: Some(dialog), .. } if dialog.answer.has_begun() => {
+            Talk::Tcp { connected: true, dialog: Some(Dialog::Tls(talk)), .. } => {
+                let failure = talk.silence(span, now);
+                progress.void = failure.is_none();
+                failure.map(Err)
+            }
+            Talk::Tcp { connected: true, dialog: Some(Dialog::Plain(plain)), .. } if plain.answer.has_begun() => {
                 failed(Trouble::Slow, format!("the answer has begun, and did not end in {span}"))
             }
             Talk::Tcp { connected: true, .. } => failed(Trouble::Hung, format!("connected, and no answer in {span}")),
@@ -193,11 +232,11 @@ impl Probe {
 impl Progress {
     /// The end of a probe that leaves nothing behind.
     fn with(finding: Finding) -> Progress {
-        Progress { frames: Vec::new(), finding: Some(finding), over: true }
+        Progress { finding: Some(finding), over: true, ..Progress::default() }
     }
 }
 
-impl Dialog {
+impl Plain {
     fn go_on(&mut self, connection: &mut Connection, was_connected: bool) -> Option<Finding> {
         // The request fits the connection's room, unless it is a very long one.
         self.sent += connection.send(&self.request[self.sent..]);

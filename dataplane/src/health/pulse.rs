@@ -76,6 +76,7 @@ impl Pulse {
             good: last.map(|last| last.finding.is_ok()),
             words: words.unwrap_or_default(),
             age_s: last.map(|last| now.saturating_duration_since(last.at).as_secs_f64()),
+            certificate_until: None,
             took_ms: last.map(|last| last.took.as_secs_f64() * 1_000.0),
             passed: self.passed,
             failed: self.failed,

@@ -12,6 +12,8 @@ use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, M
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+use crate::health::tls::desk::Desk;
+
 /// The largest packet: that of plain Ethernet, which each port takes.
 const MTU: usize = 1_500;
 /// Packets that one call may make. A connection of a probe has two or three to send.
@@ -23,6 +25,8 @@ pub(super) struct Stack {
     wire: Wire,
     begin: Instant,
     random: u64,
+    /// Where TLS over connections is looked after.
+    pub(super) desk: Desk,
 }
 
 /// A connection of a probe.
@@ -40,8 +44,8 @@ pub(super) struct Ends {
 }
 
 impl Stack {
-    pub(super) fn new(begin: Instant, random: u64) -> Self {
-        Stack { interfaces: HashMap::new(), wire: Wire::default(), begin, random }
+    pub(super) fn new(begin: Instant, random: u64, desk: Desk) -> Self {
+        Stack { interfaces: HashMap::new(), wire: Wire::default(), begin, random, desk }
     }
 
     /// Opens a connection. Its first packet goes out with the next [`turn`](Self::turn).
@@ -137,7 +141,11 @@ impl Connection {
 
     /// Takes what has come.
     pub(super) fn receive(&mut self) -> Vec<u8> {
-        self.socket().recv(|data| (data.len(), data.to_vec())).unwrap_or_default()
+        // What is kept in a ring may have two parts.
+        let mut part = || self.socket().recv(|data| (data.len(), data.to_vec())).unwrap_or_default();
+        let mut data = part();
+        data.extend(part());
+        data
     }
 
     /// Ends it in order: FIN.

@@ -15,6 +15,7 @@ use crate::control::compile::{Compiled, compile};
 use crate::health::engine::Engine;
 use crate::health::news::{News, Seen};
 use crate::health::stack::Wire;
+use crate::health::tls::desk::Job;
 use crate::testing::frame::eth;
 use crate::testing::model::{PORT, backend_mac, leases, model, service};
 
@@ -297,6 +298,42 @@ fn a_probe_has_its_whole_time_though_an_operator_asks_for_the_next_one() {
     assert_eq!(result(&rig).failed, 0);
     rig.pass(100);
     assert_eq!(result(&rig).failed, 1);
+}
+
+/// A backend takes connections and says nothing; the sessions have a thread, or none.
+#[test]
+fn a_server_that_says_nothing_is_hung_and_a_session_that_says_nothing_is_void() {
+    for (vip, backend) in SERVICES {
+        let https = |wanted: &mut ServiceAdd| wanted.checks = Some(vec!["https".parse().unwrap()]);
+        let result = |rig: &Rig| rig.engine.results(&rig.service, backend.parse().unwrap(), rig.now())[0].clone();
+        let mut rig = Rig::new(vip, &[backend], Manner::Serve, https);
+        let mut sessions = rig.engine.take_sessions().unwrap();
+        let mut open = 0;
+        for _ in 0..800 {
+            rig.pass(5);
+            sessions.turn(rig.now());
+            open = open.max(sessions.open());
+        }
+        let hung = result(&rig);
+        assert_eq!((hung.up, hung.failed, hung.void), (Some(false), 3, 0), "{hung:?}");
+        assert_eq!((hung.words.as_str(), open), ("connected, and no answer in 1s", 1));
+        assert_eq!(rig.faults().first(), Some(&"hung"));
+        // The queue is full at last.
+        let mut rig = Rig::new(vip, &[backend], Manner::Serve, https);
+        rig.pass(4_000);
+        let void = result(&rig);
+        assert_eq!((void.up, void.failed, void.void), (None, 0, 3), "{void:?}");
+        let counter = rig.engine.stack.desk.counter(1);
+        // Bound: the queue's room.
+        while counter.hand_in(Job::Forget(counter.key)) {}
+        rig.pass(900);
+        assert_eq!((result(&rig).failed, result(&rig).void), (0, 5), "this one is void at once");
+        assert_eq!((rig.down(), rig.faults()), (vec![], vec![]));
+        // Its thread is gone.
+        drop(rig.engine.take_sessions());
+        rig.pass(2_000);
+        assert_eq!((result(&rig).failed, result(&rig).void), (0, 7));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use ctl::answer::{Answer, Backend, BackendState, Doctor};
 use ctl::request::{DoctorQuery, Request};
 use dataplane::dpdk::Driver;
 use nix::sys::signal::{Signal, kill};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
 use crate::lab::{Lab, REAL_SERVER, Topology, VIP, VIP6, by_server, wait_for};
 
@@ -143,6 +144,119 @@ fn by_http_a_wrong_answer_and_a_frozen_server_are_found() {
         |lab| signal(lab, Signal::SIGSTOP),
         |lab| signal(lab, Signal::SIGCONT),
     );
+}
+
+/// The certificate of `www.example.org` that a CA has signed and that ends so many days from now; and its key.
+fn certificate(ca: &CertifiedIssuer<'_, KeyPair>, days: i64) -> [String; 2] {
+    let day = Duration::from_secs(86_400);
+    let now = date_time_ymd(1970, 1, 1) + std::time::UNIX_EPOCH.elapsed().unwrap();
+    let mut params = CertificateParams::new(["www.example.org".to_string()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "www.example.org");
+    params.not_before = now - 100 * day;
+    let ahead = u32::try_from(days.abs()).unwrap() * day;
+    params.not_after = if days < 0 { now - ahead } else { now + ahead };
+    let key = KeyPair::generate().unwrap();
+    [params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem()]
+}
+
+/// Starts an nginx that speaks TLS on both VIPs, in place of the one that did.
+fn tls_server(lab: &mut Lab, host: &str, [certificate, key]: &[String; 2]) {
+    let folder = lab.folder().join(format!("{host}-tls"));
+    let (path, plain) = (folder.display(), lab.folder().join(host));
+    fs::create_dir_all(&folder).unwrap();
+    let configuration = format!(
+        "daemon off; master_process off; user root; pid {path}/pid; error_log {path}/error.log; events {{}}
+         http {{
+             access_log off; client_body_temp_path {path}/1; proxy_temp_path {path}/2;
+             fastcgi_temp_path {path}/3; uwsgi_temp_path {path}/4; scgi_temp_path {path}/5;
+             server {{
+                 listen {VIP}:443 ssl; listen [{VIP6}]:443 ssl; ssl_certificate {path}/cert; ssl_certificate_key {path}/key;
+                 location /health {{ if (-f {}/broken) {{ return 503; }} return 200 \"all well\n\"; }}
+             }}
+         }}",
+        plain.display()
+    );
+    for (name, text) in [("conf", &configuration), ("cert", certificate), ("key", key)] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let conf = folder.join("conf").display().to_string();
+    let error_log = folder.join("error.log").display().to_string();
+    let command = ["nginx", "-c", &conf, "-e", &error_log];
+    let listens = |lab: &Lab, count: usize| {
+        lab.try_on(host, &["ss", "-Hltn", "sport", "=", "443"]).is_some_and(|out| out.lines().count() == count)
+    };
+    if let Some(pid) = tls_server_pid(lab, host) {
+        kill(pid, Signal::SIGKILL).unwrap();
+        wait_for("nothing listens", || listens(lab, 0));
+    }
+    lab.spawn(host, &command);
+    wait_for("nginx speaks TLS", || listens(lab, 2));
+}
+
+/// The process of a host's nginx that speaks TLS.
+fn tls_server_pid(lab: &Lab, host: &str) -> Option<nix::unistd::Pid> {
+    let text = fs::read_to_string(lab.folder().join(format!("{host}-tls/pid"))).ok()?;
+    Some(nix::unistd::Pid::from_raw(text.trim().parse().ok()?))
+}
+
+#[test]
+fn by_https_a_wrong_answer_a_frozen_server_and_a_server_without_tls_are_found() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    let ca = ca();
+    for host in ["rs1", "rs2"] {
+        tls_server(&mut lab, host, &certificate(&ca, 90));
+    }
+    let ca_file = lab.folder().join("ca.pem");
+    fs::write(&ca_file, ca.pem()).unwrap();
+    for verify in ["off".to_string(), ca_file.display().to_string()] {
+        lab.configure_daemon([1, 1], Driver::Auto, "");
+        lab.configure_services(&format!(
+            "check = {{ type = \"https\", port = 443, path = \"/health\", host = \"www.example.org\", body = \"all w.ll\", verify = \"{verify}\" }}"
+        ));
+        lab.restart();
+        let broken = lab.folder().join("rs1/broken");
+        goes_and_comes_back(
+            &mut lab,
+            ["wrong-answer", "HTTP 503"],
+            |_| fs::write(&broken, "").unwrap(),
+            |_| fs::remove_file(&broken).unwrap(),
+        );
+        if verify == "off" {
+            assert!(lab.end_daemon(Signal::SIGTERM).success());
+        }
+    }
+    let pid = tls_server_pid(&lab, "rs1").unwrap();
+    goes_and_comes_back(
+        &mut lab,
+        ["hung", "connected, and no answer"],
+        |_| kill(pid, Signal::SIGSTOP).unwrap(),
+        |_| kill(pid, Signal::SIGCONT).unwrap(),
+    );
+    // Checks leave nothing behind.
+    let left = lab.on("rs2", &["ss", "-Htan", "state", "all", "sport", "=", ":443"]);
+    let left = left.lines().filter(|line| line.contains("192.168.0.2:") || line.contains("fd00::2")).count();
+    assert!(left <= 2, "{left}");
+    // The plain server on port 80.
+    assert!(lab.end_daemon(Signal::SIGTERM).success());
+    lab.configure_daemon([1, 1], Driver::Auto, "");
+    lab.configure_services("check = \"https\"");
+    lab.restart();
+    let backends = wait_for_state(&lab, BackendState::Down);
+    assert!(backends.iter().all(|backend| backend.checks[0].words == "does not speak TLS"), "{backends:#?}");
+    // A CA file that is not there is refused, with its place.
+    assert!(lab.end_daemon(Signal::SIGTERM).success());
+    lab.configure_daemon([1, 1], Driver::Auto, "");
+    lab.configure_services("check = { type = \"https\", host = \"a.example\", verify = \"/does/not/exist\" }");
+    let (shuntd, config) = (env!("CARGO_BIN_EXE_shuntd"), lab.config());
+    let refused = lab.attempt("director", &[shuntd, "--check", config.to_str().unwrap()]).unwrap_err();
+    assert!(refused.contains("services[0].check") && refused.contains("/does/not/exist cannot be read"), "{refused}");
+}
+
+fn ca() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 #[test]

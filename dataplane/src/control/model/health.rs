@@ -12,6 +12,7 @@ use regex_syntax::hir::{Look, LookSet};
 
 use crate::base::limits::{CHECK_INTERVALS, CHECK_TIMES, MAX_CHECK_TEXT, MAX_CHECKS};
 use crate::control::model::error::ModelError;
+use crate::control::model::tls::{self, Tls};
 
 /// Between two probes, if the check names no interval.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +57,8 @@ pub enum Ask {
     Tcp,
     /// An answer by HTTP.
     Http(Arc<Http>),
+    /// The same over TLS.
+    Https(Arc<Https>),
     /// An answer to a datagram.
     Udp(Arc<Datagram>),
     /// An answer by DNS.
@@ -79,6 +82,15 @@ pub struct Http {
     pub body: Option<Regex>,
     /// Whether a match in the beginning of a body is one in the whole body, whatever follows.
     pub match_lasts: bool,
+}
+
+/// The same over TLS.
+#[derive(Debug, Clone)]
+pub struct Https {
+    /// The request, and what a good answer is.
+    pub http: Arc<Http>,
+    /// The name, and whose certificates are good.
+    pub tls: Tls,
 }
 
 /// A datagram, and what a good answer is.
@@ -155,9 +167,14 @@ pub fn list_checked(specs: &[CheckSpec], service: &ServiceId) -> Result<Vec<Chec
     if errors.is_empty() { Ok(checks) } else { Err(errors) }
 }
 
+/// A TLS handshake takes the director as long as this many other probes.
+const TLS_COST: u64 = 10;
+
 /// The probes that the checks of a service ask for, in 1,000 s.
 pub(super) fn probes_per_1000_s(checks: &[Check], backends: usize) -> u64 {
-    let of = |check: &Check| 1_000_000 / u64::try_from(check.interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let cost = |check: &Check| if matches!(check.ask, Ask::Https(_)) { TLS_COST } else { 1 };
+    let of =
+        |check: &Check| cost(check) * 1_000_000 / u64::try_from(check.interval.as_millis()).unwrap_or(u64::MAX).max(1);
     backends as u64 * checks.iter().filter(|check| check.probes()).map(of).sum::<u64>()
 }
 
@@ -207,21 +224,24 @@ pub fn checked(spec: &CheckSpec, service: &ServiceId) -> Result<Check, CheckErro
         CheckType::Http => check(Ask::Http(http(spec)?), port(spec, service)?),
         CheckType::Udp => check(Ask::Udp(datagram(spec)?), port(spec, service)?),
         CheckType::Dns => check(Ask::Dns(dns(spec)?), port(spec, service)?),
-        CheckType::Https | CheckType::Script => {
-            Err(wrong("type", format!("Checks of type {kind} are not available in this release")))
-        }
+        CheckType::Https => check(Ask::Https(https(spec)?), port(spec, service)?),
+        CheckType::Script => Err(wrong("type", format!("Checks of type {kind} are not available in this release"))),
     }
 }
 
 /// The fields that a type of check knows.
 pub fn fields(kind: CheckType) -> &'static [&'static str] {
     match kind {
-        CheckType::Arp | CheckType::None | CheckType::Https | CheckType::Script => &[],
+        CheckType::Arp | CheckType::None | CheckType::Script => &[],
         CheckType::Icmp => &["interval", "timeout", "rise", "fall", "to"],
         CheckType::Tcp => &["interval", "timeout", "rise", "fall", "port", "to"],
         CheckType::Http => {
             &["interval", "timeout", "rise", "fall", "port", "to", "method", "path", "host", "status", "body"]
         }
+        CheckType::Https => &[
+            "interval", "timeout", "rise", "fall", "port", "to", "method", "path", "host", "status", "body", "sni",
+            "verify",
+        ],
         CheckType::Udp => &["interval", "timeout", "rise", "fall", "port", "to", "payload", "answer"],
         CheckType::Dns => &["interval", "timeout", "rise", "fall", "port", "to", "name", "record", "rcode", "answer"],
     }
@@ -285,6 +305,12 @@ pub(crate) fn match_lasts(text: &str) -> bool {
     let parsed = regex_syntax::ParserBuilder::new().utf8(false).build().parse(text);
     let behind = LookSet::empty().insert(Look::Start).insert(Look::StartLF).insert(Look::StartCRLF);
     parsed.is_ok_and(|parsed| parsed.properties().look_set().subtract(behind).is_empty())
+}
+
+fn https(spec: &CheckSpec) -> Result<Arc<Https>, CheckError> {
+    let http = http(spec)?;
+    let tls = tls::tls(spec.sni.as_deref(), spec.host.as_deref(), spec.verify.as_deref());
+    tls.map(|tls| Arc::new(Https { http, tls })).map_err(|(field, why)| wrong(field, why))
 }
 
 /// Reads `200`, `200-299` or `200,301-302`.
@@ -444,7 +470,15 @@ mod tests {
             ("dns name=a rcode=WHAT", "192.0.2.1:53/udp", "rcode", "NXDOMAIN"),
             ("dns name=a answer=::1", "192.0.2.1:53/udp", "answer", "no IPv4 address"),
             ("dns name=a record=SOA answer=x", "192.0.2.1:53/udp", "answer", "leave answer out"),
-            ("https", "192.0.2.1:443", "type", "not available"),
+            ("https", "192.0.2.1:443/udp", "type", "cannot ask a port of udp"),
+            ("https path=x", "192.0.2.1:443", "path", "begin it with /"),
+            (
+                "https verify=/does/not/exist host=a",
+                "192.0.2.1:443",
+                "verify",
+                "The CA file /does/not/exist cannot be read",
+            ),
+            ("http sni=a", "192.0.2.1:80", "", "has no \"sni\""),
             ("script", "192.0.2.1:80", "type", "not available"),
         ] {
             let error = check(text, service).map(|check| check.ask).expect_err(text);
@@ -456,6 +490,12 @@ mod tests {
 
     #[test]
     fn checks_of_each_type_are_read() {
+        let https = check("https host=a.example sni=b.example status=204", "[2001:db8::1]:443").unwrap();
+        assert_eq!(https.port, 443);
+        let Ask::Https(https) = https.ask else { panic!() };
+        let name = https.tls.name.as_ref().map(|name| name.to_str().into_owned());
+        assert_eq!((name.as_deref(), https.tls.trust.is_none()), (Some("b.example"), true));
+        assert_eq!((https.http.host.as_deref(), &*https.http.status), (Some("a.example"), &[204..=204][..]));
         let udp = check("udp 'payload=\\x00\\xffa\\\\' answer=^ok", "192.0.2.1:53/udp").unwrap();
         let Ask::Udp(datagram) = udp.ask else { panic!() };
         assert_eq!(datagram.payload, [0, 255, b'a', b'\\']);

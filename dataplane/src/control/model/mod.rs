@@ -25,6 +25,7 @@ mod slow_start;
 mod tables;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 pub use backend::{Backend, Duty};
 pub use changes::Model;
