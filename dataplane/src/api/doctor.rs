@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctl::ServiceId;
 use ctl::answer::{
     self, CheckOutcome, CheckResult, CheckedBackend, CheckedService, Doctor, Fault, NeighborState, Refusal, Subject,
 };
 use ctl::request::DoctorQuery;
 use ctl::verb::{self, Answers};
+use ctl::{CheckType, ServiceId};
 
 use crate::api::facts::{Facts, Found};
 use crate::control::compile::Compiled;
@@ -141,6 +141,7 @@ fn checked(
             let seen = match check {
                 Check::Service => Some(answers(results)),
                 Check::Claims if is_asked_for => Some(ok(claims_nothing(backend))),
+                Check::Certificate => certificate(results),
                 check => well(check, backend, neighbor, current),
             };
             Some(outcome(check, address, seen.or_else(|| found(check, address).then(|| ok("")))?))
@@ -191,6 +192,17 @@ fn answers(results: &[CheckResult]) -> (CheckOutcome, String) {
             Some(false) => (CheckOutcome::Fault, said(result)),
             None => unknown(format!("{}: no probe has ended yet", result.check.kind)),
         },
+    }
+}
+
+/// Until when the certificate is valid that a backend has shown. `None`: it is not asked for one.
+fn certificate(results: &[CheckResult]) -> Option<(CheckOutcome, String)> {
+    let asked: Vec<&CheckResult> = results.iter().filter(|result| result.check.kind == CheckType::Https).collect();
+    // They are of one length and one zone.
+    let first = asked.iter().filter_map(|result| result.certificate_until.as_ref()).min();
+    match first {
+        Some(until) => Some(ok(format!("valid until {until}"))),
+        None => asked.first().map(|_| unknown("has not shown one yet")),
     }
 }
 

@@ -64,7 +64,7 @@ faults! {
     ReturnViaDirector = "return-via-director", Error, Return: "The backend sends its replies to the director: its default route is wrong." / "`ip route replace default via GATEWAY` there, where GATEWAY is the clients' gateway.";
     OneWay = "one-way", Error, Return: "The backend is sent SYNs, and no ACK of the clients follows: its answers do not reach them." / "Look at its route to the clients, at its firewall, and at `rp_filter`.";
     Mtu = "mtu", Warn, Mtu: "The backend's link carries less than the director's." / "Give both the same MTU: `ip link set INTERFACE mtu N`.";
-    Certificate = "certificate", Warn, Certificate: "The certificate has expired, or will within 14 days, or has another name." / "Renew it there.";
+    Certificate = "certificate", Warn, Certificate: "The certificate that the backend shows to a check of type `https` has expired, is not valid yet, has another name, or ends within 14 days; or, where the check verifies it, nobody that is trusted has signed it. It is an error if it fails the check." / "Renew it there, and have the service read it. The fault has the details.";
     LinkDown = "link-down", Error, Link: "A port of the director has no link." / "Look at the cable, the switch, or the other end; `ip link set INTERFACE up` if it was set down.";
 }
 

@@ -6,12 +6,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ctl::answer::Subject;
+use ctl::answer::{Severity, Subject};
 use ctl::{CheckTo, ServiceId};
 
 use crate::control::fault::{FaultKind, Sighting};
 use crate::control::model::health::{Ask, Check};
 use crate::health::finding::{Failure, Trouble};
+use crate::health::tls::certificate::Complaint;
 
 /// How long the answer to such a question may take. All are known well before the next probe fails.
 pub(super) const PATIENCE: Duration = Duration::from_millis(400);
@@ -125,7 +126,9 @@ pub(super) fn fault(
             format!("answers too late ({words})"),
             "is the host overloaded? If it is as fast as it can be, raise the check's timeout".into(),
         ),
-        Trouble::Wrong | Trouble::Certificate => (
+        // It is told when the certificate is shown.
+        Trouble::Certificate => return None,
+        Trouble::Wrong => (
             FaultKind::WrongAnswer,
             format!("answers check {of_script} with {words}"),
             "look at the service's log there".into(),
@@ -133,6 +136,15 @@ pub(super) fn fault(
     };
     let text = format!("Backend {backend} of {service} {text}");
     Some(Sighting::new(kind, subject(service, backend), text, fix))
+}
+
+/// What is wrong with a backend's certificate. It is an error where it fails the check.
+pub(super) fn certificate(service: &ServiceId, backend: IpAddr, check: &Check, complaint: Complaint) -> Sighting {
+    let Complaint { words, fix, error } = complaint;
+    let asked = asked(service, backend, check);
+    let text = format!("Backend {backend} of {service}, asked at {asked} port {}: its {words}", check.port);
+    let severity = if error.is_some() { Severity::Error } else { FaultKind::Certificate.severity() };
+    Sighting { severity, ..Sighting::new(FaultKind::Certificate, subject(service, backend), text, fix) }
 }
 
 /// What a fault of a check is about.

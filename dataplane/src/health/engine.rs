@@ -94,6 +94,10 @@ pub(super) struct Item {
     pub(super) answers: Answers,
     /// The fault that is open because of it.
     pub(super) fault: Option<FaultKind>,
+    /// Until when the certificate is valid that the backend has shown last, in seconds since 1970.
+    pub(super) certificate_until: Option<i64>,
+    /// Whether a fault is open because of that certificate.
+    pub(super) certificate_fault: bool,
 }
 
 /// A probe under way, and the item that it is for.
@@ -187,6 +191,9 @@ impl Engine {
         if let Some(kind) = item.fault {
             self.sightings.push(Seen::Mended(kind, diagnosis::subject(&item.service, item.backend)));
         }
+        if item.certificate_fault {
+            self.certificate_is_well(&item.service, item.backend);
+        }
     }
 
     /// Takes a service that is new or has changed.
@@ -237,6 +244,8 @@ impl Engine {
             way: None,
             answers,
             fault: None,
+            certificate_until: None,
+            certificate_fault: false,
         };
         match self.free.pop() {
             Some(number) => {

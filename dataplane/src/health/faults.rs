@@ -1,17 +1,20 @@
 //! The faults that checks find: asks what tells them apart, and says when they are mended.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::time::Instant;
 
-use ctl::CheckTo;
+use ctl::{CheckTo, ServiceId};
 
 use crate::base::frame::Frame;
+use crate::control::fault::FaultKind;
 use crate::control::model::health::Check;
 use crate::health::diagnosis::{self, Answers, PATIENCE, Question};
 use crate::health::engine::{Engine, Item, Running, Timer, next_port};
 use crate::health::finding::Trouble;
 use crate::health::news::Seen;
 use crate::health::probe::Probe;
+use crate::health::tls::certificate::Report;
 use crate::health::way::Way;
 
 impl Engine {
@@ -55,6 +58,31 @@ impl Engine {
         item.answers.set(question, answered);
         if item.answers.are_complete() {
             self.name_fault(number);
+        }
+    }
+
+    /// A backend has shown its certificate: says what is wrong with it, or that the fault is mended.
+    pub(super) fn certificate(&mut self, number: usize, serial: u64, report: Report) {
+        let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
+        item.certificate_until = report.until;
+        let was = std::mem::replace(&mut item.certificate_fault, report.complaint.is_some());
+        let (service, backend) = (item.service, item.backend);
+        match report.complaint {
+            Some(complaint) => {
+                let sighting = diagnosis::certificate(&service, backend, &item.check, complaint);
+                self.sightings.push(Seen::Fault(sighting));
+            }
+            None if was => self.certificate_is_well(&service, backend),
+            None => {}
+        }
+    }
+
+    /// A certificate of a backend is well, or not asked for any more. The fault stays open if another check complains.
+    pub(super) fn certificate_is_well(&mut self, service: &ServiceId, backend: IpAddr) {
+        let items = self.services.get(service).and_then(|watched| watched.backends.get(&backend));
+        let mut items = items.into_iter().flatten().filter_map(|&number| self.items[number].as_ref());
+        if !items.any(|item| item.certificate_fault) {
+            self.sightings.push(Seen::Mended(FaultKind::Certificate, diagnosis::subject(service, backend)));
         }
     }
 

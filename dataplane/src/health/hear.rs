@@ -43,13 +43,17 @@ impl Engine {
             if frames.len() >= room {
                 break;
             }
-            let Some(said) = self.stack.desk.next_said() else { break };
+            let Some(mut said) = self.stack.desk.next_said() else { break };
             let (key, local) = (said.key, said.key.local);
             let Some(running) = self.probes.get_mut(&local).filter(|running| running.probe.is_of(key)) else {
                 continue;
             };
-            let (number, port) = (running.item, running.port);
+            let (number, serial, port) = (running.item, running.serial, running.port);
+            let certificate = said.certificate.take();
             let progress = running.probe.hear_session(said, &mut self.stack, now);
+            if let Some(report) = certificate {
+                self.certificate(number, serial, report);
+            }
             if progress.finding.is_some()
                 && let Some(item) = &mut self.items[number]
             {

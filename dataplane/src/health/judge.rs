@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use ctl::answer::CheckResult;
 use ctl::{ServiceId, Start};
@@ -13,6 +13,9 @@ use crate::control::model::{Duty, Verdicts};
 use crate::health::engine::{Engine, Item, Watched};
 use crate::health::finding::Finding;
 use crate::health::news::{News, Seen};
+
+/// The last second of the year 9999.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 impl Engine {
     /// Takes what a probe has found.
@@ -156,7 +159,7 @@ impl Engine {
     pub fn results(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> Vec<CheckResult> {
         let items = self.services.get(service).and_then(|watched| watched.backends.get(&backend));
         let items = items.into_iter().flatten().filter_map(|&number| self.items[number].as_ref());
-        items.map(|item| item.pulse.result(&item.check, now)).collect()
+        items.map(|item| item.result(now)).collect()
     }
 
     /// Whether the checks of a service are believed.
@@ -169,6 +172,17 @@ impl Engine {
         let damping = self.services.get(service)?.dampings.get(&backend)?;
         let left = damping.left(now).filter(|_| self.verdicts.is_down(service, backend))?;
         Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).div_ceil(1_000))
+    }
+}
+
+impl Item {
+    /// What it has found.
+    fn result(&self, now: Instant) -> CheckResult {
+        let until = self.certificate_until.and_then(|seconds| u64::try_from(seconds).ok());
+        let date = |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+        // No later time can be written.
+        let until = until.filter(|seconds| *seconds <= LAST_SECOND).map(date);
+        CheckResult { certificate_until: until, ..self.pulse.result(&self.check, now) }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ctl::answer::Severity;
 use ctl::request::ServiceAdd;
 use ctl::{Mac, ServiceId};
+use rustls::CertificateError;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
@@ -12,9 +14,11 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use crate::base::frame::Frame;
 use crate::base::ids::NetworkNo;
 use crate::control::compile::{Compiled, compile};
+use crate::control::fault::FaultKind;
 use crate::health::engine::Engine;
 use crate::health::news::{News, Seen};
 use crate::health::stack::Wire;
+use crate::health::tls::certificate::{Complaint, Report};
 use crate::health::tls::desk::Job;
 use crate::testing::frame::eth;
 use crate::testing::model::{PORT, backend_mac, leases, model, service};
@@ -346,6 +350,49 @@ fn the_neighbor_engine_is_told_of_a_backend_that_is_silent_and_not_of_one_that_r
             let told = seen.iter().any(|seen| matches!(seen, Seen::Silent(address) if address.to_string() == backend));
             assert_eq!(told, manner == Manner::Silent, "{seen:?}");
         }
+    }
+}
+
+#[test]
+fn a_certificate_is_at_fault_until_each_check_is_shown_a_good_one() {
+    for (vip, backend) in SERVICES {
+        let mut rig = Rig::new(vip, &[backend], Manner::Silent, |wanted| {
+            wanted.checks = Some(vec!["https".parse().unwrap(), "https host=a.example".parse().unwrap()]);
+        });
+        let report = |words: &str, error: Option<CertificateError>| Report {
+            until: Some(1_924_992_000),
+            complaint: Some(words).filter(|words| !words.is_empty()).map(|words| Complaint {
+                words: words.into(),
+                fix: "renew it".into(),
+                error,
+            }),
+        };
+        let show = |rig: &mut Rig, item: usize, report: Report| {
+            let serial = rig.engine.items[item].as_ref().unwrap().serial;
+            rig.engine.certificate(item, serial, report);
+            rig.engine.take_sightings()
+        };
+        let expired = "certificate expired 3 days ago";
+        let seen = show(&mut rig, 0, report(expired, None));
+        let [Seen::Fault(warning)] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((warning.kind, warning.severity), (FaultKind::Certificate, Severity::Warn));
+        assert!(warning.text.contains(backend) && warning.text.ends_with(expired), "{}", warning.text);
+        let seen = show(&mut rig, 1, report(expired, Some(CertificateError::Expired)));
+        assert!(matches!(&seen[..], [Seen::Fault(error)] if error.severity == Severity::Error), "{seen:?}");
+        assert_eq!(show(&mut rig, 0, report("", None)).len(), 0, "the other one complains, still");
+        let seen = show(&mut rig, 1, report("", None));
+        assert!(matches!(&seen[..], [Seen::Mended(FaultKind::Certificate, _)]), "{seen:?}");
+        assert_eq!(show(&mut rig, 1, report("", None)).len(), 0);
+        let results = rig.engine.results(&rig.service, backend.parse().unwrap(), rig.now());
+        assert!(results.iter().all(|result| result.certificate_until.as_deref() == Some("2031-01-01T00:00:00Z")));
+        // A fault ends with its check.
+        show(&mut rig, 1, report(expired, None));
+        let mut without = model();
+        without.add_service(&service(vip, &[(backend, 1)]), &leases()).unwrap();
+        rig.current = compile(without.into(), |address| Some(backend_mac(address)), &[PORT], 2);
+        rig.engine.sync(&rig.current, rig.now());
+        let seen = rig.engine.take_sightings();
+        assert!(matches!(&seen[..], [Seen::Mended(FaultKind::Certificate, _)]), "{seen:?}");
     }
 }
 

@@ -252,6 +252,67 @@ fn by_https_a_wrong_answer_a_frozen_server_and_a_server_without_tls_are_found() 
     assert!(refused.contains("services[0].check") && refused.contains("/does/not/exist cannot be read"), "{refused}");
 }
 
+/// Waits until there are so many events of a kind that are about certificates. They come within 3 s.
+fn wait_for_events(lab: &Lab, kind: &str, count: usize) {
+    let begin = Instant::now();
+    let about = || lab.events(kind).iter().filter(|event| event.fault.as_deref() == Some("certificate")).count();
+    // Bound: 3 s.
+    while about() < count {
+        assert!(begin.elapsed() < Duration::from_secs(3), "{kind}: {:#?}", lab.events(kind));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_expired_certificate_is_found_and_takes_a_backend_out_where_it_is_verified() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    let ca = ca();
+    for host in ["rs1", "rs2"] {
+        tls_server(&mut lab, host, &certificate(&ca, 90));
+    }
+    let ca_file = lab.folder().join("ca.pem");
+    fs::write(&ca_file, ca.pem()).unwrap();
+    let faults = [("certificate", "192.168.0.3"), ("certificate", "fd00::3")];
+    let check = |lab: &Lab, more: &str| {
+        lab.configure_daemon([1, 1], Driver::Auto, "");
+        let (https, host) = ("type = \"https\", port = 443, path = \"/health\"", "host = \"www.example.org\"");
+        lab.configure_services(&format!("check = {{ {https}, {host}{more} }}"));
+    };
+    check(&lab, "");
+    lab.restart();
+    wait_for_state(&lab, BackendState::Up);
+    wait_for_faults(&lab, &[]);
+    for (round, (days, words)) in
+        [(-3, "certificate expired 3 days ago"), (10, "certificate ends in 9 days")].into_iter().enumerate()
+    {
+        tls_server(&mut lab, "rs1", &certificate(&ca, days));
+        wait_for_events(&lab, "certificate", 2 * round + 2);
+        wait_for_faults(&lab, &faults);
+        let events = lab.events("certificate");
+        assert!(events.iter().skip(2 * round).all(|event| event.message.contains(words)), "{events:#?}");
+        // Nothing is verified: clients may not mind.
+        wait_for_state(&lab, BackendState::Up);
+        served_by(&lab, &["rs1", "rs2"]);
+        tls_server(&mut lab, "rs1", &certificate(&ca, 90));
+        wait_for_events(&lab, "fault-ended", 2 * round + 2);
+        wait_for_faults(&lab, &[]);
+    }
+    assert!(lab.end_daemon(Signal::SIGTERM).success());
+    check(&lab, &format!(", verify = \"{}\"", ca_file.display()));
+    lab.restart();
+    for (other, days, words) in [
+        (&ca, -3, "certificate expired 3 days ago"),
+        (&self::ca(), 90, "certificate is signed by nobody that is trusted"),
+    ] {
+        goes_and_comes_back(
+            &mut lab,
+            ["certificate", words],
+            |lab| tls_server(lab, "rs1", &certificate(other, days)),
+            |lab| tls_server(lab, "rs1", &certificate(&ca, 90)),
+        );
+    }
+}
+
 fn ca() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, "CA");
