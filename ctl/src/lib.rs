@@ -28,8 +28,8 @@ pub mod request;
 pub use client::{Client, ClientError, DEFAULT_SOCKET};
 pub use limits::{MAX_PORT_RANGES, MAX_REQUEST_BYTES, MAX_WEIGHT};
 pub use name::{
-    CheckTo, CheckType, FlowHash, Mac, NameError, OnAllDown, PortRange, Ports, Protocol, Scheduler, ServiceId, Span,
-    Start, Tracking, Words, parse_backend, parse_endpoint, parse_number, parse_seconds,
+    CheckTo, CheckType, FlowHash, Mac, NameError, OnAllDown, Passive, PortRange, Ports, Protocol, Scheduler, ServiceId,
+    Span, Start, Tracking, Words, parse_backend, parse_endpoint, parse_number, parse_seconds,
 };
 pub use noun::verb;
 pub use request::VERSION;

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("state", &["base", "wire", "select", "count"]),
     ("forward", &["base", "wire", "select", "count", "dpdk", "state"]),
     ("control", &["base", "wire", "select", "count", "state"]),
-    ("health", &["base", "state", "control"]),
+    ("health", &["base", "count", "state", "control"]),
     ("slow", &["base", "wire", "count", "state", "forward", "control", "health"]),
     ("api", &["base", "wire", "count", "state", "control", "health", "slow"]),
     ("metrics", &["base", "count", "dpdk", "control", "api"]),

@@ -69,6 +69,9 @@ pub enum NameError {
     /// Nothing that can be done without backends.
     #[error("\"{0}\" is nothing to do when all backends are down: use {1}")]
     OnAllDown(String, Words),
+    /// Nothing that can be done with a backend that does not answer its clients.
+    #[error("\"{0}\" is nothing to do with a backend whose clients get no answer: use {1}")]
+    Passive(String, Words),
 }
 
 /// The words that are known where another one was written. Displayed as `tcp, udp or sctp`.

@@ -17,7 +17,7 @@ pub use endpoint::{parse_backend, parse_endpoint};
 pub use error::{NameError, Words};
 pub use mac::Mac;
 pub use number::{parse_number, parse_seconds};
-pub use policy::{FlowHash, OnAllDown, Tracking};
+pub use policy::{FlowHash, OnAllDown, Passive, Tracking};
 pub use ports::{PortRange, Ports};
 pub use protocol::Protocol;
 pub use scheduler::Scheduler;

@@ -29,8 +29,21 @@ pub enum OnAllDown {
     All,
 }
 
+/// What becomes of a backend whose clients get no answer, as their packets show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Passive {
+    /// Nobody looks.
+    Off,
+    /// It is reported.
+    #[default]
+    Report,
+    /// It is reported, and taken out for a time.
+    Remove,
+}
+
 words!(Tracking, Tracking, Exceptions = "exceptions", All = "all", None = "none");
 words!(OnAllDown, OnAllDown, Drop = "drop", All = "all");
+words!(Passive, Passive, Off = "off", Report = "report", Remove = "remove");
 
 /// What decides the backend of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -71,7 +84,7 @@ impl FromStr for FlowHash {
     }
 }
 
-serde_as_text!(FlowHash, Tracking, OnAllDown);
+serde_as_text!(FlowHash, Tracking, OnAllDown, Passive);
 
 #[cfg(test)]
 mod tests {

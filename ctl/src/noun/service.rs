@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Start, Tracking, serde_as_text};
+use crate::name::{FlowHash, NameError, OnAllDown, Passive, Scheduler, ServiceId, Start, Tracking, serde_as_text};
 use crate::noun::backend::{Backend, BackendSpec};
 use crate::noun::check::CheckSpec;
 
@@ -49,6 +49,9 @@ pub struct ServiceAdd {
     /// For so many seconds, the weight of a backend that returns rises from 5 % to the whole. Without it, it has that at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start_s: Option<u32>,
+    /// What becomes of a backend whose clients get no answer, as their packets show. Without it, it is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive: Option<Passive>,
     /// Its first backends.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
@@ -71,6 +74,7 @@ impl ServiceAdd {
             start: Start::default(),
             fallback: None,
             slow_start_s: None,
+            passive: None,
             backends,
         }
     }
@@ -103,6 +107,9 @@ pub struct ServiceEdit {
     /// For so many seconds, the weight of a backend that returns rises; 0: it has that at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start_s: Option<u32>,
+    /// What becomes of a backend whose clients get no answer, as their packets show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive: Option<Passive>,
 }
 
 /// Another fallback for a service.
@@ -148,6 +155,7 @@ impl ServiceEdit {
             start: None,
             fallback: None,
             slow_start_s: None,
+            passive: None,
         }
     }
 }
@@ -181,6 +189,9 @@ pub struct Service {
     /// For so many seconds, the weight of a backend that returns rises. 0: it has that at once.
     #[serde(default)]
     pub slow_start_s: u64,
+    /// What becomes of a backend whose clients get no answer, as their packets show.
+    #[serde(default)]
+    pub passive: Passive,
     /// Whether the checks are believed.
     #[serde(default = "yes")]
     pub checks_believed: bool,

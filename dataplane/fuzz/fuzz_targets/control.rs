@@ -11,7 +11,7 @@ use ctl::request::{
     self, BackendAdd, BackendDrain, BackendEdit, BackendName, BackendSpec, CheckSpec, EventQuery, FallbackChange, MacChange, Request,
     ServiceAdd, ServiceEdit,
 };
-use ctl::{FlowHash, Mac, OnAllDown, Protocol, Scheduler, ServiceId, Start, Tracking, verb};
+use ctl::{FlowHash, Mac, OnAllDown, Passive, Protocol, Scheduler, ServiceId, Start, Tracking, verb};
 use dataplane::api::{Facts, answer, decode};
 use dataplane::count::{counters::WorkerCounters, lease::Leases};
 use dataplane::control::director::Director;
@@ -244,6 +244,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
             start: *choices.of(&[Start::Down, Start::Up]),
             fallback: choices.one_in(4).then(|| address(choices)),
             slow_start_s: maybe(choices, &[0, 1, 60, 3_601]),
+            passive: maybe(choices, &[Passive::Off, Passive::Report, Passive::Remove]),
             backends: (0..choices.below(6)).map(|_| backend(choices)).collect(),
             ..ServiceAdd::new(service(choices), Vec::new())
         }),
@@ -269,6 +270,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
             checks: choices.one_in(2).then(|| (0..choices.below(10)).map(|_| check_spec(choices)).collect()),
             min_up: maybe(choices, &[0, 50, 100, 101]),
             slow_start_s: maybe(choices, &[0, 1, 60, 3_601]),
+            passive: maybe(choices, &[Passive::Off, Passive::Report, Passive::Remove]),
             fallback: choices.one_in(4).then(|| match choices.one_in(2) {
                 true => FallbackChange::Use(address(choices)),
                 false => FallbackChange::None,

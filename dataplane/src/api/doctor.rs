@@ -243,7 +243,15 @@ fn well(
             Some((Some(_), changes)) => ok(format!("its own; it has changed {changes} times")),
             _ => return None,
         },
-        Check::Return => ok("none of its replies come here"),
+        Check::Return => {
+            let handshakes = backend.target.handshakes();
+            ok(match (handshakes.lost(), handshakes.all()) {
+                (_, 0) => "none of its replies come here".into(),
+                (lost, all) => {
+                    format!("none of its replies come here; {lost} of {all} sampled handshakes got no answer")
+                }
+            })
+        }
         // Nobody watches these by themselves yet, or what there is to say is said of the VIP or the service.
         Check::Claims | Check::Vip | Check::Service | Check::Mtu | Check::Certificate => return None,
     })

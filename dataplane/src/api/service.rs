@@ -60,6 +60,7 @@ fn in_words(edit: &ServiceEdit) -> Vec<String> {
         edit.start.map(|start| format!("start {start}")),
         edit.fallback.map(|fallback| format!("fallback {fallback}")),
         edit.slow_start_s.map(|seconds| format!("slow_start {seconds} s")),
+        edit.passive.map(|wish| format!("passive {wish}")),
     ];
     all.into_iter().flatten().collect()
 }
@@ -108,6 +109,7 @@ fn service(service: &Service, found: Found, neighbors: &BTreeMap<IpAddr, Neighbo
         checks: service.checks.iter().map(|check| check.spec.clone()).collect(),
         min_up: service.min_up,
         slow_start_s: service.slow_start_ms / 1_000,
+        passive: service.passive,
         checks_believed: believed,
         slots: slot_count(service.table.len()),
         slots_in_handover: slot_count(service.handover.as_ref().map_or(0, |handover| handover.slots())),

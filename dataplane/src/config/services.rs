@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ctl::request::{BackendSpec, CheckSpec, ServiceAdd};
-use ctl::{FlowHash, MAX_WEIGHT, Mac, NameError, OnAllDown, Ports, Protocol, Scheduler, ServiceId, Start, Tracking};
+use ctl::{
+    FlowHash, MAX_WEIGHT, Mac, NameError, OnAllDown, Passive, Ports, Protocol, Scheduler, ServiceId, Start, Tracking,
+};
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,6 +56,9 @@ section! {
     fallback: Option<String> = None, written("an IP address"), or("none", "192.168.0.9");
     /// For how long the weight of a backend that returns rises from 5 % to the whole, in ten steps.
     slow_start: Option<String> = None, written(format!("such as \"60s\", at most \"{}\"", time(MAX_SLOW_START_S))), or("it has its whole share at once", "60s");
+    /// What becomes of a backend of TCP whose clients get no answer, as their packets show: nobody looks, it is reported, or it is taken
+    /// out for a time, too. docs/health.md has the rules.
+    passive: String = Passive::default().to_string(), words(Passive::WORDS);
     /// The backends that serve it.
     backends: Vec<Option<BackendSection>> = vec![], written(format!("at most {MAX_BACKENDS}"));
 }
@@ -136,6 +141,7 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
     let checks = section.check.map(|value| checks(&format!("{key}.check"), value, source));
     let start: Option<Start> = source.parsed(key, "start", &section.start);
     let fallback = section.fallback.and_then(|text| source.good(&format!("{key}.fallback"), ip_address(&text)));
+    let passive: Option<Passive> = source.parsed(key, "passive", &section.passive);
     let backends = section.backends.into_iter().enumerate();
     let backends =
         backends.filter_map(|(index, section)| backend(&format!("{key}.backends[{index}]"), section?, source));
@@ -158,6 +164,7 @@ fn service(key: &str, section: ServiceSection, source: &mut Source) -> Option<Se
         start: start.unwrap_or_default(),
         fallback,
         slow_start_s,
+        passive: passive.filter(|wish| *wish != Passive::default()),
         backends,
     })
 }
@@ -205,7 +212,7 @@ pub(super) fn key_of(service: &str, error: &ModelError) -> String {
         ModelError::Check { index, field: "", .. } => format!("check[{index}]"),
         ModelError::Check { index, field, .. } => format!("check[{index}].{field}"),
         ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "check".into(),
-        ModelError::MinUp(_) | ModelError::Fallback(_) => error.field(),
+        ModelError::MinUp(_) | ModelError::PassiveOf(_) | ModelError::Fallback(_) => error.field(),
         ModelError::SlowStart(_) | ModelError::SlowStartWithout(_) => error.field(),
         ModelError::InList { .. } => error.field(),
         ModelError::PortsOverlap { .. } => "port".into(),

@@ -38,6 +38,23 @@ impl Handshakes {
         let unanswered = std::array::from_fn(|part| self.unanswered[part].wrapping_sub(before.unanswered[part]));
         Handshakes { answered: self.answered.wrapping_sub(before.answered), unanswered }
     }
+
+    /// These and others.
+    #[must_use]
+    pub fn plus(&self, others: &Handshakes) -> Handshakes {
+        let unanswered = std::array::from_fn(|part| self.unanswered[part].wrapping_add(others.unanswered[part]));
+        Handshakes { answered: self.answered.wrapping_add(others.answered), unanswered }
+    }
+
+    /// All that were not answered.
+    pub fn lost(&self) -> u64 {
+        self.unanswered.iter().sum()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.answered + self.lost()
+    }
 }
 
 /// Lends the counters of [`WorkerCounters::targets`] and of [`WorkerCounters::services`].

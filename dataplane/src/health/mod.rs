@@ -6,7 +6,7 @@
 //!
 //! - In: the model, the backends' MAC addresses, frames to the director's own addresses.
 //! - Out: probes as frames; what they found; for the director, which backends are down.
-//! - Uses: `base`, `state`, `control`.
+//! - Uses: `base`, `count`, `state`, `control`.
 
 pub mod damping;
 pub mod datagram;
@@ -20,6 +20,7 @@ pub mod http;
 mod incoming;
 mod judge;
 pub mod news;
+pub mod passive;
 mod probe;
 pub mod pulse;
 mod stack;

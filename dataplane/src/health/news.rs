@@ -45,6 +45,24 @@ pub enum News {
         /// Whether it is up by its checks.
         up: bool,
     },
+    /// A backend is taken out, since its clients get no answer.
+    TakenOut {
+        /// The service.
+        service: ServiceId,
+        /// The backend.
+        backend: IpAddr,
+        /// What was counted, in words.
+        why: String,
+        /// For how long.
+        time: Duration,
+    },
+    /// A backend that was taken out gets flows again.
+    Tried {
+        /// The service.
+        service: ServiceId,
+        /// The backend.
+        backend: IpAddr,
+    },
     /// Too few backends are up by the checks: these are not believed.
     NotBelieved {
         /// The service.

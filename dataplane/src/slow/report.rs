@@ -172,6 +172,16 @@ fn health_in_words(news: &health::news::News) -> (Kind, ServiceId, Option<IpAddr
             let message = format!("Backend {backend} of {service} is not held out any more: {how}");
             (Kind::BackendReleased, *service, Some(*backend), message)
         }
+        News::TakenOut { service, backend, why, time } => {
+            let message =
+                format!("Backend {backend} of {service} is taken out for {}: {why}", humantime::format_duration(*time));
+            (Kind::BackendDown, *service, Some(*backend), message)
+        }
+        News::Tried { service, backend } => {
+            let message =
+                format!("Backend {backend} of {service}, which was taken out for its clients' sake, is tried again");
+            (Kind::BackendUp, *service, Some(*backend), message)
+        }
         News::NotBelieved { service, up: (up, all) } => {
             let message = format!(
                 "Only {up} of {all} backends of {service} are up by its checks, fewer than min_up: these are not believed, and all get \

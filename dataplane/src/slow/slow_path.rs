@@ -18,6 +18,7 @@ use crate::forward::class::Class;
 use crate::forward::rings::{Outgoing, Punt, Punted};
 use crate::health::engine::Engine;
 use crate::health::news::Seen;
+use crate::health::passive::Passive;
 use crate::slow::announce::{self, Announcer};
 use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
@@ -54,6 +55,10 @@ pub struct SlowPath<S: FrameSource> {
     snapshots: SnapshotReader,
     neighbors: Arc<Mutex<Neighbors>>,
     health: Arc<Mutex<Engine>>,
+    passive: Passive,
+    /// What the checks say.
+    checked: Arc<Verdicts>,
+    /// What the checks and the clients' packets say.
     verdicts: Arc<Verdicts>,
     announcer: Announcer,
     listener: Listener,
@@ -95,6 +100,8 @@ impl<S: FrameSource> SlowPath<S> {
             snapshots,
             neighbors,
             health,
+            passive: Passive::default(),
+            checked: Arc::default(),
             verdicts: Arc::default(),
             announcer: Announcer::default(),
             listener: Listener::default(),
@@ -143,6 +150,9 @@ impl<S: FrameSource> SlowPath<S> {
         let mut busy = self.take_frames(&current, now);
         busy |= self.say(&current, now);
         busy |= self.check(&current, now);
+        let health = self.health.lock().expect("no thread panics while it holds the health checks");
+        self.passive.look(&current, &|service| health.believes(service), now);
+        drop(health);
         self.publish_macs(&current, now);
         if self.next_housekeeping.is_none_or(|next| next <= now) {
             self.next_housekeeping = Some(now + HOUSEKEEPING);
@@ -297,16 +307,20 @@ impl<S: FrameSource> SlowPath<S> {
                 let mut health = self.health();
                 (health.take_verdicts(), health.take_news(), health.take_sightings())
             };
-            self.reporter.health(found, now);
-            for seen in seen {
+            let (of_clients, shown) = self.passive.take_found();
+            self.reporter.health(found.into_iter().chain(of_clients).collect(), now);
+            for seen in seen.into_iter().chain(shown) {
                 match seen {
                     Seen::Fault(sighting) => _ = self.faults.open(sighting, now),
                     Seen::Mended(kind, subject) => _ = self.faults.close(kind, &subject, now),
                     Seen::Silent(backend) => neighbors.ask(backend, now),
                 }
             }
-            let other = verdicts.is_some();
-            self.verdicts = verdicts.unwrap_or_else(|| self.verdicts.clone());
+            let other = self.passive.take_changed() | verdicts.is_some();
+            self.checked = verdicts.unwrap_or_else(|| self.checked.clone());
+            if other {
+                self.verdicts = Arc::new(self.checked.or(self.passive.verdicts()));
+            }
             let outlook = || neighbors.outlook().clone().with_verdicts(self.verdicts.clone());
             let changed = (judged || other || !macs.is_empty()).then(|| (macs, outlook()));
             (neighbors.take_news(), changed)

@@ -29,6 +29,7 @@ mod mld;
 mod mtu;
 mod offloads;
 mod owner;
+mod passive;
 mod queues;
 mod vlan;
 mod wire;

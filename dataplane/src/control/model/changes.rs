@@ -11,7 +11,8 @@ use crate::base::ids::BackendNo;
 use crate::base::limits::{MAX_BACKENDS, MAX_PROBES_PER_S, MAX_SERVICES};
 use crate::control::model::backend::{Backend, Duty};
 use crate::control::model::checks::{
-    checked_mac, checked_min_up, checked_slow_start, checked_weight, flow_hash, handover_time, idle_timeout, tracking,
+    checked_mac, checked_min_up, checked_passive, checked_slow_start, checked_weight, flow_hash, handover_time,
+    idle_timeout, tracking,
 };
 use crate::control::model::contact::Contact;
 use crate::control::model::error::ModelError;
@@ -145,6 +146,8 @@ impl Model {
         let min_up = min_up.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let slow_start = checked_slow_start(wanted.slow_start_s, wanted.scheduler);
         let slow_start_ms = slow_start.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
+        let passive = checked_passive(wanted.passive.unwrap_or_default(), id.protocol);
+        let passive = passive.inspect_err(|error| errors.push(error.clone())).unwrap_or_default();
         let decides_by_flow = wanted.scheduler.decides_by_flow();
         let mut service = Service {
             id,
@@ -160,6 +163,7 @@ impl Model {
             min_up,
             start: wanted.start,
             slow_start_ms,
+            passive,
             backends: Vec::new(),
             table: self.no_backends.clone(),
             handover: None,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ctl::request::ServiceAdd;
-use ctl::{FlowHash, MAX_WEIGHT, Mac, Protocol, Scheduler, Tracking};
+use ctl::{FlowHash, MAX_WEIGHT, Mac, Passive, Protocol, Scheduler, Tracking};
 
 use crate::base::limits::{DEFAULT_HANDOVER_UDP_S, DEFAULT_IDLE_S, DEFAULT_IDLE_UDP_S, MAX_IDLE_MS, MAX_SLOW_START_S};
 use crate::control::model::error::ModelError;
@@ -67,6 +67,14 @@ pub(super) fn flow_hash(wanted: &ServiceAdd) -> Result<FlowHash, ModelError> {
 
 pub(super) fn checked_min_up(share: u8) -> Result<u8, ModelError> {
     if share <= 100 { Ok(share) } else { Err(ModelError::MinUp(share)) }
+}
+
+/// What becomes of a backend whose clients get no answer. That is seen of TCP alone.
+pub(super) fn checked_passive(wish: Passive, protocol: Protocol) -> Result<Passive, ModelError> {
+    match wish {
+        Passive::Remove if protocol != Protocol::Tcp => Err(ModelError::PassiveOf(protocol)),
+        wish => Ok(wish),
+    }
 }
 
 /// How long a slow start takes, in ms.

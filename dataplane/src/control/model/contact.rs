@@ -53,6 +53,16 @@ impl Verdicts {
         !same
     }
 
+    /// Those of either: what one or the other says is down is down.
+    #[must_use]
+    pub fn or(&self, other: &Verdicts) -> Verdicts {
+        let mut both = self.clone();
+        for (service, down) in &other.0 {
+            both.0.entry(*service).or_default().extend(down);
+        }
+        both
+    }
+
     /// Whether a backend of a service is down.
     pub fn is_down(&self, service: &ServiceId, address: IpAddr) -> bool {
         self.0.get(service).is_some_and(|down| down.contains(&address))

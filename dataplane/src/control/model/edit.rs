@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ctl::request::{FallbackChange, ServiceEdit};
 
 use crate::control::model::changes::Model;
-use crate::control::model::checks::{checked_min_up, checked_slow_start};
+use crate::control::model::checks::{checked_min_up, checked_passive, checked_slow_start};
 use crate::control::model::error::ModelError;
 use crate::control::model::health;
 use crate::control::model::service::Service;
@@ -36,6 +36,11 @@ impl Model {
         }
         match edit.min_up.map(checked_min_up) {
             Some(Ok(min_up)) => service.min_up = min_up,
+            Some(Err(error)) => errors.push(error),
+            None => {}
+        }
+        match edit.passive.map(|wish| checked_passive(wish, service.id.protocol)) {
+            Some(Ok(passive)) => service.passive = passive,
             Some(Err(error)) => errors.push(error),
             None => {}
         }

@@ -160,6 +160,9 @@ pub enum ModelError {
     /// More than all of the backends.
     #[error("A share of {0} % of the backends is more than all of them: use 0 to 100")]
     MinUp(u8),
+    /// Nobody can see whether clients get answers.
+    #[error("passive = \"remove\" is for TCP: of {0}, nobody can see whether clients get answers")]
+    PassiveOf(Protocol),
     /// The service would have more checks than [`MAX_CHECKS`].
     #[error("A service can have {MAX_CHECKS} checks, and {0} are asked for")]
     TooManyChecks(usize),
@@ -229,6 +232,7 @@ impl ModelError {
             ModelError::MinUp(_) => "min_up",
             ModelError::Fallback(_) => "fallback",
             ModelError::SlowStart(_) | ModelError::SlowStartWithout(_) => "slow_start",
+            ModelError::PassiveOf(_) => "passive",
             ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "checks",
             ModelError::Check { index, field: "", .. } => return format!("checks[{index}]"),
             ModelError::Check { index, field, .. } => return format!("checks[{index}].{field}"),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ctl::{FlowHash, OnAllDown, Protocol, Scheduler, ServiceId, Start, Tracking};
+use ctl::{FlowHash, OnAllDown, Passive, Protocol, Scheduler, ServiceId, Start, Tracking};
 
 use crate::base::ids::BackendNo;
 use crate::control::model::backend::{Backend, Duty};
@@ -48,6 +48,8 @@ pub struct Service {
     pub start: Start,
     /// How long the weight of a backend that returns takes to rise, in ms; 0: it has it at once.
     pub slow_start_ms: u64,
+    /// What becomes of a backend whose clients get no answer.
+    pub passive: Passive,
     /// In ascending order of their addresses.
     pub backends: Vec<Backend>,
     /// The Maglev table over `backends`. If no backend takes new flows, all its slots are [`BackendNo::NONE`].

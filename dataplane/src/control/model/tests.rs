@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ctl::request::{BackendEdit, MacChange, ServiceAdd};
-use ctl::{Scheduler, Tracking};
+use ctl::{Passive, Protocol, Scheduler, Tracking};
 
 use super::*;
 use crate::base::ids::NetworkNo;
@@ -54,6 +54,24 @@ fn services_that_cannot_work_are_refused() {
         ("192.168.0.101:80", &[("192.168.0.255", 1)], "not an address that a single host"),
     ] {
         assert!(add(vip, backends).contains(says), "{vip} {backends:?}: {}", add(vip, backends));
+    }
+}
+
+#[test]
+fn whether_clients_get_answers_is_seen_of_tcp_alone() {
+    for (vip, backend) in [("192.168.0.101:53", "192.168.0.3"), ("[fd00::101]:53", "fd00::3")] {
+        for (protocol, wish, good) in [
+            (Protocol::Udp, Passive::Remove, false),
+            (Protocol::Sctp, Passive::Remove, false),
+            (Protocol::Udp, Passive::Report, true),
+            (Protocol::Tcp, Passive::Remove, true),
+        ] {
+            let (mut model, mut wanted) = (model(), service(vip, &[(backend, 1)]));
+            (wanted.service.protocol, wanted.passive) = (protocol, Some(wish));
+            let added = model.add_service(&wanted, &leases());
+            assert_eq!(added.is_ok(), good, "{protocol} {wish}");
+            assert!(added.err().into_iter().flatten().all(|error| error.field() == "passive"));
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use ctl::answer::{Backend, BackendState, Service};
 use ctl::request::{BackendSpec, CheckSpec, FallbackChange, ServiceAdd, ServiceEdit};
 use ctl::{
-    FlowHash, NameError, OnAllDown, Scheduler, ServiceId, Start, Tracking, parse_backend, parse_number, parse_seconds,
-    verb,
+    FlowHash, NameError, OnAllDown, Passive, Scheduler, ServiceId, Start, Tracking, parse_backend, parse_number,
+    parse_seconds, verb,
 };
 
 use crate::question::Question;
@@ -86,13 +86,17 @@ pub(crate) struct AddArgs {
     /// 60s, 5m. Without it, it has its whole share at once.
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     slow_start: Option<u32>,
+    /// When clients of a backend get no answer, as their packets show: off, report, or remove (report it, and take it out for a
+    /// time). By default report.
+    #[arg(long)]
+    passive: Option<Passive>,
     /// A backend, more with more of this option.
     #[arg(short, long = "backend", value_name = "ADDRESS[,weight=N][,mac=MAC][,disabled]")]
     backends: Vec<BackendWord>,
 }
 
 #[derive(Debug, Args)]
-#[group(id = "change", required = true, multiple = true, args = ["scheduler", "on_all_down", "checks", "min_up", "start", "fallback", "slow_start"])]
+#[group(id = "change", required = true, multiple = true, args = ["scheduler", "on_all_down", "checks", "min_up", "start", "fallback", "slow_start", "passive"])]
 pub(crate) struct EditArgs {
     /// The service.
     #[arg(value_name = SERVICE)]
@@ -120,6 +124,9 @@ pub(crate) struct EditArgs {
     /// For how long the weight of a backend that returns rises: 60s, 5m; 0s: it has its whole share at once.
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     slow_start: Option<u32>,
+    /// When clients of a backend get no answer, as their packets show: off, report, or remove.
+    #[arg(long)]
+    passive: Option<Passive>,
 }
 
 /// A backend in one word: `ADDRESS[:PORT][,weight=N][,mac=MAC][,disabled]`.
@@ -177,6 +184,7 @@ impl Command {
                 start: add.start,
                 fallback: add.fallback,
                 slow_start_s: add.slow_start,
+                passive: add.passive,
                 backends: add.backends.into_iter().map(|BackendWord(backend)| backend).collect(),
             }),
             Command::Edit(edit) => Question::change::<verb::ServiceEdit>(ServiceEdit {
@@ -188,6 +196,7 @@ impl Command {
                 start: edit.start,
                 fallback: edit.fallback,
                 slow_start_s: edit.slow_start,
+                passive: edit.passive,
             }),
             Command::Remove { service } => Question::change::<verb::ServiceRemove>(service),
         }
@@ -368,6 +377,10 @@ mod tests {
                 r#""service-edit","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"slow_start_s":0}"#,
             ),
             (
+                "service edit 192.0.2.1:80 --passive off",
+                r#""service-edit","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"passive":"off"}"#,
+            ),
+            (
                 "service edit 192.0.2.1:80 --fallback none",
                 r#""service-edit","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"fallback":"none"}"#,
             ),
@@ -380,8 +393,8 @@ mod tests {
                 r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","start":"up","backends":[]}"#,
             ),
             (
-                "service add 192.0.2.1:80 -c tcp -c icmp --min-up 50 --start down",
-                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","checks":[{"type":"tcp"},{"type":"icmp"}],"min_up":50,"start":"down","backends":[]}"#,
+                "service add 192.0.2.1:80 -c tcp -c icmp --min-up 50 --start down --passive remove",
+                r#""service-add","arguments":{"service":{"vip":"192.0.2.1","port":80,"protocol":"tcp"},"scheduler":"maglev","on_all_down":"drop","checks":[{"type":"tcp"},{"type":"icmp"}],"min_up":50,"start":"down","passive":"remove","backends":[]}"#,
             ),
             (
                 "service add [fd00::1]:53/udp -b fd00::3 -b fd00::4,disabled,weight=3,mac=02:00:00:00:00:04 -b fd00::5:53",
