@@ -177,13 +177,13 @@ struct Connections {
 }
 
 /// An HTTP connection to the VIP, and the server of its first answer.
-struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
-    server: String,
+    pub(crate) server: String,
 }
 
 impl Connection {
-    fn open(address: SocketAddr) -> std::io::Result<Connection> {
+    pub(crate) fn open(address: SocketAddr) -> std::io::Result<Connection> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut connection = Connection { stream: BufReader::new(stream), server: String::new() };
@@ -192,7 +192,7 @@ impl Connection {
     }
 
     /// Sends a request; returns the server that answers.
-    fn ask(&mut self) -> std::io::Result<String> {
+    pub(crate) fn ask(&mut self) -> std::io::Result<String> {
         self.stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")?;
         let mut length = 0;
         loop {
