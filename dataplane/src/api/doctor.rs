@@ -134,7 +134,8 @@ fn checked(
         let is_well = (check == Check::Claims && is_asked_for).then(|| ok("nobody else has the VIP"));
         Some(outcome(check, None, is_well.or_else(|| found(check, None).then(|| ok("")))?))
     });
-    let of_backend = |((backend, results), damped): ((&Backend, &Vec<CheckResult>), &Option<u64>)| {
+    type Of<'a> = (&'a Backend, ((&'a Vec<CheckResult>, &'a Option<u64>), &'a Option<u16>));
+    let of_backend = |(backend, ((results, damped), largest)): Of<'_>| {
         let neighbor = neighbors.get(&backend.address);
         let checks = Check::ALL.into_iter().filter_map(|check| {
             let address = Some(backend.address);
@@ -142,6 +143,7 @@ fn checked(
                 Check::Service => Some(answers(results)),
                 Check::Claims if is_asked_for => Some(ok(claims_nothing(backend))),
                 Check::Certificate => certificate(results),
+                Check::Mtu => Some(takes(*largest)),
                 check => well(check, backend, neighbor, current),
             };
             Some(outcome(check, address, seen.or_else(|| found(check, address).then(|| ok("")))?))
@@ -154,8 +156,17 @@ fn checked(
             notes: notes(backend, *damped),
         }
     };
-    let backends = service.backends.iter().zip(&probed.by_backend).zip(&probed.damped).map(of_backend).collect();
+    let found_of = probed.by_backend.iter().zip(&probed.damped).zip(&probed.largest);
+    let backends = service.backends.iter().zip(found_of).map(of_backend).collect();
     CheckedService { service: service.id, checks: of_vip.collect(), backends }
+}
+
+/// Which packets a backend takes.
+fn takes(largest: Option<u16>) -> (CheckOutcome, String) {
+    match largest {
+        Some(size) => ok(format!("takes packets of {size} bytes")),
+        None => unknown("has not answered a ping of the port's MTU"),
+    }
 }
 
 fn claims_nothing(backend: &Backend) -> String {

@@ -56,6 +56,8 @@ pub(super) struct Found {
     pub(super) by_backend: Vec<Vec<CheckResult>>,
     /// By the number of the backend, for how many seconds it is held out.
     pub(super) damped: Vec<Option<u64>>,
+    /// The largest packet that each backend is known to take.
+    pub(super) largest: Vec<Option<u16>>,
     /// Whether the checks are believed.
     pub(super) believed: bool,
 }
@@ -108,6 +110,7 @@ impl Facts {
         Found {
             by_backend: service.backends.iter().map(results).collect(),
             damped: service.backends.iter().map(damped).collect(),
+            largest: service.backends.iter().map(|backend| health.sizes.largest(backend.address)).collect(),
             believed: health.believes(&service.id),
         }
     }

@@ -49,7 +49,7 @@ macro_rules! faults {
 
 faults! {
     NeighborSilent = "neighbor-silent", Error, Neighbor: "The backend does not answer ARP or NDP: three probes in a row were in vain." / "Is it up, and its cable in? `ip link set INTERFACE up` there.";
-    OffLink = "off-link", Error, Neighbor: "The backend is not on a segment of the director: DR rewrites MAC addresses, so there must be no router between the two." / "A backend whose address lies in no network of the director is refused at once. Put it on the segment, or give the director a port there.";
+    OffLink = "off-link", Error, Neighbor: "The backend is not on a segment of the director, where DR needs it: it does not take packets for the VIP, and its own address answers from behind a router, which has taken from the hop limit." / "Put it on the segment, or give the director a port there. A backend whose address lies in no network of the director is refused at once, by the same name.";
     SharedMac = "shared-mac", Warn, Mac: "Several backends of a network answer with one MAC address: a router or a proxy for ARP (NDP) is in between, or they are one host." / "Behind a router, DR does not work: put them on the segment, and switch the proxy off, `sysctl -w net.ipv4.conf.all.proxy_arp=0` there.";
     MacChanged = "mac-changed", Warn, Mac: "The backend has another MAC address; its packets go there. The fault stays open while another change would not be believed." / "If it was meant, nothing is to be done. If it comes again and again, two stations have the backend's address.";
     VipMissing = "vip-missing", Error, Vip: "The backend does not take packets for the VIP: it is silent, or answers by ICMP, or the packet comes back." / "`scripts/real-server start VIP` there: it puts the VIP on lo.";
@@ -63,7 +63,7 @@ faults! {
     VipConflict = "vip-conflict", Error, Claims: "A station that is no backend says that it has the VIP, or an address of the director's own." / "Find the station by its MAC address. If it is another director, only one of the two may be in use.";
     ReturnViaDirector = "return-via-director", Error, Return: "The backend sends its replies to the director: its default route is wrong." / "`ip route replace default via GATEWAY` there, where GATEWAY is the clients' gateway.";
     OneWay = "one-way", Error, Return: "The backend is sent SYNs, and no ACK of the clients follows: its answers do not reach them." / "Look at its route to the clients, at its firewall, and at `rp_filter`.";
-    Mtu = "mtu", Warn, Mtu: "The backend's link carries less than the director's." / "Give both the same MTU: `ip link set INTERFACE mtu N`.";
+    Mtu = "mtu", Warn, Mtu: "The backend answers small pings, and none that fill the MTU of the director's port, or its ICMP says that so much does not get through: its link, or a switch on the way, carries less." / "Give all the same MTU: `ip link set INTERFACE mtu N` there, and the same on the switch; or the smaller one to the port.";
     Certificate = "certificate", Warn, Certificate: "The certificate that the backend shows to a check of type `https` has expired, is not valid yet, has another name, or ends within 14 days; or, where the check verifies it, nobody that is trusted has signed it. It is an error if it fails the check." / "Renew it there, and have the service read it. The fault has the details.";
     LinkDown = "link-down", Error, Link: "A port of the director has no link." / "Look at the cable, the switch, or the other end; `ip link set INTERFACE up` if it was set down.";
 }

@@ -17,6 +17,11 @@ use crate::health::tls::certificate::Complaint;
 /// How long the answer to such a question may take. All are known well before the next probe fails.
 pub(super) const PATIENCE: Duration = Duration::from_millis(400);
 
+/// What hosts set the hop limit to: Linux and BSD, Windows, some appliances.
+const HOP_LIMITS: [u8; 3] = [64, 128, 255];
+/// A host is not behind more routers than this that answer ARP for it.
+const MOST_ROUTERS: u8 = 4;
+
 /// A question of the diagnosis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
@@ -47,20 +52,31 @@ impl Question {
 
 /// What has been answered. `None`: not known yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Answers([Option<bool>; Question::ALL.len()]);
+pub(super) struct Answers {
+    answered: [Option<bool>; Question::ALL.len()],
+    /// Whether the own address's ping was answered from behind a router.
+    routed: bool,
+}
 
 impl Answers {
     pub(super) fn set(&mut self, question: Question, answered: bool) {
-        self.0[question as usize] = Some(answered);
+        self.answered[question as usize] = Some(answered);
     }
 
     fn of(self, question: Question) -> Option<bool> {
-        self.0[question as usize]
+        self.answered[question as usize]
     }
 
     /// Whether all are known.
     pub(super) fn are_complete(self) -> bool {
-        self.0.iter().all(Option::is_some)
+        self.answered.iter().all(Option::is_some)
+    }
+
+    /// Takes note of the hop limit that the own address's answer to a ping has left. A router takes one, and hosts begin with
+    /// one of a few numbers.
+    pub(super) fn take_hop_limit(&mut self, left: u8) {
+        let begun = HOP_LIMITS.into_iter().find(|begun| *begun >= left).unwrap_or(left);
+        self.routed = (1..=MOST_ROUTERS).contains(&(begun - left));
     }
 }
 
@@ -91,6 +107,20 @@ pub(super) fn fault(
             format!("does not listen on {} port {port} ({words})", asked(service, backend, check)),
             "start the service there; `ss -ltnu` says what listens".into(),
         ),
+        Trouble::Silent | Trouble::Unreachable
+            if check.to == CheckTo::Vip && answers.routed && answered(Question::OwnPing) =>
+        {
+            (
+                FaultKind::OffLink,
+                format!(
+                    "does not take packets for {vip} ({words}), and its own address answers from behind a router: it is not on the \
+                     director's segment"
+                ),
+                "put it on the director's segment, or give the director a port on its segment; the host with that MAC address \
+                 answers ARP (NDP) for it: `sysctl -w net.ipv4.conf.all.proxy_arp=0` there"
+                    .into(),
+            )
+        }
         Trouble::Silent if check.to == CheckTo::Vip && answered(Question::VipPing) => (
             FaultKind::Hung,
             format!("answers a ping to {vip}, and nothing on port {port} ({words})"),
@@ -163,6 +193,38 @@ fn asked(service: &ServiceId, backend: IpAddr, check: &Check) -> IpAddr {
 mod tests {
     use super::*;
     use crate::control::model::health::checked;
+
+    #[test]
+    fn a_backend_behind_a_router_is_told_from_one_without_the_vip() {
+        for (vip, backend) in [("192.0.2.1:80", "192.0.2.9"), ("[2001:db8::1]:80", "2001:db8::9")] {
+            let (service, backend) = (vip.parse().unwrap(), backend.parse().unwrap());
+            let check = checked(&"tcp".parse().unwrap(), &service).unwrap();
+            for (left, expected) in [
+                (64, FaultKind::VipMissing),
+                (128, FaultKind::VipMissing),
+                (255, FaultKind::VipMissing),
+                (40, FaultKind::VipMissing),
+                (1, FaultKind::VipMissing),
+                (63, FaultKind::OffLink),
+                (127, FaultKind::OffLink),
+                (254, FaultKind::OffLink),
+                (62, FaultKind::OffLink),
+            ] {
+                for trouble in [Trouble::Silent, Trouble::Unreachable] {
+                    let mut answers = Answers::default();
+                    answers.take_hop_limit(left);
+                    answers.set(Question::OwnPing, true);
+                    let sighting = fault(&service, backend, &check, &Failure::new(trouble, "in words"), answers);
+                    assert_eq!(sighting.unwrap().kind, expected, "{left}");
+                }
+                let mut closed = Answers::default();
+                closed.take_hop_limit(left);
+                closed.set(Question::OwnPing, true);
+                let sighting = fault(&service, backend, &check, &Failure::new(Trouble::Closed, "no"), closed);
+                assert_eq!(sighting.unwrap().kind, FaultKind::ServiceClosed);
+            }
+        }
+    }
 
     #[test]
     fn what_else_answers_tells_the_faults_apart() {

@@ -24,6 +24,7 @@ use crate::health::finding::{Failure, Trouble};
 use crate::health::news::{News, Seen};
 use crate::health::probe::{Probe, Progress};
 use crate::health::pulse::Pulse;
+use crate::health::size::Sizes;
 use crate::health::stack::Stack;
 use crate::health::tls::desk::desk;
 use crate::health::tls::sessions::Sessions;
@@ -59,6 +60,8 @@ pub struct Engine {
     /// When the first backend that is held out of service is to be let in.
     pub(super) release: Option<Instant>,
     pub(super) sightings: Vec<Seen>,
+    /// Which sizes of packets the backends take.
+    pub sizes: Sizes,
     generation: Option<u64>,
 }
 
@@ -143,6 +146,7 @@ impl Engine {
             news: Vec::new(),
             release: None,
             sightings: Vec::new(),
+            sizes: Sizes::default(),
             generation: None,
         }
     }
@@ -157,6 +161,7 @@ impl Engine {
         if self.generation.replace(current.generation) == Some(current.generation) {
             return;
         }
+        self.sizes.sync(current, now);
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|id| !current.model.services.contains_key(*id)).copied().collect();
         for id in gone {

@@ -6,6 +6,7 @@ use ctl::Mac;
 
 use crate::base::frame::Frame;
 use crate::base::ids::NetworkNo;
+use crate::health::diagnosis::Question;
 use crate::health::engine::{Engine, FIRST_PORT, LAST_PORT, Running};
 use crate::health::incoming::{Incoming, Kind, read};
 
@@ -16,16 +17,24 @@ impl Engine {
         let Some(&[a, b, c, d, e, f]) = frame.get(6..).and_then(<[u8]>::first_chunk) else { return frames };
         let station = Mac([a, b, c, d, e, f]);
         let Some(packet) = frame.get(14..).and_then(read) else { return frames };
+        if self.sizes.hear(&packet, station, network, now) {
+            return frames;
+        }
         let local = match &packet.kind {
             Kind::Tcp { to, .. } | Kind::Udp { to, .. } => *to,
-            Kind::Pong { ident } => *ident,
-            Kind::Error { quoted, .. } => quoted.local,
+            Kind::Pong { ident, .. } => *ident,
+            Kind::Error { quoted, .. } | Kind::TooBig { quoted, .. } => quoted.local,
         };
         let Some(running) = self.probes.get_mut(&local).filter(|running| running.expects(&packet, station, network))
         else {
             return self.refuse(frame, &packet, network, now);
         };
         let (number, port) = (running.item, running.port);
+        if let (Some(Question::OwnPing), Kind::Pong { hop_limit, .. }, Some(item)) =
+            (running.question, &packet.kind, &mut self.items[number])
+        {
+            item.answers.take_hop_limit(*hop_limit);
+        }
         let progress = running.probe.hear(&packet.kind, &mut self.stack, now);
         if progress.finding.is_some()
             && let Some(item) = &mut self.items[number]
@@ -84,7 +93,7 @@ impl Running {
     fn expects(&self, packet: &Incoming<'_>, station: Mac, network: NetworkNo) -> bool {
         let way = &self.probe.way;
         let about = match &packet.kind {
-            Kind::Error { quoted, .. } => quoted.destination,
+            Kind::Error { quoted, .. } | Kind::TooBig { quoted, .. } => quoted.destination,
             _ => packet.source,
         };
         station == way.mac && about == way.target && packet.destination == way.source && network == way.network

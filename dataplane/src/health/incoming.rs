@@ -27,8 +27,10 @@ pub(super) enum Kind<'f> {
     Tcp { from: u16, to: u16, packet: &'f [u8] },
     /// A datagram.
     Udp { from: u16, to: u16, payload: &'f [u8] },
-    /// The answer to a ping.
-    Pong { ident: u16 },
+    /// The answer to a ping, and the hop limit that it has left.
+    Pong { ident: u16, seq_no: u16, hop_limit: u8 },
+    /// An ICMP error: a packet is too big for a link on the way, which takes this many bytes.
+    TooBig { quoted: Quoted, mtu: u32 },
     /// An ICMP error.
     Error { quoted: Quoted, failure: Failure },
 }
@@ -63,7 +65,14 @@ fn read_v4(packet: &[u8]) -> Option<Incoming<'_>> {
         IpProtocol::Icmp => {
             let icmp = Icmpv4Packet::new_checked(payload).ok().filter(Icmpv4Packet::verify_checksum)?;
             match icmp.msg_type() {
-                Icmpv4Message::EchoReply => Kind::Pong { ident: icmp.echo_ident() },
+                Icmpv4Message::EchoReply => {
+                    Kind::Pong { ident: icmp.echo_ident(), seq_no: icmp.echo_seq_no(), hop_limit: ip.hop_limit() }
+                }
+                // RFC 1191 §4.
+                Icmpv4Message::DstUnreachable if icmp.msg_code() == 4 => {
+                    let mtu = payload.get(6..8)?;
+                    Kind::TooBig { quoted: v4_quoted(icmp.data())?, mtu: u16::from_be_bytes([mtu[0], mtu[1]]).into() }
+                }
                 Icmpv4Message::DstUnreachable => {
                     error(v4_quoted(icmp.data())?, icmp.msg_code() == 3, "ICMP", icmp.msg_code(), source)
                 }
@@ -87,7 +96,12 @@ fn read_v6(packet: &[u8]) -> Option<Incoming<'_>> {
                 return None;
             }
             match icmp.msg_type() {
-                Icmpv6Message::EchoReply => Kind::Pong { ident: icmp.echo_ident() },
+                Icmpv6Message::EchoReply => {
+                    Kind::Pong { ident: icmp.echo_ident(), seq_no: icmp.echo_seq_no(), hop_limit: ip.hop_limit() }
+                }
+                Icmpv6Message::PktTooBig => {
+                    Kind::TooBig { quoted: v6_quoted(payload.get(8..)?)?, mtu: icmp.pkt_too_big_mtu() }
+                }
                 Icmpv6Message::DstUnreachable => {
                     error(v6_quoted(payload.get(8..)?)?, icmp.msg_code() == 4, "ICMPv6", icmp.msg_code(), source)
                 }
@@ -173,6 +187,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::frame::eth;
+
+    #[test]
+    fn what_comes_for_a_ping_is_read() {
+        let ident = [1_500u16.to_be_bytes(), 7u16.to_be_bytes()].concat();
+        let sent = eth().ipv4("192.168.0.2", "192.168.0.3").icmp(1, 8, 0, &ident);
+        let sent6 = eth().ipv6("fd00::2", "fd00::3").icmp(58, 128, 0, &ident);
+        let [too_big, too_big6] = [&sent, &sent6].map(|sent| [&[0, 0, 5, 120], &sent[14..]].concat());
+        for (backend, pong, error) in [
+            (
+                "192.168.0.3",
+                eth().ipv4("192.168.0.3", "192.168.0.2").icmp(1, 0, 0, &ident),
+                eth().ipv4("192.168.0.1", "192.168.0.2").icmp(1, 3, 4, &too_big),
+            ),
+            (
+                "fd00::3",
+                eth().ipv6("fd00::3", "fd00::2").icmp(58, 129, 0, &ident),
+                eth().ipv6("fd00::1", "fd00::2").icmp(58, 2, 0, &too_big6),
+            ),
+        ] {
+            let destination = backend.parse().unwrap();
+            let pong = read(&pong[14..]).unwrap();
+            assert_eq!(pong.source, destination);
+            assert!(matches!(pong.kind, Kind::Pong { ident: 1_500, seq_no: 7, hop_limit: 1.. }), "{pong:?}");
+            let quoted = Quoted { destination, local: 1_500 };
+            assert_eq!(read(&error[14..]).unwrap().kind, Kind::TooBig { quoted, mtu: 1_400 });
+            assert!((14..error.len()).all(|end| read(&error[14..end]).is_none()), "what was cut off is nothing");
+        }
+    }
 
     proptest! {
         #[test]

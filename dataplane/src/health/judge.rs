@@ -152,6 +152,7 @@ impl Engine {
 
     /// The faults that are seen or mended since the last call.
     pub fn take_sightings(&mut self) -> Vec<Seen> {
+        self.sightings.append(&mut self.sizes.seen);
         std::mem::take(&mut self.sightings)
     }
 

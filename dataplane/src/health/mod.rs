@@ -23,6 +23,7 @@ pub mod news;
 pub mod passive;
 mod probe;
 pub mod pulse;
+pub mod size;
 mod stack;
 #[cfg(test)]
 mod tests;

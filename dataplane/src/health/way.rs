@@ -121,7 +121,7 @@ impl Way {
 }
 
 /// Our address in the network that an address lies in: the one whose prefix is longest.
-fn own_address(network: &LocalNetwork, towards: IpAddr) -> Option<IpAddr> {
+pub(super) fn own_address(network: &LocalNetwork, towards: IpAddr) -> Option<IpAddr> {
     let around = network.addresses.iter().filter(|net| net.contains(&towards));
     around.max_by_key(|net| net.prefix_len()).map(|net| net.addr())
 }

@@ -145,6 +145,7 @@ impl<S: FrameSource> SlowPath<S> {
         if self.rounds.begins(&self.faults, now) {
             self.neighbors().ask_all(now);
             self.health().ask_all(now);
+            self.health().sizes.ask_all(now);
             self.claims.ask_all(now);
         }
         let mut busy = self.take_frames(&current, now);
@@ -165,7 +166,8 @@ impl<S: FrameSource> SlowPath<S> {
     /// Ends a round of all checks when all have answered that can.
     fn end_round(&mut self, current: &Compiled, now: Instant) {
         let Some((begin, is_time)) = self.rounds.due(now) else { return };
-        let have_answered = self.neighbors().have_answered_since(begin, current) && self.health().is_known_since(begin);
+        let are_known = |health: &Engine| health.is_known_since(begin) && health.sizes.are_known_since(begin);
+        let have_answered = self.neighbors().have_answered_since(begin, current) && are_known(&self.health());
         if is_time || have_answered {
             self.report(current, now);
             self.rounds.end(&self.faults);
@@ -235,7 +237,12 @@ impl<S: FrameSource> SlowPath<S> {
     fn check(&mut self, current: &Compiled, now: Instant) -> bool {
         let room = (self.outgoing.slots() / 4).min(PROBES_IN_A_TURN);
         let lost = |port| lost(&self.director, &*self.ports, port);
-        let frames = self.health().poll(current, &lost, now, room);
+        let mut frames = self.health().poll(current, &lost, now, room);
+        let rest = room.saturating_sub(frames.len());
+        let neighbors = self.neighbors();
+        let station = |address| neighbors.get(address).and_then(|neighbor| Some((neighbor.network, neighbor.mac?)));
+        frames.extend(self.health().sizes.poll(current, &station, &lost, now, rest));
+        drop(neighbors);
         let busy = !frames.is_empty();
         self.send(current, frames);
         busy

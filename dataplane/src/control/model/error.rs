@@ -119,7 +119,7 @@ pub enum ModelError {
     BackendIsOwn(IpAddr),
     /// Direct routing needs the same segment.
     #[error(
-        "Backend {address} is on none of the director's networks ({}): direct routing needs it on the same segment",
+        "Backend {address} is on none of the director's networks ({}): direct routing needs it on the same segment (off-link)",
         networks_of(networks)
     )]
     OffLink {
