@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ctl::answer::{Event, Fault};
+use ctl::answer::{BackendState, Event, Fault};
 use ctl::request::{BackendAdd, BackendName, BackendSpec, Request};
 use dataplane::slow::{arp, ndp};
 
@@ -206,6 +206,9 @@ fn two_backends_behind_a_router_that_answers_for_them_are_named() {
     for (vip, hosts) in FAR {
         for host in hosts {
             assert_eq!(found(&lab, "shared-mac", Some(host), vip).mac, Some(lab.mac("gw")));
+            // The VIP is on its lo, and its service listens there: it is not the host that is to be mended.
+            let fault = found(&lab, "off-link", Some(host), vip);
+            assert!(fault.text.contains("answers from behind a router"), "{fault:?}");
         }
         assert_eq!(lab.requests(vip, 20).len(), 20, "the others serve on");
     }
@@ -213,6 +216,10 @@ fn two_backends_behind_a_router_that_answers_for_them_are_named() {
         lab.ask(Request::BackendRemove(BackendName { service: service_id(vip), address: address(host) }));
     }
     ends(&lab, "shared-mac");
+    for (vip, [_, host]) in FAR {
+        lab.ask(Request::BackendRemove(BackendName { service: service_id(vip), address: address(host) }));
+    }
+    wait_for("what is removed has no faults", || open(&lab, "off-link").is_empty());
 }
 
 #[test]
@@ -266,4 +273,36 @@ fn a_port_of_the_director_without_a_link_is_a_fault() {
     assert!(text.starts_with("The director\n  link        ERROR  link-down, for "), "{text}");
     lab.on("director", &["ip", "link", "set", "lan0", "up"]);
     ends(&lab, "link-down");
+}
+
+/// A backend whose link carries less than the director's answers all checks.
+#[test]
+fn a_link_that_carries_less_is_named_and_takes_nobody_out() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    // Linux removes the IPv6 addresses of a link that carries less than 1,280 bytes.
+    let set = |lab: &Lab, mtu: &str| lab.on("rs1", &["ip", "link", "set", "lan0", "mtu", mtu]);
+    set(&lab, "1400");
+    lab.start([1, 1]);
+    let of_rs1 = |lab: &Lab| {
+        let open: Vec<IpAddr> = open(lab, "mtu").iter().filter_map(|fault| fault.backend).collect();
+        open == [address(RS1), address(RS1_V6)]
+    };
+    wait_for("mtu at the start", || of_rs1(&lab));
+    for (vip, backend) in [(VIP, RS1), (VIP6, RS1_V6)] {
+        let fault = found(&lab, "mtu", Some(backend), vip);
+        assert!(fault.text.contains("none of 1500") && fault.fix.contains("mtu 1500"), "{fault:?}");
+        assert_eq!(fault.mac, Some(lab.mac("rs1")));
+        assert_eq!(lab.backend(vip, backend).state, BackendState::Up);
+        assert_eq!(lab.requests(vip, 20).len(), 20);
+    }
+    set(&lab, "1500");
+    ends(&lab, "mtu");
+    assert_eq!(doctor(&lab), []);
+    let text = String::from_utf8(shuntctl(&lab, &["doctor"]).stdout).unwrap();
+    assert_eq!(text.matches("    mtu         ok     takes packets of 1500 bytes").count(), 4, "{text}");
+    // The doctor asks at once.
+    set(&lab, "1300");
+    for (vip, backend) in [(VIP, RS1), (VIP6, RS1_V6)] {
+        found(&lab, "mtu", Some(backend), vip);
+    }
 }
