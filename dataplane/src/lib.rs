@@ -39,6 +39,8 @@
 //! metrics                  what an operator's monitoring reads
 //! api      config          what an operator says
 //! slow                     what is not forwarding
+//! health                   which backends serve
+//! commands                 what the operator has run
 //! forward  control         what happens to a burst; what happens to the state
 //! state                    what workers read
 //! wire  select  count      bytes; tables; numbers         dpdk     the only unsafe code
@@ -51,6 +53,7 @@
 
 pub mod api;
 pub mod base;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod count;

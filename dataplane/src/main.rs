@@ -1,11 +1,13 @@
 //! `shuntd`: arguments to [`daemon`](dataplane::daemon).
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use dataplane::commands;
 use dataplane::config::{Config, ConfigError};
 use dataplane::daemon::process::run_daemon;
 use tracing_subscriber::EnvFilter;
@@ -36,6 +38,12 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    // The daemon starts this program once more, for what it does not do itself. Nobody else has a use for it.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == commands::SUBCOMMAND) {
+        let user = arguments.next();
+        return commands::run_commands(user.as_deref().and_then(OsStr::to_str));
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(said) => return printed(said.print(), u8::try_from(said.exit_code()).unwrap_or(2)),

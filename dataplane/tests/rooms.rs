@@ -24,16 +24,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("state", &["base", "wire", "select", "count"]),
     ("forward", &["base", "wire", "select", "count", "dpdk", "state"]),
     ("control", &["base", "wire", "select", "count", "state"]),
-    ("health", &["base", "count", "state", "control"]),
-    ("slow", &["base", "wire", "count", "state", "forward", "control", "health"]),
-    ("api", &["base", "wire", "count", "state", "control", "health", "slow"]),
+    ("commands", &["base", "control"]),
+    ("health", &["base", "count", "state", "control", "commands"]),
+    ("slow", &["base", "wire", "count", "state", "forward", "control", "commands", "health"]),
+    ("api", &["base", "wire", "count", "state", "control", "commands", "health", "slow"]),
     ("metrics", &["base", "count", "dpdk", "control", "api"]),
-    ("config", &["base", "wire", "select", "count", "dpdk", "forward", "control"]),
+    ("config", &["base", "wire", "select", "count", "dpdk", "forward", "control", "commands"]),
     (
         "daemon",
         &[
-            "base", "log", "count", "dpdk", "netlink", "state", "forward", "control", "health", "slow", "api",
-            "metrics", "config",
+            "base", "log", "count", "dpdk", "netlink", "state", "forward", "control", "commands", "health", "slow",
+            "api", "metrics", "config",
         ],
     ),
     // For tests, benches and fuzz targets: no other room may use it.

@@ -72,6 +72,9 @@ pub struct CheckSpec {
     /// DNS: the response code that is good: `NOERROR`, `NXDOMAIN`, ... Without it, NOERROR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rcode: Option<String>,
+    /// Script: the command, words set off by blanks, with quotes where one has some. The first one is the program's path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 impl CheckSpec {
@@ -97,6 +100,7 @@ impl CheckSpec {
             name: None,
             record: None,
             rcode: None,
+            command: None,
         }
     }
 
@@ -200,6 +204,9 @@ mod tests {
         let dns: CheckSpec = serde_json::from_str(json).unwrap();
         assert_eq!(read("dns name=example.org record=AAAA interval=2s"), dns);
         assert_eq!(serde_json::to_string(&dns).unwrap(), json);
+        let script = read("script 'command=/usr/lib/check -p \"a b\"' interval=5s");
+        assert_eq!(script.command.as_deref(), Some("/usr/lib/check -p \"a b\""));
+        assert_eq!(read(&script.to_string()), script);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! - In: lines of the control socket.
 //! - Out: changes for the director, answers.
-//! - Uses: `base`, `wire`, `count`, `state`, `control`, `health`, `slow` (the neighbors).
+//! - Uses: `base`, `wire`, `count`, `state`, `control`, `commands`, `health`, `slow` (the neighbors).
 
 mod answer;
 mod backend;

@@ -11,6 +11,7 @@ use ctl::verb::{self, Answers};
 use crate::api::backend;
 use crate::api::facts::{Facts, Found, of_service};
 use crate::base::exit::DropReason;
+use crate::commands::file;
 use crate::control::events::Kind;
 use crate::control::model::{ModelError, Service};
 use crate::slow::neighbor::Neighbor;
@@ -32,7 +33,10 @@ impl Answers<verb::ServiceShow> for Facts {
 impl Answers<verb::ServiceAdd> for Facts {
     fn answer(&self, add: ServiceAdd) -> Result<Done, Refusal> {
         let message = format!("Added service {} with {}", add.service, backends(add.backends.len()));
-        let change = self.director.change(|model, leases| model.add_service(&add, leases));
+        let change = self.director.change(|model, leases| {
+            let errors = file::problems(add.checks.as_deref(), &add.service);
+            if errors.is_empty() { model.add_service(&add, leases) } else { Err(errors) }
+        });
         let generation = change.map_err(refusal)?;
         Ok(self.done(Kind::ServiceAdded, of_service(&add.service), message, generation))
     }
@@ -40,7 +44,11 @@ impl Answers<verb::ServiceAdd> for Facts {
 
 impl Answers<verb::ServiceEdit> for Facts {
     fn answer(&self, edit: ServiceEdit) -> Result<Done, Refusal> {
-        let generation = self.director.change(|model, leases| model.edit_service(&edit, leases)).map_err(refusal)?;
+        let change = self.director.change(|model, leases| {
+            let errors = file::problems(edit.checks.as_deref(), &edit.service);
+            if errors.is_empty() { model.edit_service(&edit, leases) } else { Err(errors) }
+        });
+        let generation = change.map_err(refusal)?;
         let message = format!("Service {} has {} now", edit.service, in_words(&edit).join(", "));
         Ok(self.done(Kind::ServiceEdited, of_service(&edit.service), message, generation))
     }
@@ -175,5 +183,9 @@ mod tests {
         assert!(refusal["error"]["message"].as_str().unwrap().contains("; "), "{refusal}");
         let refusal = ask(&facts, "service-add", json!({ "service": service, "backends": [{ "address": "web1" }] }));
         assert_eq!(refusal["error"]["field"], "arguments.backends[0].address");
+        let check = json!([{ "type": "script", "command": "/not/there -x" }]);
+        let refusal = ask(&facts, "service-add", json!({ "service": service, "checks": check, "backends": [] }));
+        assert_eq!(refusal["error"]["field"], "checks[0].command");
+        assert_eq!(refusal["error"]["message"], "There is no file /not/there");
     }
 }

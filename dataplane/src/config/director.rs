@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::base::limits::{DEFAULT_TABLE_SIZE, EXCEPTIONS, MAX_TABLE_SIZE, MBUFS, MIN_TABLE_SIZE};
+use crate::commands::Account;
 use crate::config::rows::{Section, section, typed};
 use crate::config::source::Source;
 use crate::control::hash_key::HashKey;
@@ -50,6 +51,8 @@ section! {
     /// IPv6 flows that a worker can remember, 43 bytes each.
     exceptions_ipv6: Option<u32> = None, unit("flows"), range(EXCEPTIONS),
         or(format!("`exceptions` / {EXCEPTIONS_V4_TO_V6}"), DEFAULT_EXCEPTIONS / EXCEPTIONS_V4_TO_V6);
+    /// The user that the commands of checks run as, with its groups; not root. Where shuntd itself is not root, its own user.
+    script_user: Option<String> = None, written("the name of a user"), or("`nobody`", "nobody");
     /// More arguments for DPDK's EAL.
     eal_args: Vec<String> = vec![];
 }
@@ -81,6 +84,8 @@ pub struct Director {
     pub mbufs: Option<u32>,
     /// How many flows a worker can remember.
     pub room: Room,
+    /// The account that commands run as; `None`: that of this process.
+    pub account: Option<Account>,
     /// More arguments for DPDK's EAL.
     pub eal_args: Vec<String>,
 }
@@ -123,8 +128,14 @@ pub(super) fn check(section: DirectorSection, source: &mut Source) -> Director {
         hugepages: section.hugepages,
         mbufs: section.mbufs,
         room: room(section.exceptions, section.exceptions_ipv6),
+        account: account(section.script_user.as_deref(), source),
         eal_args: section.eal_args,
     }
+}
+
+fn account(name: Option<&str>, source: &mut Source) -> Option<Account> {
+    let found = Account::find(name).map_err(|error| error.to_string());
+    source.good("director.script_user", found).flatten()
 }
 
 /// Defaults: core 0 for the slow path, core 1 for one worker; where there is but one core, both share it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ctl::request::ServiceAdd;
 
 use crate::base::limits::MIN_TABLE_SIZE;
+use crate::commands::file;
 use crate::config::director::{self, Director};
 use crate::config::file::{File, sections};
 use crate::config::ports::{self, Port};
@@ -49,7 +50,8 @@ impl Config {
         let mut model = config.model(MIN_TABLE_SIZE);
         let leases = Leases::new(Vec::new());
         for (key, service) in services {
-            for error in model.add_service(&service, &leases).err().into_iter().flatten() {
+            let errors = model.add_service(&service, &leases).err().into_iter().flatten();
+            for error in errors.chain(file::problems(service.checks.as_deref(), &service.service)) {
                 source.problem(&key_of(&key, &error), error.to_string());
             }
             config.services.push(service);
@@ -269,6 +271,12 @@ backends = [ { address = "fd00::3", mac = "02:00:00:00:00:03" } ]
             ),
             ("scheduler = \"maglev\"", "check = \"tcp fall=0\"", "services[0].check.fall: fall = 0: use 1 to 100"),
             ("scheduler = \"maglev\"", "check = [\"tcp\", 7]", "services[0].check[1]: Not a check"),
+            (
+                "scheduler = \"maglev\"",
+                "check = \"script command=/not/there\"",
+                "services[0].check.command: There is no file /not/there",
+            ),
+            ("slow_path = 0", "script_user = \"who-is-that\"", "director.script_user: There is no user"),
             ("protocol = \"udp\"", "protocol = \"udp\"\ncheck = \"http\"", "cannot ask a port of udp"),
             ("vip = \"192.168.0.101\"", "vip = \"192.168.0.2\"", "own address"),
             ("vip = \"192.168.0.101\"", "vip = \"192.168.0.255\"", "single host"),

@@ -8,7 +8,7 @@
 //!
 //! - In: a file, environment variables.
 //! - Out: a checked [`Config`], or all that is wrong; the reference and the sample file.
-//! - Uses: `control` (the model checks services), `forward` and `dpdk` (types of settings), `base`, `wire`, `select`, `count`.
+//! - Uses: `control` (the model checks services), `commands` (whether their programs are there), `forward` and `dpdk` (types of settings), `base`, `wire`, `select`, `count`.
 
 mod director;
 mod environment;

@@ -2,7 +2,7 @@
 //!
 //! - In: a checked configuration.
 //! - Out: a director that runs.
-//! - Uses: `base`, `log`, `count`, `dpdk`, `state`, `forward`, `control`, `health`, `slow`, `api`, `metrics`, `config`, `netlink`.
+//! - Uses: `base`, `log`, `count`, `dpdk`, `state`, `forward`, `control`, `commands`, `health`, `slow`, `api`, `metrics`, `config`, `netlink`.
 
 mod cores;
 mod devices;

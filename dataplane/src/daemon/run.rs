@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::api::Facts;
 use crate::api::server::Server;
+use crate::commands::Keeper;
 use crate::config::Config;
 use crate::control::director::Director;
 use crate::control::events::{EventLog, Kind};
@@ -72,9 +73,12 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let reporter = Reporter::new(faults.clone(), samples).watching(dpdk.buffers.each(&config.ports));
     let buffers = dpdk.buffers.own().clone();
     let shared = (neighbors.clone(), health.clone());
+    let (keeper, commands) = Keeper::new(config.director.account.clone(), events.clone());
     let slow_path = SlowPath::new(director.clone(), shared, buffers, punts, outgoing, ports.control(), reporter);
-    threads.start_slow_path(slow_path, config.director.slow_path_poll)?;
+    threads.start_slow_path(slow_path.running(commands), config.director.slow_path_poll)?;
     cores.keep_off(&config.director.workers);
+    // From here on, threads keep off the workers' cores, and so do the processes that they start.
+    threads.start_keeper(keeper)?;
     threads.start_tables()?;
     let sessions = health.lock().expect("no thread panics while it holds the health checks").take_sessions();
     sessions.map_or(Ok(()), |sessions| threads.start_tls(sessions))?;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use rtrb::{Consumer, Producer, RingBuffer};
 use tracing::error;
 
+use crate::commands::Keeper;
 use crate::control::director::Director;
 use crate::control::faults::Faults;
 use crate::daemon::follow::{Alarm, Follower, Lenders};
@@ -121,6 +122,12 @@ impl Threads {
         self.alarm = Some(follower.alarm());
         self.start("shunt-ports", move || follower.run(&director, lenders, &faults, &stop))
             .context("The thread that follows the ports cannot be started")
+    }
+
+    /// Starts the thread that has commands run.
+    pub(super) fn start_keeper(&mut self, keeper: Keeper) -> anyhow::Result<()> {
+        let stop = self.stop.clone();
+        self.start("shunt-commands", move || keeper.run(&stop)).context("The thread for commands cannot be started")
     }
 
     fn start(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {

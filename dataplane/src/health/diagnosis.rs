@@ -95,7 +95,7 @@ pub(super) fn fault(
 ) -> Option<Sighting> {
     let (vip, port, words) = (service.vip, check.port, &failure.words);
     let answered = |question| answers.of(question) == Some(true);
-    let of_script = check.spec.kind;
+    let kind_of_check = check.spec.kind;
     let (kind, text, fix) = match failure.trouble {
         Trouble::Closed if is_asked(check, failure) && answered(Question::OwnPort) => (
             FaultKind::NotOnVip,
@@ -151,6 +151,11 @@ pub(super) fn fault(
             ),
             "restart the service there".into(),
         ),
+        Trouble::Slow | Trouble::Wrong if matches!(check.ask, Ask::Script(_)) => (
+            FaultKind::WrongAnswer,
+            format!("fails check {kind_of_check}: {words}"),
+            format!("run the command of the check by hand: {}", check.spec.command.as_deref().unwrap_or_default()),
+        ),
         Trouble::Slow => (
             FaultKind::Slow,
             format!("answers too late ({words})"),
@@ -160,7 +165,7 @@ pub(super) fn fault(
         Trouble::Certificate => return None,
         Trouble::Wrong => (
             FaultKind::WrongAnswer,
-            format!("answers check {of_script} with {words}"),
+            format!("answers check {kind_of_check} with {words}"),
             "look at the service's log there".into(),
         ),
     };
@@ -243,6 +248,8 @@ mod tests {
             ("http", Trouble::Hung, [no, no, no], Some(FaultKind::Hung)),
             ("http", Trouble::Slow, [no, no, no], Some(FaultKind::Slow)),
             ("http", Trouble::Wrong, [no, no, no], Some(FaultKind::WrongAnswer)),
+            ("script command=/bin/x", Trouble::Wrong, [no, no, no], Some(FaultKind::WrongAnswer)),
+            ("script command=/bin/x", Trouble::Slow, [no, no, no], Some(FaultKind::WrongAnswer)),
         ] {
             let check = checked(&check.parse().unwrap(), &service).unwrap();
             let mut answers = Answers::default();

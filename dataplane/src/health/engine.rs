@@ -1,5 +1,4 @@
-//! The engine: which probes there are, when each begins, to which of them a packet belongs, and what follows for the
-//! backends.
+//! The engine: which probes there are, when each begins, and what it finds.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -14,6 +13,7 @@ use crate::base::frame::Frame;
 use crate::base::ids::PortNo;
 use crate::base::token_bucket::TokenBucket;
 use crate::base::truth::{Before, Losses, Truth, Voids};
+use crate::commands::order::Order;
 use crate::control::compile::Compiled;
 use crate::control::fault::FaultKind;
 use crate::control::model::health::Check;
@@ -59,6 +59,9 @@ pub struct Engine {
     pub(super) news: Vec<News>,
     /// When the first backend that is held out of service is to be let in.
     pub(super) release: Option<Instant>,
+    /// The errands that were given out so far, and those that are to be.
+    pub(super) errands: u64,
+    pub(super) orders: Vec<Order>,
     pub(super) sightings: Vec<Seen>,
     /// Which sizes of packets the backends take.
     pub sizes: Sizes,
@@ -141,6 +144,8 @@ impl Engine {
             truth: Truth::default(),
             refused: TokenBucket::new(REFUSED, 1),
             begin: now,
+            errands: 0,
+            orders: Vec::new(),
             verdicts: Verdicts::default(),
             changed: false,
             news: Vec::new(),
@@ -357,6 +362,7 @@ impl Engine {
         let before = self.truth.before(losses(port));
         self.timers.push(Reverse((look, Timer::Look { local, serial })));
         self.probes.insert(local, Running { item: number, serial, probe, port, before, look, question: None });
+        self.give_out(number, local);
         self.go_on(local, progress, frames, now);
     }
 

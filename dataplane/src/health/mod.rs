@@ -4,15 +4,16 @@
 //! Nothing here reads a clock, opens a socket or waits. The slow path gives the time, takes the frames to send and
 //! hands in those that came.
 //!
-//! - In: the model, the backends' MAC addresses, frames to the director's own addresses.
-//! - Out: probes as frames; what they found; for the director, which backends are down.
-//! - Uses: `base`, `count`, `state`, `control`.
+//! - In: the model, the backends' MAC addresses, frames to the director's own addresses, what has become of commands.
+//! - Out: probes as frames, commands to run; what they found; for the director, which backends are down.
+//! - Uses: `base`, `count`, `state`, `control`, `commands` (its orders).
 
 pub mod damping;
 pub mod datagram;
 mod diagnosis;
 pub mod dns;
 pub mod engine;
+mod errand;
 mod faults;
 pub mod finding;
 mod hear;

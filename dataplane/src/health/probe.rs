@@ -21,6 +21,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// What a connection has room for, received and sent: without a dialog, and with one.
 const ROOMS: (usize, usize) = (64, 64);
 const DIALOG_ROOMS: (usize, usize) = (4_096, 4_096);
+/// How long those who look after errands may take beside.
+const ERRAND: Duration = Duration::from_secs(1);
 /// What a ping carries, so that it can be recognized in a capture.
 const PING: &[u8] = b"Shunt health check";
 
@@ -42,10 +44,16 @@ pub(super) struct Probe {
 }
 
 enum Talk {
-    Tcp { connection: Box<Connection>, dialog: Option<Dialog>, connected: bool },
+    Tcp {
+        connection: Box<Connection>,
+        dialog: Option<Dialog>,
+        connected: bool,
+    },
     Datagram(Arc<Datagram>),
     Dns(Arc<Dns>),
     Ping,
+    /// Others look after it; the errand's number, when it has one.
+    Errand(Option<u64>),
 }
 
 /// What is said over a connection.
@@ -117,9 +125,13 @@ impl Probe {
                 progress.frames = vec![way.frame(&way.ping(local, 0, PING))];
                 Talk::Ping
             }
+            Ask::Script(_) => Talk::Errand(None),
             Ask::Arp | Ask::Nothing => return None,
         };
-        let (deadline, timeout) = (now + check.timeout, check.timeout);
+        let timeout = check.timeout;
+        // An errand may wait as long as it may take. Whoever looks after it says when its time is over.
+        let patience = if let Talk::Errand(_) = talk { timeout * 2 + ERRAND } else { timeout };
+        let deadline = now + patience;
         let probe = Probe { way, began: now, deadline, local, port, talk, told: false, timeout };
         Some((probe, progress))
     }
@@ -139,6 +151,7 @@ impl Probe {
             (Talk::Ping, Kind::Pong { .. }) => Progress::with(Ok("answers the ping".into())),
             // What has connected is not disproved by an error; anybody can make one up.
             (Talk::Tcp { connected: true, .. }, Kind::Error { .. }) => Progress::default(),
+            (Talk::Errand(_), _) => Progress::default(),
             (_, Kind::Error { failure, .. }) if !self.told => Progress::with(Err(failure.clone())),
             _ => Progress::default(),
         }
@@ -188,6 +201,16 @@ impl Probe {
         self.turn(None, stack, now)
     }
 
+    /// Notes the number of the errand that it is.
+    pub(super) fn give_out(&mut self, id: u64) {
+        self.talk = Talk::Errand(Some(id));
+    }
+
+    /// Whether it is the errand of this number.
+    pub(super) fn is_errand_of(&self, id: u64) -> bool {
+        matches!(self.talk, Talk::Errand(Some(own)) if own == id)
+    }
+
     /// Until when it waits for what it is to find. `None`: it has found it.
     pub(super) fn awaits_until(&self) -> Option<Instant> {
         (!self.told).then_some(self.deadline)
@@ -216,6 +239,11 @@ impl Probe {
             }
             Talk::Tcp { connected: true, .. } => failed(Trouble::Hung, format!("connected, and no answer in {span}")),
             Talk::Datagram(check) => Some(datagram::silence(check, span)),
+            // Whoever was asked did not get to it.
+            Talk::Errand(_) => {
+                progress.void = true;
+                None
+            }
             Talk::Tcp { .. } | Talk::Dns(_) | Talk::Ping => failed(Trouble::Silent, format!("no answer in {span}")),
         };
         progress

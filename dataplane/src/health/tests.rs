@@ -23,6 +23,8 @@ use crate::health::tls::desk::Job;
 use crate::testing::frame::eth;
 use crate::testing::model::{PORT, backend_mac, leases, model, service};
 
+mod script;
+
 /// What all backends do with what they get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {

@@ -10,7 +10,7 @@
 //!
 //! - In: punted frames, and samples of dropped frames, from workers.
 //! - Out: frames for workers to send; MAC addresses and failures for the director; events and faults.
-//! - Uses: `base`, `wire`, `count`, `state`, `forward` (the rings), `control`, `health`.
+//! - Uses: `base`, `wire`, `count`, `state`, `forward` (the rings), `control`, `commands`, `health`.
 
 pub mod announce;
 pub mod arp;

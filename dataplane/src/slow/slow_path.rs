@@ -10,6 +10,7 @@ use rtrb::Producer;
 use crate::base::exit::{DropReason, PuntReason, UnsentReason};
 use crate::base::ids::{NetworkNo, PortNo};
 use crate::base::packet::{FrameSource, Packet};
+use crate::commands::Commands;
 use crate::control::compile::Compiled;
 use crate::control::director::Director;
 use crate::control::faults::Faults;
@@ -60,6 +61,8 @@ pub struct SlowPath<S: FrameSource> {
     checked: Arc<Verdicts>,
     /// What the checks and the clients' packets say.
     verdicts: Arc<Verdicts>,
+    /// Without it, no command is run.
+    commands: Option<Commands>,
     announcer: Announcer,
     listener: Listener,
     reporter: Reporter,
@@ -103,6 +106,7 @@ impl<S: FrameSource> SlowPath<S> {
             passive: Passive::default(),
             checked: Arc::default(),
             verdicts: Arc::default(),
+            commands: None,
             announcer: Announcer::default(),
             listener: Listener::default(),
             reporter,
@@ -120,6 +124,11 @@ impl<S: FrameSource> SlowPath<S> {
             current,
             next_housekeeping: None,
         }
+    }
+
+    /// Has the commands of checks run.
+    pub fn running(self, commands: Commands) -> Self {
+        SlowPath { commands: Some(commands), ..self }
     }
 
     /// One turn. Returns whether there was something to do.
@@ -237,13 +246,21 @@ impl<S: FrameSource> SlowPath<S> {
     fn check(&mut self, current: &Compiled, now: Instant) -> bool {
         let room = (self.outgoing.slots() / 4).min(PROBES_IN_A_TURN);
         let lost = |port| lost(&self.director, &*self.ports, port);
-        let mut frames = self.health().poll(current, &lost, now, room);
+        let (mut frames, orders) = {
+            let mut health = self.health();
+            (health.poll(current, &lost, now, room), health.take_orders())
+        };
         let rest = room.saturating_sub(frames.len());
         let neighbors = self.neighbors();
         let station = |address| neighbors.get(address).and_then(|neighbor| Some((neighbor.network, neighbor.mac?)));
         frames.extend(self.health().sizes.poll(current, &station, &lost, now, rest));
         drop(neighbors);
         let busy = !frames.is_empty();
+        if let Some(commands) = &mut self.commands {
+            commands.order(orders, now);
+            let ended = commands.turn(now);
+            frames.extend(ended.iter().flat_map(|ended| self.health().hear_of(ended, now)));
+        }
         self.send(current, frames);
         busy
     }

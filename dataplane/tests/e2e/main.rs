@@ -33,6 +33,7 @@ mod owner;
 mod passive;
 mod queues;
 mod restart;
+mod script;
 mod vlan;
 mod wire;
 mod xdp;

@@ -11,6 +11,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::{Look, LookSet};
 
 use crate::base::limits::{CHECK_INTERVALS, CHECK_TIMES, MAX_CHECK_TEXT, MAX_CHECKS};
+use crate::control::model::command::command;
 use crate::control::model::error::ModelError;
 use crate::control::model::tls::{self, Tls};
 
@@ -65,6 +66,8 @@ pub enum Ask {
     Dns(Arc<Dns>),
     /// An answer to a ping.
     Icmp,
+    /// What a command says by its exit status: its words.
+    Script(Arc<Vec<String>>),
 }
 
 /// An HTTP request, and what a good answer is.
@@ -225,14 +228,15 @@ pub fn checked(spec: &CheckSpec, service: &ServiceId) -> Result<Check, CheckErro
         CheckType::Udp => check(Ask::Udp(datagram(spec)?), port(spec, service)?),
         CheckType::Dns => check(Ask::Dns(dns(spec)?), port(spec, service)?),
         CheckType::Https => check(Ask::Https(https(spec)?), port(spec, service)?),
-        CheckType::Script => Err(wrong("type", format!("Checks of type {kind} are not available in this release"))),
+        CheckType::Script => check(Ask::Script(script(spec)?), 0),
     }
 }
 
 /// The fields that a type of check knows.
 pub fn fields(kind: CheckType) -> &'static [&'static str] {
     match kind {
-        CheckType::Arp | CheckType::None | CheckType::Script => &[],
+        CheckType::Arp | CheckType::None => &[],
+        CheckType::Script => &["interval", "timeout", "rise", "fall", "command"],
         CheckType::Icmp => &["interval", "timeout", "rise", "fall", "to"],
         CheckType::Tcp => &["interval", "timeout", "rise", "fall", "port", "to"],
         CheckType::Http => {
@@ -340,6 +344,11 @@ fn datagram(spec: &CheckSpec) -> Result<Arc<Datagram>, CheckError> {
         .ok_or_else(|| wrong("payload", "A \\ stands before x and two hexadecimal digits, or before another \\"))?;
     let answer = spec.answer.as_deref().map(|text| expression("answer", text)).transpose()?;
     Ok(Arc::new(Datagram { payload, answer }))
+}
+
+fn script(spec: &CheckSpec) -> Result<Arc<Vec<String>>, CheckError> {
+    let text = spec.command.as_deref().ok_or_else(|| wrong("command", "A check of type script needs a \"command\""))?;
+    command(text).map(Arc::new).map_err(|why| wrong("command", why))
 }
 
 /// Text in which `\xNN` is a byte, and `\\` a backslash.
@@ -479,7 +488,11 @@ mod tests {
                 "The CA file /does/not/exist cannot be read",
             ),
             ("http sni=a", "192.0.2.1:80", "", "has no \"sni\""),
-            ("script", "192.0.2.1:80", "type", "not available"),
+            ("script", "192.0.2.1:80", "command", "needs a \"command\""),
+            ("script command=''", "192.0.2.1:80", "command", "is no command"),
+            ("script command='/bin/x \"y'", "192.0.2.1:80", "command", "quote"),
+            ("script command='check -p 80'", "192.0.2.1:80", "command", "begin it with the path"),
+            ("script command=/bin/x port=80", "192.0.2.1:80", "", "has no \"port\""),
         ] {
             let error = check(text, service).map(|check| check.ask).expect_err(text);
             assert!(error.field == field && error.why.contains(says), "{text}: {error:?}");
@@ -505,5 +518,8 @@ mod tests {
         assert_eq!(dns.labels, [&b"www"[..], b"example", b"org"]);
         assert_eq!((dns.record, dns.rcode), (28, 0));
         assert_eq!(dns.answer, Some(DnsData::V6("2001:db8::1".parse().unwrap())));
+        let script = check("script 'command=/bin/check \"a b\" c'", "192.0.2.1:80").unwrap();
+        let Ask::Script(command) = script.ask else { panic!() };
+        assert_eq!(**command, ["/bin/check", "a b", "c"]);
     }
 }

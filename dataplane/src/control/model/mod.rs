@@ -9,6 +9,7 @@ mod addresses;
 mod backend;
 mod changes;
 mod checks;
+pub mod command;
 mod contact;
 mod edit;
 mod error;
