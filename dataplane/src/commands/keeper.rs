@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use ctl::answer::Subject;
+use ctl::answer::{Severity, Subject};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, warn};
 
 use crate::commands::account::Account;
 use crate::commands::channel::{Channel, Received};
+use crate::commands::notify::Notify;
 use crate::commands::order::Ended;
 use crate::commands::outbox::Commands;
 use crate::commands::process::SUBCOMMAND;
@@ -40,6 +41,7 @@ pub struct Keeper {
     events: Arc<EventLog>,
     shared: Arc<Shared>,
     to_checks: Sender<Ended>,
+    notify: Option<Notify>,
     runner: Option<Process>,
     /// No runner is started until then; and how long that was.
     pause: Option<(Instant, Duration)>,
@@ -64,8 +66,13 @@ impl Keeper {
         let shared = Arc::<Shared>::default();
         let (to_checks, ended) = channel();
         let commands = Commands::new(shared.clone(), ended);
-        let keeper = Keeper { program, account, events, shared, to_checks, runner: None, pause: None };
+        let keeper = Keeper { program, account, events, shared, to_checks, notify: None, runner: None, pause: None };
         (keeper, commands)
+    }
+
+    /// Has this command run for each event that is as bad as that, or worse.
+    pub fn notifying(self, command: Vec<String>, least: Severity) -> Keeper {
+        Keeper { notify: Some(Notify::new(command, least, self.events.clone())), ..self }
     }
 
     /// Works until it is told to stop; the runner and all that it runs have ended then.
@@ -89,6 +96,9 @@ impl Keeper {
             }
             None => std::thread::sleep(TICK),
         }
+        if let Some(notify) = &mut self.notify {
+            notify.turn(now, |order| self.shared.send(order));
+        }
     }
 
     fn start(&mut self, now: Instant) {
@@ -107,8 +117,12 @@ impl Keeper {
         let Some(runner) = &self.runner else { return };
         for _ in 0..HEARD {
             match runner.channel.receive::<Ended>() {
-                // The slow path is gone when the daemon ends.
-                Received::Message(ended) => _ = self.to_checks.send(ended),
+                Received::Message(ended) => {
+                    if !self.notify.as_mut().is_some_and(|notify| notify.hear(&ended)) {
+                        // The slow path is gone when the daemon ends.
+                        let _ = self.to_checks.send(ended);
+                    }
+                }
                 Received::Garbage => {}
                 Received::Nothing => return,
                 Received::Closed => {
@@ -138,7 +152,7 @@ impl Keeper {
         self.pause = Some((now + pause, pause));
         self.events.write(Kind::CommandsStopped, Subject::default(), now, || {
             let seconds = pause.as_secs_f64();
-            format!("The process that runs commands {what}; it is started again in {seconds} s. Until then, checks of type script say nothing.")
+            format!("The process that runs commands {what}; it is started again in {seconds} s. Until then, checks of type script say nothing, and notify is silent.")
         });
     }
 

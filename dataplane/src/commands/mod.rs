@@ -1,5 +1,5 @@
-//! Commands of the operator: the checks of type `script`. They run without privileges, in groups of their own, for a limited time, and
-//! so many at once.
+//! Commands of the operator: the checks of type `script`, and `notify` for events. They run without privileges, in groups of their own,
+//! for a limited time, and so many at once.
 //!
 //! The daemon itself starts no command: it is large, has root's rights, the NIC and DPDK's memory. A small process of the same program,
 //! the *runner*, does that for it; [`Keeper`] starts it when the first command is to run, and again if it ends. A socket is between the
@@ -14,6 +14,7 @@ mod account;
 pub mod channel;
 pub mod file;
 mod keeper;
+mod notify;
 pub mod order;
 mod outbox;
 mod process;

@@ -4,11 +4,14 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ctl::answer::Severity;
+
 use crate::base::limits::{DEFAULT_TABLE_SIZE, EXCEPTIONS, MAX_TABLE_SIZE, MBUFS, MIN_TABLE_SIZE};
-use crate::commands::Account;
+use crate::commands::{Account, file};
 use crate::config::rows::{Section, section, typed};
 use crate::config::source::Source;
 use crate::control::hash_key::HashKey;
+use crate::control::model::command::command;
 use crate::forward::exceptions::Room;
 use crate::select::maglev;
 
@@ -51,7 +54,12 @@ section! {
     /// IPv6 flows that a worker can remember, 43 bytes each.
     exceptions_ipv6: Option<u32> = None, unit("flows"), range(EXCEPTIONS),
         or(format!("`exceptions` / {EXCEPTIONS_V4_TO_V6}"), DEFAULT_EXCEPTIONS / EXCEPTIONS_V4_TO_V6);
-    /// The user that the commands of checks run as, with its groups; not root. Where shuntd itself is not root, its own user.
+    /// The command that is run for each event, one after the other in their order, with the event as a line of JSON on standard input.
+    /// It has 10 s, and runs as `script_user`.
+    notify: Option<String> = None, written("the path of a program, and its arguments"), or("none", "/usr/bin/logger -t shunt");
+    /// The least severity of an event for which `notify` is run.
+    notify_severity: Severity = Severity::Warn, words_of::<Severity>();
+    /// The user that the commands of checks and `notify` run as, with its groups; not root. Where shuntd itself is not root, its own user.
     script_user: Option<String> = None, written("the name of a user"), or("`nobody`", "nobody");
     /// More arguments for DPDK's EAL.
     eal_args: Vec<String> = vec![];
@@ -84,6 +92,8 @@ pub struct Director {
     pub mbufs: Option<u32>,
     /// How many flows a worker can remember.
     pub room: Room,
+    /// The command that is run for events; and the least severity of these.
+    pub notify: Option<(Vec<String>, Severity)>,
     /// The account that commands run as; `None`: that of this process.
     pub account: Option<Account>,
     /// More arguments for DPDK's EAL.
@@ -103,7 +113,7 @@ pub enum Hugepages {
     Off,
 }
 
-typed! { Text: Hugepages; }
+typed! { Text: Hugepages, Severity; }
 
 /// Turns the section into checked values.
 pub(super) fn check(section: DirectorSection, source: &mut Source) -> Director {
@@ -128,6 +138,10 @@ pub(super) fn check(section: DirectorSection, source: &mut Source) -> Director {
         hugepages: section.hugepages,
         mbufs: section.mbufs,
         room: room(section.exceptions, section.exceptions_ipv6),
+        notify: section.notify.and_then(|text| {
+            let command = command(&text).and_then(|command| file::runnable(&command).map(|()| command));
+            Some((source.good("director.notify", command)?, section.notify_severity))
+        }),
         account: account(section.script_user.as_deref(), source),
         eal_args: section.eal_args,
     }

@@ -72,7 +72,7 @@ kinds! {
     FallbackRests = "fallback-rests", Info: "A backend of a service takes new flows again: its fallback gets no more.";
     ChecksNotBelieved = "checks-not-believed", Error: "Fewer backends of a service are up by its checks than `min_up`: the checks are not believed, and all backends get traffic.";
     ChecksBelieved = "checks-believed", Info: "Enough backends of a service are up by its checks: these count again.";
-    CommandsStopped = "commands-stopped", Warn: "The process that runs commands has ended, or cannot be started. It is started again; until then, checks of type `script` say nothing.";
+    CommandsStopped = "commands-stopped", Warn: "The process that runs commands has ended, or cannot be started. It is started again; until then, checks of type `script` say nothing, and `notify` is silent.";
     LinkUp = "link-up", Info: "A port's link is up again.";
     LinkDown = "link-down", Error: "A port's link is down.";
     PortGone = "port-gone", Error: "The device of a port is gone: its interface was deleted, renamed or moved to another namespace. Frames that should leave there are dropped (`link_down`).";

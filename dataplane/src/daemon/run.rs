@@ -73,7 +73,10 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let reporter = Reporter::new(faults.clone(), samples).watching(dpdk.buffers.each(&config.ports));
     let buffers = dpdk.buffers.own().clone();
     let shared = (neighbors.clone(), health.clone());
-    let (keeper, commands) = Keeper::new(config.director.account.clone(), events.clone());
+    let (mut keeper, commands) = Keeper::new(config.director.account.clone(), events.clone());
+    if let Some((command, least)) = config.director.notify.clone() {
+        keeper = keeper.notifying(command, least);
+    }
     let slow_path = SlowPath::new(director.clone(), shared, buffers, punts, outgoing, ports.control(), reporter);
     threads.start_slow_path(slow_path.running(commands), config.director.slow_path_poll)?;
     cores.keep_off(&config.director.workers);

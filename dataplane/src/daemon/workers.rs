@@ -158,6 +158,7 @@ mod tests {
             hugepages: Hugepages::Off,
             mbufs: None,
             room: Room { v4: 1_024, v6: 256 },
+            notify: None,
             account: None,
             eal_args: Vec::new(),
         }

@@ -1,10 +1,10 @@
-//! Commands of the operator: checks of type `script`.
+//! Commands of the operator: checks of type `script`, and `notify`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use ctl::answer::BackendState;
+use ctl::answer::{BackendState, Event};
 use ctl::request::{Request, ServiceAdd};
 use ctl::{Client, ClientError};
 use dataplane::dpdk::Driver;
@@ -110,4 +110,37 @@ fn a_script_that_is_not_there_is_refused() {
         let ctl::answer::Answer::Service(service) = lab.ask(Request::ServiceShow(id)) else { panic!() };
         service.backends[0].checks.first().is_some_and(|check| check.words == "cannot be run: Permission denied")
     });
+}
+
+#[test]
+fn notify_has_the_event_of_a_backend_that_is_down() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    let told = folder(&lab).join("told");
+    let text = format!("id -un >> {0}.user; cat >> {0}; echo said; exit 1", told.display());
+    let path = script(&lab, "tell", &text);
+    lab.configure_daemon([1, 1], Driver::Auto, &format!("notify = \"{}\"\n", path.display()));
+    lab.restart();
+    wait_for("rs1 is up by its check", || {
+        [(VIP, "192.168.0.3"), (VIP6, "fd00::3")]
+            .iter()
+            .all(|(vip, rs1)| lab.backend(vip, rs1).checks.first().is_some_and(|check| check.up == Some(true)))
+    });
+    lab.stop_nginx("rs1");
+    let events = |lab: &Lab| -> Vec<Event> {
+        let lines = fs::read_to_string(folder(lab).join("told")).unwrap_or_default();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    wait_for("both backends that are down were told", || {
+        events(&lab).iter().filter(|event| event.kind == "backend-down").count() == 2
+    });
+    let told = events(&lab);
+    assert!(
+        told.is_sorted_by_key(|event| event.sequence) && told.iter().all(|event| event.kind != "started"),
+        "{told:?}"
+    );
+    let down = lab.events("backend-down");
+    assert!(told.iter().filter(|event| event.kind == "backend-down").eq(&down), "{told:?}");
+    let users = fs::read_to_string(folder(&lab).join("told.user")).unwrap();
+    assert!(users.lines().all(|user| user == "nobody"), "{users}");
+    wait_for("the log says that the command failed", || lab.logged().contains("exit status 1: said"));
 }
