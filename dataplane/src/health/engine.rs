@@ -308,7 +308,7 @@ impl Engine {
             self.timers.pop();
             match timer {
                 Timer::Begin { item, serial } => self.begin_probe(item, serial, current, losses, now, &mut frames),
-                Timer::Look { local, serial } => self.look(local, serial, losses, now, &mut frames),
+                Timer::Look { local, serial } => self.look(local, serial, current, losses, now, &mut frames),
             }
         }
         frames
@@ -335,7 +335,7 @@ impl Engine {
                 self.timers.push(Reverse((until, Timer::Begin { item: number, serial })));
                 return;
             }
-            self.end(local, losses, now, frames);
+            self.end(local, current, losses, now, frames);
         }
         let Some(item) = self.items[number].as_mut() else { return };
         let Some(watched) = self.services.get(&item.service) else { return };
@@ -367,7 +367,15 @@ impl Engine {
     }
 
     /// Gives a probe its turn, or ends it.
-    fn look(&mut self, local: u16, serial: u64, losses: Losses<'_>, now: Instant, frames: &mut Vec<Frame>) {
+    fn look(
+        &mut self,
+        local: u16,
+        serial: u64,
+        current: &Compiled,
+        losses: Losses<'_>,
+        now: Instant,
+        frames: &mut Vec<Frame>,
+    ) {
         let Some(running) = self.probes.get_mut(&local).filter(|running| running.serial == serial) else { return };
         if running.look > now {
             return;
@@ -383,11 +391,12 @@ impl Engine {
             self.timers.push(Reverse((until, Timer::Look { local, serial })));
             return;
         }
-        self.end(local, losses, now, frames);
+        self.end(local, current, losses, now, frames);
     }
 
     /// Ends a probe whose time is over.
-    fn end(&mut self, local: u16, losses: Losses<'_>, now: Instant, frames: &mut Vec<Frame>) {
+    fn end(&mut self, local: u16, current: &Compiled, losses: Losses<'_>, now: Instant, frames: &mut Vec<Frame>) {
+        let moved = self.has_moved(local, current);
         let Some(running) = self.probes.get_mut(&local) else { return };
         let mut progress = running.probe.give_up(&mut self.stack, now);
         if running.question.is_some() {
@@ -397,12 +406,24 @@ impl Engine {
         let silent = |failure: &Failure| matches!(failure.trouble, Trouble::Silent | Trouble::Hung | Trouble::Slow);
         if progress.finding.as_ref().is_some_and(|finding| finding.as_ref().is_err_and(silent))
             && let Some(item) = self.items[running.item].as_mut()
-            && self.truth.is_void(running.before, losses(running.port), running.port, &mut item.voids)
+            && (moved || self.truth.is_void(running.before, losses(running.port), running.port, &mut item.voids))
         {
             item.pulse.take_void();
             progress.finding = None;
         }
         self.go_on(local, progress, frames, now);
+    }
+
+    /// Whether the backend of a probe has another MAC address by now than the one that the probe went to: its silence says nothing.
+    fn has_moved(&self, local: u16, current: &Compiled) -> bool {
+        let item = self.probes.get(&local).and_then(|running| self.items[running.item].as_ref());
+        let now = item.and_then(|item| {
+            let watched = self.services.get(&item.service)?;
+            let number = watched.service.number_of(item.backend).ok()?;
+            Way::to(current, &watched.service, watched.first_target, number.index(), item.check.to)
+        });
+        let then = item.and_then(|item| item.way);
+        now.is_some_and(|now| then.is_some_and(|(then, _)| then.mac != now.mac))
     }
 
     /// Sends what a probe has to send, takes what it has found, and forgets it when it is over.

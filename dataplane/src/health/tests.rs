@@ -167,7 +167,8 @@ impl Rig {
                 if self.manner == Manner::Silent && self.quiet.is_none_or(is_quiet) {
                     continue;
                 }
-                let (mac, host) = self.hosts.iter_mut().find(|(mac, _)| header[..6] == mac.0).expect("a backend's MAC");
+                // Nobody has the MAC address that a backend had before.
+                let Some((mac, host)) = self.hosts.iter_mut().find(|(mac, _)| header[..6] == mac.0) else { continue };
                 let mac = *mac;
                 for answer in host.take(packet, Duration::from_millis(self.ms)) {
                     let frame = [&PORT.mac.0[..], &mac.0, &header[12..14], &answer].concat();
@@ -484,5 +485,24 @@ fn a_backend_that_goes_down_too_often_is_held_out_for_growing_times() {
         let mut half = rig(Some(60), |rig| rig.quiet = Some(0));
         flap(&mut half, 5);
         assert_eq!((half.down(), held(&half, a)), (vec![], None));
+    }
+}
+
+#[test]
+fn a_probe_to_the_mac_address_that_a_backend_had_before_says_nothing() {
+    for (vip, backend) in [("192.168.0.101:80", "192.168.0.3"), ("[fd00::101]:80", "fd00::3")] {
+        let mut rig = Rig::new(vip, &[backend], Manner::Serve, |_| {});
+        rig.pass(1_500);
+        // It has another one, and the director does not know that yet.
+        let new = Mac([2, 0, 0, 0, 0, 0x99]);
+        rig.hosts[0].0 = new;
+        rig.pass(3_000);
+        let result = |rig: &Rig| rig.engine.results(&rig.service, backend.parse().unwrap(), rig.now()).remove(0);
+        assert_eq!((result(&rig).failed, result(&rig).up), (2, Some(true)));
+        rig.current = compile(rig.current.model.clone(), |_| Some(new), &[PORT], 2);
+        rig.engine.sync(&rig.current, rig.now());
+        rig.pass(3_000);
+        let result = result(&rig);
+        assert_eq!((result.failed, result.void, result.up), (2, 1, Some(true)), "{vip}: the third one was void");
     }
 }
