@@ -7,7 +7,7 @@ use crate::base::packet::PacketIo;
 use crate::count::counters::WorkerCounters;
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::Fragments;
-use crate::forward::handshake::Handshakes;
+use crate::forward::handshake::handshakes::Handshakes;
 use crate::forward::ingress::Ingress;
 use crate::forward::limits::Limits;
 use crate::forward::port::WorkerPort;

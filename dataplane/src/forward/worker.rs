@@ -17,7 +17,7 @@ use crate::dpdk::tsc;
 use crate::forward::context::Context;
 use crate::forward::exceptions::Exceptions;
 use crate::forward::fragment::Fragments;
-use crate::forward::handshake::Handshakes;
+use crate::forward::handshake::handshakes::Handshakes;
 use crate::forward::lane;
 use crate::forward::latency::Sampler;
 use crate::forward::limits::Limits;

@@ -7,10 +7,9 @@
 //! A worker looks at all of its frames for a part of the time only (`windows.rs`), the more of them the less it has to do. So a packet of a
 //! busy worker costs nothing most of the time. The reasons are in `docs/design/015-passive-health.md`.
 
-mod handshakes;
+pub(super) mod handshakes;
 mod sampled;
 mod watch;
 mod windows;
 
-pub(super) use handshakes::Handshakes;
 pub(super) use watch::watch;
