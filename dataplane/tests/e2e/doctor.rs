@@ -1,20 +1,26 @@
 //! Faults: real hosts that are set up wrong are named by `shuntctl doctor`, with what mends them, and are well again
 //! when that was done.
 
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ctl::answer::{BackendState, Event, Fault};
 use ctl::request::{BackendAdd, BackendName, BackendSpec, Request};
+use dataplane::dpdk::Driver;
 use dataplane::slow::{arp, ndp};
+use nix::sys::signal::{Signal, kill};
 
 use crate::control::shuntctl;
-use crate::lab::{Lab, Topology, VIP, VIP6, service_id, wait_for};
+use crate::lab::{DIRECTOR, DIRECTOR6, Lab, REAL_SERVER, Topology, VIP, VIP6, service_id, wait_for};
 use crate::wire::Capture;
 
 const RS1: &str = "192.168.0.3";
 const RS1_V6: &str = "fd00::3";
+const RS2: &str = "192.168.0.4";
 /// Within which time a fault has to be told of, and its end.
 const SOON: Duration = Duration::from_secs(3);
 
@@ -273,6 +279,241 @@ fn a_port_of_the_director_without_a_link_is_a_fault() {
     assert!(text.starts_with("The director\n  link        ERROR  link-down, for "), "{text}");
     lab.on("director", &["ip", "link", "set", "lan0", "up"]);
     ends(&lab, "link-down");
+}
+
+/// Requests of four clients to both VIPs, on a connection each, as long as a test goes on.
+struct Load {
+    ends: Arc<AtomicBool>,
+    clients: Vec<std::thread::JoinHandle<()>>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+}
+
+/// A request, and which server has answered it.
+#[derive(Debug, Clone)]
+struct Sent {
+    at: Instant,
+    vip: &'static str,
+    server: Option<String>,
+}
+
+impl Load {
+    fn start(lab: &Lab) -> Load {
+        let (ends, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let client = |_| {
+            let (ends, sent) = (ends.clone(), sent.clone());
+            lab.inside("client", move || {
+                while !ends.load(Ordering::Relaxed) {
+                    for vip in [VIP, VIP6] {
+                        let at = Instant::now();
+                        let server = request(vip);
+                        sent.lock().unwrap().push(Sent { at, vip, server });
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            })
+        };
+        let clients = (0..4).map(client).collect();
+        Load { ends, clients, sent }
+    }
+
+    /// The requests of a time. The last of them may be under way.
+    fn between(&self, from: Instant, to: Instant) -> Vec<Sent> {
+        self.sent.lock().unwrap().iter().filter(|sent| sent.at >= from && sent.at < to).cloned().collect()
+    }
+
+    /// All requests of a time are answered, and, if it is given, by this server.
+    fn are_served(&self, what: &str, from: Instant, to: Instant, by: Option<&str>) {
+        let sent = self.between(from, to);
+        assert!(sent.iter().any(|sent| sent.vip == VIP) && sent.iter().any(|sent| sent.vip == VIP6), "{what}");
+        let bad = sent.iter().find(|sent| sent.server.is_none() || by.is_some() && sent.server.as_deref() != by);
+        assert!(bad.is_none(), "{what}: {:?} after {:?} of {:?}", bad, bad.map(|bad| bad.at - from), to - from);
+    }
+
+    fn end(self) {
+        self.ends.store(true, Ordering::Relaxed);
+        self.clients.into_iter().for_each(|client| client.join().unwrap());
+    }
+}
+
+/// Asks for a page of a VIP. Returns the server that has answered.
+fn request(vip: &str) -> Option<String> {
+    let patience = Duration::from_millis(400);
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address(vip), 80), patience).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer.split_once("\r\n\r\n")?.1.split_once(' ')?.0.into())
+}
+
+/// `doctor` names a fault of rs1 for both VIPs, and an event does, within the time that is allowed for it.
+fn is_named(lab: &Lab, name: &str) {
+    let begin = Instant::now();
+    loop {
+        let faults = doctor(lab);
+        let named = |(vip, backend): &(&str, &str)| {
+            faults.iter().any(|fault| {
+                fault.fault == name
+                    && fault.service == Some(service_id(vip))
+                    && fault.backend == Some(address(backend))
+                    && !fault.fix.is_empty()
+            })
+        };
+        let told = |(_, backend): &(&str, &str)| {
+            let events = events_of(lab, name);
+            events.iter().any(|event| event.kind != "fault-ended" && event.subject.backend == Some(address(backend)))
+        };
+        let both = [(VIP, RS1), (VIP6, RS1_V6)];
+        if both.iter().all(named) && both.iter().all(told) {
+            println!("{name} is named after {:?}", begin.elapsed());
+            assert!(faults.iter().all(|fault| fault.backend != Some(address(RS2))), "{faults:?}");
+            break;
+        }
+        assert!(begin.elapsed() < SOON + Duration::from_millis(500), "{name} after {:?}: {faults:?}", begin.elapsed());
+    }
+    assert!(begin.elapsed() < SOON + Duration::from_millis(800), "{name} is named after {:?}", begin.elapsed());
+}
+
+/// Waits until rs1 gets requests of both VIPs, or none.
+fn gets_requests(lab: &Lab, gets: bool) {
+    wait_for(&format!("rs1 gets requests: {gets}"), || {
+        let rs1 = [(VIP, RS1), (VIP6, RS1_V6)].map(|(vip, backend)| lab.backend(vip, backend));
+        rs1.iter().all(|rs1| (rs1.share > 0.0) == gets && (rs1.state == BackendState::Up) == gets)
+    });
+}
+
+/// Something happens to rs1 under load. It is named, gets nothing more, the other server serves on, and it is well again
+/// soon when that is over.
+fn takes_out(lab: &mut Lab, load: &Load, name: &str, harm: impl Fn(&mut Lab), mend: impl Fn(&mut Lab)) {
+    let before = Instant::now();
+    harm(lab);
+    is_named(lab, name);
+    gets_requests(lab, false);
+    let down = Instant::now();
+    std::thread::sleep(Duration::from_millis(500));
+    let mending = Instant::now();
+    mend(lab);
+    ends(lab, name);
+    load.are_served(&format!("{name}, while rs1 is down"), down, mending, Some("rs2"));
+    let by_rs2 = load.between(before, down).into_iter().filter(|sent| sent.server.as_deref() == Some("rs2"));
+    assert!(by_rs2.count() > 4, "{name}: rs2 serves meanwhile");
+    gets_requests(lab, true);
+    let up = Instant::now();
+    std::thread::sleep(Duration::from_millis(500));
+    load.are_served(&format!("{name}, when rs1 is back"), mending, Instant::now() - Duration::from_millis(100), None);
+    assert!(load.between(up, Instant::now()).iter().any(|sent| sent.server.as_deref() == Some("rs1")), "{name}");
+}
+
+/// A lab with HTTP checks, whose rs1 goes down no more than three times: after that, it would be held out.
+fn with_http_checks() -> Option<(Lab, Load)> {
+    let mut lab = Lab::new(Topology::Gateway)?;
+    // It is there as soon as its link is up again: Linux would wait a second to find duplicates of its link-local address.
+    for setting in ["lan0.keep_addr_on_down=1", "all.accept_dad=0", "lan0.accept_dad=0"] {
+        lab.on("rs1", &["sysctl", "-qw", &format!("net.ipv6.conf.{setting}")]);
+    }
+    lab.configure_daemon([1, 1], Driver::Auto, "");
+    lab.configure_services("check = { type = \"http\", path = \"/health\" }");
+    lab.restart();
+    gets_requests(&lab, true);
+    let load = Load::start(&lab);
+    Some((lab, load))
+}
+
+#[test]
+fn who_does_not_serve_the_vip_is_named_at_once_and_the_other_one_serves_on() {
+    let Some((mut lab, load)) = with_http_checks() else { return };
+    let vip = |lab: &Lab, verb: &str| {
+        let also: &[&str] = if verb == "start" { &["--interface", "lan0"] } else { &[] };
+        lab.on("rs1", &[&[REAL_SERVER, verb], also, &[VIP, VIP6]].concat());
+    };
+    takes_out(&mut lab, &load, "vip-missing", |lab| vip(lab, "stop"), |lab| vip(lab, "start"));
+    takes_out(&mut lab, &load, "service-closed", |lab| lab.stop_nginx("rs1"), |lab| lab.nginx("rs1"));
+    let again = |lab: &mut Lab, addresses| {
+        lab.stop_nginx("rs1");
+        lab.nginx_at("rs1", addresses);
+    };
+    takes_out(&mut lab, &load, "not-on-vip", |lab| again(lab, [RS1, RS1_V6]), |lab| again(lab, [VIP, VIP6]));
+    load.end();
+    assert_eq!(doctor(&lab), []);
+}
+
+#[test]
+fn who_does_not_answer_as_it_should_is_named_at_once_and_the_other_one_serves_on() {
+    let Some((mut lab, load)) = with_http_checks() else { return };
+    let signal = |lab: &Lab, signal| kill(lab.nginx_pid("rs1"), signal).unwrap();
+    takes_out(&mut lab, &load, "hung", |lab| signal(lab, Signal::SIGSTOP), |lab| signal(lab, Signal::SIGCONT));
+    let broken = lab.folder().join("rs1/broken");
+    let (breaks, mends) = (broken.clone(), broken);
+    takes_out(
+        &mut lab,
+        &load,
+        "wrong-answer",
+        move |_| std::fs::write(&breaks, "").unwrap(),
+        move |_| std::fs::remove_file(&mends).unwrap(),
+    );
+    let link = |lab: &Lab, state: &str| {
+        lab.on("rs1", &["ip", "link", "set", "lan0", state]);
+        if state == "up" {
+            lab.route("rs1", &["default", "via", "192.168.0.1"]);
+            lab.route("rs1", &["default", "via", "fd00::1"]);
+        }
+    };
+    takes_out(&mut lab, &load, "neighbor-silent", |lab| link(lab, "down"), |lab| link(lab, "up"));
+    load.end();
+    assert_eq!(doctor(&lab), []);
+}
+
+#[test]
+fn what_takes_no_backend_out_is_named_and_the_others_serve_on() {
+    let Some(mut lab) = Lab::new(Topology::Gateway) else { return };
+    lab.host("other");
+    lab.plug("other", "lan0", &["192.168.0.77/24", "fd00::77/64"]);
+    lab.start([1, 1]);
+    let load = Load::start(&lab);
+
+    // Of the replies, those of rs1 come to the director, which drops them.
+    let route = |lab: &Lab, [hop, hop6]: [&str; 2]| {
+        lab.on("rs1", &["ip", "route", "replace", "default", "via", hop]);
+        lab.on("rs1", &["ip", "-6", "route", "replace", "default", "via", hop6]);
+    };
+    let harmed = Instant::now();
+    route(&lab, [DIRECTOR, DIRECTOR6]);
+    is_named(&lab, "return-via-director");
+    route(&lab, ["192.168.0.1", "fd00::1"]);
+    let mended = Instant::now();
+    ends(&lab, "return-via-director");
+    let by_rs2 = load.between(harmed, mended).into_iter().filter(|sent| sent.server.as_deref() == Some("rs2"));
+    assert!(by_rs2.count() > 2, "rs2 serves meanwhile");
+    // A reply that was lost is repeated by the backend, but not in a moment.
+    let calm = mended + Duration::from_millis(1_500);
+
+    // Its replies are as before, and so are the others'.
+    for setting in ["all.arp_ignore", "lan0.arp_ignore"] {
+        lab.on("rs1", &["sysctl", "-qw", &format!("net.ipv4.conf.{setting}=0")]);
+    }
+    found(&lab, "arp-flux", Some(RS1), VIP);
+    shell(&lab, "rs1", "sysctl -w net.ipv4.conf.all.arp_ignore=1");
+    ends(&lab, "arp-flux");
+
+    lab.on("other", &["ip", "addr", "add", &format!("{VIP}/32"), "dev", "lan0"]);
+    lab.on("other", &["ip", "addr", "add", &format!("{VIP6}/128"), "dev", "lan0", "nodad"]);
+    for vip in [VIP, VIP6] {
+        assert_eq!(found(&lab, "vip-conflict", None, vip).mac, Some(lab.mac("other")));
+    }
+    // It does not come and go as long as the other host has it.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(events_of(&lab, "vip-conflict").len(), 2);
+    lab.on("other", &["ip", "addr", "del", &format!("{VIP}/32"), "dev", "lan0"]);
+    lab.on("other", &["ip", "addr", "del", &format!("{VIP6}/128"), "dev", "lan0"]);
+    ends(&lab, "vip-conflict");
+    load.are_served("the VIP's claims", calm, Instant::now() - Duration::from_secs(1), None);
+
+    let changed = Instant::now();
+    lab.on("rs1", &["ip", "link", "set", "lan0", "address", "02:00:00:00:00:33"]);
+    is_named(&lab, "mac-changed");
+    std::thread::sleep((changed + SOON + Duration::from_secs(1)).saturating_duration_since(Instant::now()));
+    load.are_served("the new MAC address", changed + SOON, Instant::now() - Duration::from_millis(500), None);
+    load.end();
 }
 
 /// A backend whose link carries less than the director's answers all checks.
