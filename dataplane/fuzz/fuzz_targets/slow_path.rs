@@ -180,6 +180,11 @@ fn listen(said: &mut Consumer<Outgoing<MemoryPacket>>, snapshot: &Snapshot) -> V
                 let (sender, target) = (address(28), address(38));
                 assert_eq!(frame[22..28], PORT_MAC.0);
                 // A VIP is announced and answered for, but nobody is asked in its name.
+                // Who else has one of our addresses is asked in nobody's name (RFC 5227 §2.1.1).
+                if sender.is_unspecified() {
+                    assert!(frame[21] == 1 && local(target.into()), "{frame:02x?}");
+                    continue;
+                }
                 let asks = frame[21] == 1 && sender != target;
                 let expected = if asks { Some(Local::Own) } else { snapshot.vips.local(sender.into()) };
                 assert!(local(sender.into()) && snapshot.vips.local(sender.into()) == expected, "{frame:02x?}");
