@@ -136,7 +136,9 @@ impl Engine {
             items: Vec::new(),
             free: Vec::new(),
             probes: HashMap::new(),
-            next_port: FIRST_PORT,
+            // Anywhere: a director that was just restarted does not ask from the ports that it began with before.
+            next_port: FIRST_PORT
+                + u16::try_from(random % u64::from(LAST_PORT - FIRST_PORT)).expect("less than a port"),
             timers: BinaryHeap::new(),
             serial: 0,
             stack: Stack::new(now, random, desk),

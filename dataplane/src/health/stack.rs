@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use rustix::time::{ClockId, clock_gettime};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -55,6 +56,9 @@ impl Stack {
         // Answers are awaited: nothing is gained by waiting on this side.
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
+        // A host keeps what its end has closed for a minute, and takes a new SYN for it only where the timestamp or the sequence
+        // number is greater (RFC 6191). Ports come back sooner than that.
+        socket.set_tsval_generator(Some(timestamp));
         self.interface(ends.local.0, now);
         let interface = self.interfaces.get_mut(&ends.local.0)?;
         let (local, remote) = (endpoint(ends.local), endpoint(ends.remote));
@@ -166,6 +170,14 @@ impl Connection {
     }
 }
 
+/// The value of the timestamp option (RFC 7323 §5.4): the host's time since it was booted, in ms. It grows over a restart of the
+/// director, and nobody can set it.
+fn timestamp() -> u32 {
+    let time = clock_gettime(ClockId::Boottime);
+    let ms = time.tv_sec * 1_000 + time.tv_nsec / 1_000_000;
+    u32::try_from(ms.rem_euclid(1 << 32)).expect("less than 2^32")
+}
+
 fn endpoint((address, port): (IpAddr, u16)) -> (IpAddress, u16) {
     (address.into(), port)
 }
@@ -214,5 +226,45 @@ impl TxToken for Sent<'_> {
         let result = f(&mut packet);
         self.0.push(packet);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smoltcp::wire::TcpPacket;
+
+    use super::*;
+
+    /// The timestamp of the SYN that a new connection sends.
+    fn timestamp_of_syn(stack: &mut Stack, local: &str, remote: &str) -> u32 {
+        let ends = Ends { local: (local.parse().unwrap(), 40_000), remote: (remote.parse().unwrap(), 80) };
+        let now = Instant::now();
+        let mut connection = stack.open(ends, (64, 64), now).unwrap();
+        let sent = stack.turn(&mut connection, None, now);
+        let header = if local.contains(':') { 40 } else { 20 };
+        let syn = TcpPacket::new_checked(&sent[0][header..]).unwrap();
+        assert!(syn.syn() && !syn.ack());
+        let mut options = syn.options();
+        // Bound: an option is at least one byte long.
+        while !options.is_empty() {
+            let (rest, option) = smoltcp::wire::TcpOption::parse(options).unwrap();
+            if let smoltcp::wire::TcpOption::TimeStamp { tsval, .. } = option {
+                return tsval;
+            }
+            options = rest;
+        }
+        panic!("no timestamp");
+    }
+
+    #[test]
+    fn a_port_can_come_back_within_a_minute_since_the_timestamp_of_its_syn_has_grown() {
+        for (local, remote) in [("192.0.2.1", "192.0.2.80"), ("2001:db8::1", "2001:db8::80")] {
+            // Another director, as after a restart.
+            let mut stack = || Stack::new(Instant::now(), 1, crate::health::tls::desk::desk().0);
+            let first = timestamp_of_syn(&mut stack(), local, remote);
+            std::thread::sleep(Duration::from_millis(5));
+            let grown = timestamp_of_syn(&mut stack(), local, remote).wrapping_sub(first);
+            assert!((5..60_000).contains(&grown), "{local}: grown by {grown} ms");
+        }
     }
 }
