@@ -33,6 +33,7 @@ mod owner;
 mod passive;
 mod queues;
 mod restart;
+mod returns;
 mod script;
 mod vlan;
 mod wire;
