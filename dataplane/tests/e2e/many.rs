@@ -20,7 +20,7 @@ use crate::wire::open;
 /// How long it lasts with each driver; `CHECKED_SECONDS` says otherwise.
 fn length() -> Duration {
     let given = std::env::var("CHECKED_SECONDS").ok().map(|text| text.parse().expect("CHECKED_SECONDS is a number"));
-    Duration::from_secs(given.unwrap_or(30))
+    Duration::from_secs(given.unwrap_or(15))
 }
 
 /// The addresses of a real server: every other one of the network. With those of the other one, they are 500.
