@@ -72,9 +72,14 @@ impl Truth {
         Before { losses, stalls: self.stalls }
     }
 
+    /// Whether something may have been lost since then.
+    pub fn has_lost(&self, before: Before, losses: u64) -> bool {
+        before.stalls != self.stalls || before.losses != losses
+    }
+
     /// Whether silence means nothing.
     pub fn is_void(&mut self, before: Before, losses: u64, port: PortNo, voids: &mut Voids) -> bool {
-        if before.stalls == self.stalls && before.losses == losses {
+        if !self.has_lost(before, losses) {
             voids.streak = 0;
             return false;
         }

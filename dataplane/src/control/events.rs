@@ -64,7 +64,7 @@ kinds! {
     BackendResolved = "backend-resolved", Info: "A backend has answered ARP or NDP: it can get packets.";
     BackendUnreachable = "backend-unreachable", Error: "A backend does not answer ARP or NDP, or never did. If others of its network do, it is down; if not, the director may be cut off from it.";
     BackendMacChanged = "backend-mac-changed", Warn: "A backend has another MAC address; its packets go there from then on.";
-    BackendUp = "backend-up", Info: "The checks say that a backend serves again.";
+    BackendUp = "backend-up", Info: "A backend that was down by its checks serves again, or one is tried again that was taken out for its clients' sake.";
     BackendDown = "backend-down", Error: "A check says that a backend does not serve: it gets no packets. The event has the check and its words.";
     BackendDamped = "backend-damped", Warn: "A backend went down too often: it is held out for a time, even if its checks are good by then.";
     BackendReleased = "backend-released", Info: "A backend is not held out any more.";

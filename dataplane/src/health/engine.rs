@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ctl::ServiceId;
 use hashbrown::HashMap;
@@ -19,7 +19,7 @@ use crate::control::fault::FaultKind;
 use crate::control::model::health::Check;
 use crate::control::model::{Service, Verdicts};
 use crate::health::damping::Damping;
-use crate::health::diagnosis::{self, Answers, Question};
+use crate::health::diagnosis::{Answers, Question};
 use crate::health::finding::{Failure, Trouble};
 use crate::health::news::{News, Seen};
 use crate::health::probe::{Probe, Progress};
@@ -33,8 +33,6 @@ use crate::health::way::Way;
 /// Local ports of probes. None of them means anything to a host, and a port comes back after 28,000 probes.
 pub(super) const FIRST_PORT: u16 = 32_768;
 pub(super) const LAST_PORT: u16 = 60_999;
-/// Between the first probes of backends that are new at the same time, unless there are so many that they fill the interval.
-const SPREAD: Duration = Duration::from_millis(2);
 /// Connections that nobody knows any more and that are reset, in a second.
 const REFUSED: u32 = 1_000;
 
@@ -42,12 +40,12 @@ const REFUSED: u32 = 1_000;
 pub struct Engine {
     pub(super) services: HashMap<ServiceId, Watched>,
     pub(super) items: Vec<Option<Item>>,
-    free: Vec<usize>,
+    pub(super) free: Vec<usize>,
     /// By local port.
     pub(super) probes: HashMap<u16, Running>,
     pub(super) next_port: u16,
     pub(super) timers: BinaryHeap<Reverse<(Instant, Timer)>>,
-    serial: u64,
+    pub(super) serial: u64,
     pub(super) stack: Stack,
     /// Those of checks over TLS, until somebody gives them a thread.
     sessions: Option<Sessions>,
@@ -65,20 +63,22 @@ pub struct Engine {
     pub(super) sightings: Vec<Seen>,
     /// Which sizes of packets the backends take.
     pub sizes: Sizes,
-    generation: Option<u64>,
+    pub(super) generation: Option<u64>,
 }
 
-/// A service whose backends are checked.
+/// A service.
 pub(super) struct Watched {
     pub(super) service: Arc<Service>,
     /// The index of its first backend in the snapshot's targets.
     pub(super) first_target: usize,
-    /// By backend, the items of its checks, in their order.
+    /// By backend, the items of those of its checks that probe, in their order.
     pub(super) backends: HashMap<IpAddr, Vec<usize>>,
     /// Whether the checks are believed.
     pub(super) believed: bool,
     /// What is remembered of the backends that went down.
     pub(super) dampings: HashMap<IpAddr, Damping>,
+    /// The backends of which the operator was told that they are down, and not yet that this is over.
+    pub(super) told: HashSet<IpAddr>,
 }
 
 /// A check of a backend.
@@ -117,6 +117,14 @@ pub(super) struct Running {
     pub(super) look: Instant,
     /// The question of the diagnosis that it asks. `None`: it is the check itself.
     pub(super) question: Option<Question>,
+}
+
+/// What a turn goes by, and the frames that it has to send.
+struct Turn<'a> {
+    current: &'a Compiled,
+    losses: Losses<'a>,
+    now: Instant,
+    frames: Vec<Frame>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,131 +171,6 @@ impl Engine {
         self.sessions.take()
     }
 
-    /// Takes a new model. Backends and checks that it has as before keep their pulses.
-    pub fn sync(&mut self, current: &Compiled, now: Instant) {
-        if self.generation.replace(current.generation) == Some(current.generation) {
-            return;
-        }
-        self.sizes.sync(current, now);
-        let gone: Vec<ServiceId> =
-            self.services.keys().filter(|id| !current.model.services.contains_key(*id)).copied().collect();
-        for id in gone {
-            self.forget_service(&id);
-        }
-        let mut new = Vec::new();
-        for (service, entry) in current.model.services.values().zip(&current.services) {
-            if !service.checks.iter().any(Check::probes) {
-                self.forget_service(&service.id);
-                continue;
-            }
-            match self.services.get_mut(&service.id) {
-                Some(watched) if Arc::ptr_eq(&watched.service, service) => watched.first_target = entry.first_target,
-                _ => self.follow(service, entry.first_target, &mut new, now),
-            }
-        }
-        self.spread(&new, now);
-    }
-
-    fn forget_service(&mut self, id: &ServiceId) {
-        let Some(watched) = self.services.remove(id) else { return };
-        watched.backends.into_values().flatten().for_each(|item| self.forget(item));
-        self.changed |= self.verdicts.set(*id, HashSet::new());
-    }
-
-    fn forget(&mut self, number: usize) {
-        let Some(item) = self.items[number].take() else { return };
-        self.free.push(number);
-        if let Some(local) = item.running {
-            self.probes.remove(&local);
-        }
-        if let Some(kind) = item.fault {
-            self.sightings.push(Seen::Mended(kind, diagnosis::subject(&item.service, item.backend)));
-        }
-        if item.certificate_fault {
-            self.certificate_is_well(&item.service, item.backend);
-        }
-    }
-
-    /// Takes a service that is new or has changed.
-    fn follow(&mut self, service: &Arc<Service>, first_target: usize, new: &mut Vec<usize>, now: Instant) {
-        let old = self.services.remove(&service.id);
-        let believed = old.as_ref().is_none_or(|old| old.believed);
-        let (mut old, mut dampings) = old.map(|old| (old.backends, old.dampings)).unwrap_or_default();
-        dampings.retain(|address, _| service.number_of(*address).is_ok());
-        let mut backends = HashMap::with_capacity(service.backends.len());
-        for backend in &service.backends {
-            let mut left = old.remove(&backend.address).unwrap_or_default();
-            let mut numbers = Vec::new();
-            for check in service.checks.iter().filter(|check| check.probes()) {
-                let same =
-                    |number: &usize| self.items[*number].as_ref().is_some_and(|item| item.check.spec == check.spec);
-                let number = match left.iter().position(same) {
-                    Some(index) => left.swap_remove(index),
-                    None => {
-                        let number = self.add(service.id, backend.address, check.clone(), now);
-                        new.push(number);
-                        number
-                    }
-                };
-                numbers.push(number);
-            }
-            left.into_iter().for_each(|gone| self.forget(gone));
-            backends.insert(backend.address, numbers);
-        }
-        old.into_values().flatten().for_each(|gone| self.forget(gone));
-        self.services
-            .insert(service.id, Watched { service: service.clone(), first_target, backends, believed, dampings });
-        self.judge(&service.id, now);
-    }
-
-    fn add(&mut self, service: ServiceId, backend: IpAddr, check: Check, now: Instant) -> usize {
-        self.serial += 1;
-        let (pulse, voids) = (Pulse::default(), Voids::default());
-        let (serial, answers) = (self.serial, Answers::default());
-        let item = Item {
-            service,
-            backend,
-            check,
-            pulse,
-            voids,
-            due: now,
-            running: None,
-            serial,
-            way: None,
-            answers,
-            fault: None,
-            certificate_until: None,
-            certificate_fault: false,
-        };
-        match self.free.pop() {
-            Some(number) => {
-                self.items[number] = Some(item);
-                number
-            }
-            None => {
-                self.items.push(Some(item));
-                self.items.len() - 1
-            }
-        }
-    }
-
-    /// Has the first probes of new items begin one after the other.
-    fn spread(&mut self, new: &[usize], now: Instant) {
-        let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
-        for (index, &number) in (0u32..).zip(new) {
-            let Some(item) = &mut self.items[number] else { continue };
-            let all = (SPREAD * count).min(item.check.interval);
-            item.due = now + all * index / count;
-            self.timers.push(Reverse((item.due, Timer::Begin { item: number, serial: item.serial })));
-        }
-    }
-
-    /// Has all probes begin soon, since an operator wants to know how it is now.
-    pub fn ask_all(&mut self, now: Instant) {
-        let all: Vec<usize> = (0..self.items.len()).filter(|&number| self.items[number].is_some()).collect();
-        self.spread(&all, now);
-    }
-
     /// Whether all that can be asked has been, from this time on.
     pub fn is_known_since(&self, begin: Instant) -> bool {
         let mut asked = self.items.iter().flatten().filter(|item| item.way.is_some());
@@ -299,32 +182,25 @@ impl Engine {
     pub fn poll(&mut self, current: &Compiled, losses: Losses<'_>, now: Instant, room: usize) -> Vec<Frame> {
         self.truth.turn(now);
         self.release(now);
-        let mut frames = self.hear_sessions(now, room);
+        let mut turn = Turn { current, losses, now, frames: self.hear_sessions(now, room) };
         // Bound: each timer that is due is taken once; what it begins is due later.
         while let Some(&Reverse((at, timer))) = self.timers.peek()
             && at <= now
         {
-            if frames.len() >= room {
+            if turn.frames.len() >= room {
                 break;
             }
             self.timers.pop();
             match timer {
-                Timer::Begin { item, serial } => self.begin_probe(item, serial, current, losses, now, &mut frames),
-                Timer::Look { local, serial } => self.look(local, serial, current, losses, now, &mut frames),
+                Timer::Begin { item, serial } => self.begin_probe(item, serial, &mut turn),
+                Timer::Look { local, serial } => self.look(local, serial, &mut turn),
             }
         }
-        frames
+        turn.frames
     }
 
-    fn begin_probe(
-        &mut self,
-        number: usize,
-        serial: u64,
-        current: &Compiled,
-        losses: Losses<'_>,
-        now: Instant,
-        frames: &mut Vec<Frame>,
-    ) {
+    fn begin_probe(&mut self, number: usize, serial: u64, turn: &mut Turn<'_>) {
+        let now = turn.now;
         // A probe that was asked for by hand has a timer of its own, besides.
         let is_due = |item: &&mut Item| item.serial == serial && item.due <= now;
         let Some(item) = self.items[number].as_mut().filter(is_due) else { return };
@@ -337,7 +213,7 @@ impl Engine {
                 self.timers.push(Reverse((until, Timer::Begin { item: number, serial })));
                 return;
             }
-            self.end(local, current, losses, now, frames);
+            self.end(local, turn);
         }
         let Some(item) = self.items[number].as_mut() else { return };
         let Some(watched) = self.services.get(&item.service) else { return };
@@ -349,42 +225,33 @@ impl Engine {
         if late >= interval {
             item.pulse.take_void();
         }
-        let Ok(backend) = watched.service.number_of(item.backend) else { return };
-        let way = Way::to(current, &watched.service, watched.first_target, backend.index(), item.check.to);
-        let Some(way) = way else { return };
+        let Some(way) = watched.way(item, turn.current) else { return };
         let Some(local) = next_port(&self.probes, &mut self.next_port) else {
             item.pulse.take_void();
             return;
         };
         let Some((mut probe, progress)) = Probe::begin(&item.check, way, local, &mut self.stack, now) else { return };
         item.running = Some(local);
-        let port = current.network(way.network).port;
+        let port = turn.current.network(way.network).port;
         item.way = Some((way, port));
         let look = probe.due(&mut self.stack, now);
-        let before = self.truth.before(losses(port));
+        let before = self.truth.before((turn.losses)(port));
         self.timers.push(Reverse((look, Timer::Look { local, serial })));
         self.probes.insert(local, Running { item: number, serial, probe, port, before, look, question: None });
         self.give_out(number, local);
-        self.go_on(local, progress, frames, now);
+        self.go_on(local, progress, &mut turn.frames, now);
     }
 
     /// Gives a probe its turn, or ends it.
-    fn look(
-        &mut self,
-        local: u16,
-        serial: u64,
-        current: &Compiled,
-        losses: Losses<'_>,
-        now: Instant,
-        frames: &mut Vec<Frame>,
-    ) {
+    fn look(&mut self, local: u16, serial: u64, turn: &mut Turn<'_>) {
+        let now = turn.now;
         let Some(running) = self.probes.get_mut(&local).filter(|running| running.serial == serial) else { return };
         if running.look > now {
             return;
         }
         if running.probe.deadline > now {
             let progress = running.probe.turn(None, &mut self.stack, now);
-            self.go_on(local, progress, frames, now);
+            self.go_on(local, progress, &mut turn.frames, now);
             return;
         }
         // What has come while the director was stopped is looked at first.
@@ -393,39 +260,40 @@ impl Engine {
             self.timers.push(Reverse((until, Timer::Look { local, serial })));
             return;
         }
-        self.end(local, current, losses, now, frames);
+        self.end(local, turn);
     }
 
     /// Ends a probe whose time is over.
-    fn end(&mut self, local: u16, current: &Compiled, losses: Losses<'_>, now: Instant, frames: &mut Vec<Frame>) {
-        let moved = self.has_moved(local, current);
+    fn end(&mut self, local: u16, turn: &mut Turn<'_>) {
+        let has_no_way = self.has_another_way(local, turn.current);
         let Some(running) = self.probes.get_mut(&local) else { return };
-        let mut progress = running.probe.give_up(&mut self.stack, now);
-        if running.question.is_some() {
-            self.go_on(local, progress, frames, now);
-            return;
-        }
-        let silent = |failure: &Failure| matches!(failure.trouble, Trouble::Silent | Trouble::Hung | Trouble::Slow);
-        if progress.finding.as_ref().is_some_and(|finding| finding.as_ref().is_err_and(silent))
+        let mut progress = running.probe.give_up(&mut self.stack, turn.now);
+        if running.question.is_none()
             && let Some(item) = self.items[running.item].as_mut()
-            && (moved || self.truth.is_void(running.before, losses(running.port), running.port, &mut item.voids))
         {
-            item.pulse.take_void();
-            progress.finding = None;
+            let (before, lost) = (running.before, (turn.losses)(running.port));
+            let is_void = has_no_way
+                || match &progress.finding {
+                    // It is silent, and that is good. The error that would say otherwise may be lost.
+                    Some(Ok(_)) => self.truth.has_lost(before, lost),
+                    Some(Err(Failure { trouble: Trouble::Silent | Trouble::Hung | Trouble::Slow, .. })) => {
+                        self.truth.is_void(before, lost, running.port, &mut item.voids)
+                    }
+                    _ => false,
+                };
+            if is_void && progress.finding.take().is_some() {
+                item.pulse.take_void();
+            }
         }
-        self.go_on(local, progress, frames, now);
+        self.go_on(local, progress, &mut turn.frames, turn.now);
     }
 
-    /// Whether the backend of a probe has another MAC address by now than the one that the probe went to: its silence says nothing.
-    fn has_moved(&self, local: u16, current: &Compiled) -> bool {
+    /// Whether the way to a probe's backend is not the one that the probe has taken: it has another MAC address by now, or cannot be
+    /// reached, since the link is down. Then its silence says nothing.
+    fn has_another_way(&self, local: u16, current: &Compiled) -> bool {
         let item = self.probes.get(&local).and_then(|running| self.items[running.item].as_ref());
-        let now = item.and_then(|item| {
-            let watched = self.services.get(&item.service)?;
-            let number = watched.service.number_of(item.backend).ok()?;
-            Way::to(current, &watched.service, watched.first_target, number.index(), item.check.to)
-        });
-        let then = item.and_then(|item| item.way);
-        now.is_some_and(|now| then.is_some_and(|(then, _)| then.mac != now.mac))
+        let known = item.and_then(|item| Some((item, self.services.get(&item.service)?, item.way?)));
+        known.is_some_and(|(item, watched, (then, _))| watched.way(item, current).is_none_or(|now| now.mac != then.mac))
     }
 
     /// Sends what a probe has to send, takes what it has found, and forgets it when it is over.
@@ -459,6 +327,14 @@ impl Engine {
                 self.diagnose(number, serial, frames, now);
             }
         }
+    }
+}
+
+impl Watched {
+    /// The way to an item's backend, if there is one.
+    fn way(&self, item: &Item, current: &Compiled) -> Option<Way> {
+        let backend = self.service.number_of(item.backend).ok()?;
+        Way::to(current, &self.service, self.first_target, backend.index(), item.check.to)
     }
 }
 

@@ -23,9 +23,8 @@ impl Engine {
         let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
         let Some((failure, _)) = item.pulse.failure() else {
             item.answers = Answers::default();
-            if let Some(kind) = item.fault.take() {
-                self.sightings.push(Seen::Mended(kind, diagnosis::subject(&item.service, item.backend)));
-            }
+            let (fault, service, backend) = (item.fault.take(), item.service, item.backend);
+            fault.into_iter().for_each(|kind| self.mended(kind, &service, backend));
             return;
         };
         if failure.trouble == Trouble::Silent {
@@ -72,17 +71,18 @@ impl Engine {
                 let sighting = diagnosis::certificate(&service, backend, &item.check, complaint);
                 self.sightings.push(Seen::Fault(sighting));
             }
-            None if was => self.certificate_is_well(&service, backend),
+            None if was => self.mended(FaultKind::Certificate, &service, backend),
             None => {}
         }
     }
 
-    /// A certificate of a backend is well, or not asked for any more. The fault stays open if another check complains.
-    pub(super) fn certificate_is_well(&mut self, service: &ServiceId, backend: IpAddr) {
+    /// A check does not find a fault any more, or is gone. The fault stays open if another check of the backend finds it.
+    pub(super) fn mended(&mut self, kind: FaultKind, service: &ServiceId, backend: IpAddr) {
         let items = self.services.get(service).and_then(|watched| watched.backends.get(&backend));
         let mut items = items.into_iter().flatten().filter_map(|&number| self.items[number].as_ref());
-        if !items.any(|item| item.certificate_fault) {
-            self.sightings.push(Seen::Mended(FaultKind::Certificate, diagnosis::subject(service, backend)));
+        let finds = |item: &Item| item.fault == Some(kind) || kind == FaultKind::Certificate && item.certificate_fault;
+        if !items.any(finds) {
+            self.sightings.push(Seen::Mended(kind, diagnosis::subject(service, backend)));
         }
     }
 
@@ -91,10 +91,9 @@ impl Engine {
         let Some((failure, _)) = pulse.failure() else { return };
         let sighting = diagnosis::fault(service, *backend, check, failure, *answers);
         let kind = sighting.as_ref().map(|sighting| sighting.kind);
-        if let Some(other) = fault.take().filter(|open| Some(*open) != kind) {
-            self.sightings.push(Seen::Mended(other, diagnosis::subject(service, *backend)));
-        }
-        *fault = kind;
+        let other = std::mem::replace(fault, kind).filter(|open| Some(*open) != kind);
+        let (service, backend) = (*service, *backend);
+        other.into_iter().for_each(|other| self.mended(other, &service, backend));
         self.sightings.extend(sighting.map(Seen::Fault));
     }
 }

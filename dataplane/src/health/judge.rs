@@ -22,34 +22,16 @@ impl Engine {
     pub(super) fn found(&mut self, number: usize, serial: u64, finding: Finding, began: Instant, now: Instant) {
         let Some(item) = self.items[number].as_mut().filter(|item| item.serial == serial) else { return };
         let Item { pulse, check, service, backend, .. } = item;
-        let was = pulse.up;
         let Some(up) = pulse.take(finding, check, began, now) else { return };
         let (service, backend) = (*service, *backend);
         let why =
             pulse.failure().map(|(failure, times)| format!("{}: {failure}, {times} times in a row", check.spec.kind));
-        match why {
-            Some(why) if !up => {
-                self.news.push(News::Down { service, backend, why });
-                self.damp(&service, backend, now);
-            }
-            // At first, a backend is expected to be up. Of one that is held out, the end of that is told.
-            _ if was == Some(false) && self.is_up(&service, backend) && !self.is_held(&service, backend, now) => {
-                self.news.push(News::Up { service, backend });
-            }
-            _ => {}
+        if let Some(why) = why.filter(|_| !up) {
+            self.news.push(News::Down { service, backend, why });
+            self.services.get_mut(&service).into_iter().for_each(|watched| _ = watched.told.insert(backend));
+            self.damp(&service, backend, now);
         }
         self.judge(&service, now);
-    }
-
-    /// Whether no check says that a backend is down.
-    fn is_up(&self, service: &ServiceId, backend: IpAddr) -> bool {
-        self.services.get(service).is_some_and(|watched| !watched.is_down(backend, &self.items))
-    }
-
-    /// Whether a backend is held out, whatever its checks say now.
-    fn is_held(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> bool {
-        let damping = self.services.get(service).and_then(|watched| watched.dampings.get(&backend));
-        damping.is_some_and(|damping| damping.left(now).is_some())
     }
 
     /// Notes that a check says that a backend is down. If it goes down too often, it is held out.
@@ -83,9 +65,28 @@ impl Engine {
             }
         }
         for (service, backend) in over {
-            let up = self.is_up(&service, backend);
-            self.news.push(News::Released { service, backend, up });
+            self.released(service, backend);
             self.judge(&service, now);
+        }
+    }
+
+    /// A backend is held out no more.
+    fn released(&mut self, service: ServiceId, backend: IpAddr) {
+        let Some(watched) = self.services.get_mut(&service) else { return };
+        let up = !watched.is_down(backend, &self.items);
+        if up {
+            watched.told.remove(&backend);
+        }
+        self.news.push(News::Released { service, backend, up });
+    }
+
+    /// Nobody is held out of a service that has no check any more which could say that it goes down.
+    pub(super) fn let_all_in(&mut self, id: &ServiceId, now: Instant) {
+        let Some(watched) = self.services.get_mut(id) else { return };
+        for (backend, damping) in std::mem::take(&mut watched.dampings) {
+            if damping.left(now).is_some() {
+                self.released(*id, backend);
+            }
         }
     }
 
@@ -94,8 +95,7 @@ impl Engine {
         let Some(watched) = self.services.get_mut(service) else { return };
         let Some(damping) = watched.dampings.remove(&backend) else { return };
         if damping.left(now).is_some() {
-            let up = self.is_up(service, backend);
-            self.news.push(News::Released { service: *service, backend, up });
+            self.released(*service, backend);
         }
         self.judge(service, now);
     }
@@ -108,11 +108,16 @@ impl Engine {
             let backend = service.number_of(*address).map(|number| &service.backends[number.index()]);
             backend.is_ok_and(|backend| backend.weight > 0 && backend.duty == Duty::Serve && !backend.fallback)
         };
-        let mut down: HashSet<IpAddr> =
-            watched.backends.keys().filter(|address| watched.is_down(**address, &self.items)).copied().collect();
+        let those = |is_down: fn(&Watched, IpAddr, &[Option<Item>]) -> bool| -> HashSet<IpAddr> {
+            let all = watched.backends.keys().copied();
+            all.filter(|address| is_down(watched, *address, &self.items)).collect()
+        };
+        let (failed, mut down) = (those(Watched::has_failed), those(Watched::is_down));
         let all = watched.backends.keys().filter(|address| wanted(address)).count();
-        let up = all - down.iter().filter(|address| wanted(address)).count();
+        let without = |down: &HashSet<IpAddr>| all - down.iter().filter(|address| wanted(address)).count();
         let enough = |up: usize| up * 100 >= all * usize::from(service.min_up);
+        // One that was not asked yet is no evidence against the checks.
+        let up = without(&failed);
         let believed = enough(up);
         if std::mem::replace(&mut watched.believed, believed) != believed {
             let service = *id;
@@ -127,15 +132,19 @@ impl Engine {
         });
         let held: Vec<IpAddr> = held.map(|(&address, _)| address).collect();
         let needed = held.iter().filter(|address| wanted(address)).count();
-        let left = up - needed;
+        let left = without(&down) - needed;
         if needed == 0 || believed && left > 0 && enough(left) {
             down.extend(held);
         } else {
             // Too few are left without them: they serve from now on, and are not taken out again when others return.
             for backend in held {
                 watched.dampings.entry(backend).or_default().end();
+                watched.told.remove(&backend);
                 self.news.push(News::Released { service: *id, backend, up: true });
             }
+        }
+        for backend in watched.told.extract_if(|backend| !down.contains(backend)) {
+            self.news.push(News::Up { service: *id, backend });
         }
         self.changed |= self.verdicts.set(*id, if believed { down } else { HashSet::new() });
     }
@@ -188,7 +197,13 @@ impl Item {
 }
 
 impl Watched {
-    /// Whether some check says that a backend is down.
+    /// Whether some check has found a backend down.
+    fn has_failed(&self, backend: IpAddr, items: &[Option<Item>]) -> bool {
+        let numbers = self.backends.get(&backend).into_iter().flatten();
+        numbers.filter_map(|&number| items[number].as_ref()).any(|item| item.pulse.up == Some(false))
+    }
+
+    /// Whether some check says that a backend is down, or has not asked it yet, where it counts as down until then.
     fn is_down(&self, backend: IpAddr, items: &[Option<Item>]) -> bool {
         self.checks_that_fail(backend, items) > 0
     }

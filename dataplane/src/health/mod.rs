@@ -16,6 +16,7 @@ pub mod engine;
 mod errand;
 mod faults;
 pub mod finding;
+mod follow;
 mod hear;
 pub mod http;
 mod incoming;

@@ -11,7 +11,7 @@ use crate::control::fault::{FaultKind, Sighting};
 /// What has become of a backend or of a service's checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// The checks say that a backend is up again.
+    /// No check says any more that a backend is down.
     Up {
         /// The service.
         service: ServiceId,

@@ -29,6 +29,11 @@ struct Last {
 }
 
 impl Pulse {
+    /// That of a check that has not asked yet; `up` is what is known without it.
+    pub fn new(up: Option<bool>) -> Pulse {
+        Pulse { up, ..Pulse::default() }
+    }
+
     /// Takes what a probe has found. Returns whether the backend is up now, if that has changed.
     pub fn take(&mut self, finding: Finding, check: &Check, began: Instant, now: Instant) -> Option<bool> {
         let good = finding.is_ok();

@@ -260,7 +260,7 @@ mod tests {
     fn a_port_can_come_back_within_a_minute_since_the_timestamp_of_its_syn_has_grown() {
         for (local, remote) in [("192.0.2.1", "192.0.2.80"), ("2001:db8::1", "2001:db8::80")] {
             // Another director, as after a restart.
-            let mut stack = || Stack::new(Instant::now(), 1, crate::health::tls::desk::desk().0);
+            let stack = || Stack::new(Instant::now(), 1, crate::health::tls::desk::desk().0);
             let first = timestamp_of_syn(&mut stack(), local, remote);
             std::thread::sleep(Duration::from_millis(5));
             let grown = timestamp_of_syn(&mut stack(), local, remote).wrapping_sub(first);

@@ -24,6 +24,8 @@ use crate::testing::frame::eth;
 use crate::testing::model::{PORT, backend_mac, leases, model, service};
 
 mod damping;
+mod edit;
+mod lost;
 mod script;
 
 /// What all backends do with what they get.
@@ -161,7 +163,9 @@ impl Rig {
             let mut next = Vec::new();
             for Frame { network, bytes } in frames {
                 let (header, packet) = bytes.split_at(14);
-                if packet[0] >> 4 == 4 && packet[9] == 6 && packet[33] == 2 || packet[0] >> 4 == 6 && packet[53] == 2 {
+                if packet[0] >> 4 == 4 && packet[9] == 6 && packet[33] == 2
+                    || packet[0] >> 4 == 6 && packet[6] == 6 && packet[53] == 2
+                {
                     self.begun.push(self.ms);
                 }
                 let is_quiet = |quiet: usize| header[..6] == self.hosts[quiet].0.0;

@@ -153,7 +153,8 @@ fn health_in_words(news: &health::news::News) -> (Kind, ServiceId, Option<IpAddr
     use health::news::News;
     match news {
         News::Up { service, backend } => {
-            (Kind::BackendUp, *service, Some(*backend), format!("Backend {backend} of {service} is up by all checks"))
+            let message = format!("Backend {backend} of {service} is up: no check says that it is down");
+            (Kind::BackendUp, *service, Some(*backend), message)
         }
         News::Down { service, backend, why } => {
             let message = format!("Backend {backend} of {service} is down: check {why}");
