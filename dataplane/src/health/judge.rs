@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use ctl::answer::CheckResult;
 use ctl::{ServiceId, Start};
 
-use crate::control::model::{Duty, Verdicts};
+use crate::control::model::{Backend, Contact, Verdicts};
 use crate::health::engine::{Engine, Item, Watched};
 use crate::health::finding::Finding;
 use crate::health::news::{News, Seen};
@@ -104,20 +104,18 @@ impl Engine {
     pub(super) fn judge(&mut self, id: &ServiceId, now: Instant) {
         let Some(watched) = self.services.get_mut(id) else { return };
         let service = watched.service.clone();
-        let wanted = |address: &IpAddr| {
-            let backend = service.number_of(*address).map(|number| &service.backends[number.index()]);
-            backend.is_ok_and(|backend| backend.weight > 0 && backend.duty == Duty::Serve && !backend.fallback)
-        };
+        let backend =
+            |address: &IpAddr| service.number_of(*address).ok().map(|number| &service.backends[number.index()]);
+        let counts = |address: &IpAddr| backend(address).is_some_and(Backend::is_counted);
         let those = |is_down: fn(&Watched, IpAddr, &[Option<Item>]) -> bool| -> HashSet<IpAddr> {
             let all = watched.backends.keys().copied();
             all.filter(|address| is_down(watched, *address, &self.items)).collect()
         };
         let (failed, mut down) = (those(Watched::has_failed), those(Watched::is_down));
-        let all = watched.backends.keys().filter(|address| wanted(address)).count();
-        let without = |down: &HashSet<IpAddr>| all - down.iter().filter(|address| wanted(address)).count();
+        let all = watched.backends.keys().filter(|address| counts(address)).count();
         let enough = |up: usize| up * 100 >= all * usize::from(service.min_up);
         // One that was not asked yet is no evidence against the checks.
-        let up = without(&failed);
+        let up = all - failed.iter().filter(|address| counts(address)).count();
         let believed = enough(up);
         if std::mem::replace(&mut watched.believed, believed) != believed {
             let service = *id;
@@ -131,9 +129,16 @@ impl Engine {
             damping.left(now).is_some() && watched.backends.contains_key(*address) && !down.contains(*address)
         });
         let held: Vec<IpAddr> = held.map(|(&address, _)| address).collect();
-        let needed = held.iter().filter(|address| wanted(address)).count();
-        let left = without(&down) - needed;
-        if needed == 0 || believed && left > 0 && enough(left) {
+        // Others may have a backend out for another reason: then it does not stand in.
+        let is_out = |address: &IpAddr| {
+            !self.verdicts.is_down(id, *address)
+                && backend(address).is_some_and(|backend| matches!(backend.contact, Contact::Down | Contact::Lapsed))
+        };
+        let stands_in = |address: &&IpAddr| {
+            counts(address) && !down.contains(*address) && !held.contains(*address) && !is_out(address)
+        };
+        let left = watched.backends.keys().filter(stands_in).count();
+        if !held.iter().any(counts) || believed && left > 0 && enough(left) {
             down.extend(held);
         } else {
             // Too few are left without them: they serve from now on, and are not taken out again when others return.

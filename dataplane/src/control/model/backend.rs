@@ -69,4 +69,9 @@ impl Backend {
     pub(super) fn is_wanted(&self) -> bool {
         self.joined && self.weight > 0 && self.duty == Duty::Serve
     }
+
+    /// Whether it is one of those that are to serve, of which enough must be left (`min_up`): wanted, and no fallback.
+    pub fn is_counted(&self) -> bool {
+        self.is_wanted() && !self.fallback
+    }
 }

@@ -120,7 +120,7 @@ impl Service {
             _ if self.awaits(backend) => Standing::Away,
             _ if !self.keeps_unknown_flows(backend) => Standing::Out,
             // A fallback that does not take has no slots.
-            _ if backend.is_wanted() && !backend.fallback => Standing::Holds,
+            _ if backend.is_counted() => Standing::Holds,
             _ => Standing::Serves,
         }
     }

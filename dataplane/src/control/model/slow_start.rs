@@ -42,9 +42,8 @@ impl Service {
 
     /// Whether enough backends served before, so that one that returns has time. If fewer than half did, they need its help.
     fn can_wait(&self, old: &Service) -> bool {
-        let mine = |backend: &&Backend| backend.is_wanted() && !backend.fallback;
         let served = |backend: &&Backend| before(backend, old).is_some_and(|before| old.takes(before));
-        let all = self.backends.iter().filter(mine);
+        let all = self.backends.iter().filter(|backend| backend.is_counted());
         all.clone().filter(served).count() * 2 >= all.count()
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ctl::Passive as Wish;
 
 use crate::control::fault::{FaultKind, Sighting};
-use crate::control::model::{Backend, Contact, Duty, Service};
+use crate::control::model::{Backend, Contact, Service};
 use crate::count::lease::{Handshakes, TargetLease};
 use crate::health::damping::{FIRST, LONGEST};
 use crate::health::diagnosis::subject;
@@ -164,7 +164,7 @@ impl Pool {
 
     /// Takes a backend out that has the fault, one at a time; or has all of them back, if too few are left.
     fn remove(&mut self, service: &Service, believed: bool, now: Instant, found: &mut Found) {
-        let wanted = service.backends.iter().filter(|backend| is_wanted(backend));
+        let wanted = service.backends.iter().filter(|backend| backend.is_counted());
         let known = &self.known;
         let is_in =
             |backend: &&Backend| is_up(backend) && known.get(&backend.address).is_some_and(|known| known.out.is_none());
@@ -245,11 +245,6 @@ impl Known {
             found.seen.push(Seen::Mended(FaultKind::OneWay, subject(&service.id, address)));
         }
     }
-}
-
-/// Whether the operator wants a backend to have new flows. A fallback is none of those that must stay.
-fn is_wanted(backend: &Backend) -> bool {
-    backend.weight > 0 && backend.duty == Duty::Serve && !backend.fallback
 }
 
 /// Whether a backend gets new flows, as far as others can say.

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Manner, Rig};
+use crate::control::compile::compile;
+use crate::control::model::{Model, Outlook, Reachability};
 use crate::health::news::News;
+use crate::testing::model::{PORT, backend, backend_mac, leases};
 
 /// Lets the first backend go down so often, and come back each time.
 fn flap(rig: &mut Rig, times: usize) {
@@ -63,5 +66,47 @@ fn a_backend_that_goes_down_too_often_is_held_out_for_growing_times() {
         let mut half = rig(Some(60), |rig| rig.quiet = Some(0));
         flap(&mut half, 5);
         assert_eq!((half.down(), held(&half, a)), (vec![], None));
+    }
+}
+
+/// Only what serves can stand in for a backend that is held out.
+#[test]
+fn a_backend_is_not_held_out_where_the_others_do_not_serve_for_reasons_of_their_own() {
+    for (vip, [a, b]) in
+        [("192.168.0.101:80", ["192.168.0.3", "192.168.0.4"]), ("[fd00::101]:80", ["fd00::3", "fd00::4"])]
+    {
+        let [first, other] = [a, b].map(|backend| backend.parse::<IpAddr>().unwrap());
+        let rig = |backends: &[&str]| {
+            let mut rig = Rig::new(vip, backends, Manner::Serve, |wanted| {
+                wanted.checks = Some(vec!["tcp interval=100ms timeout=100ms rise=1 fall=2".parse().unwrap()]);
+            });
+            rig.pass(500);
+            rig.quiet = Some(0);
+            rig
+        };
+        let change = |rig: &mut Rig, known: &[IpAddr], change: &dyn Fn(&mut Model)| {
+            let mut model = (*rig.current.model).clone();
+            change(&mut model);
+            let mac = |address| known.contains(&address).then(|| backend_mac(address));
+            rig.current = compile(model.into(), mac, &[PORT], rig.current.generation + 1);
+            rig.engine.sync(&rig.current, rig.now());
+        };
+        let held = |rig: &Rig| rig.engine.held_for_s(&rig.service, first, rig.now());
+        // The other one does not answer ARP.
+        let mut silent = rig(&[a, b]);
+        flap(&mut silent, 4);
+        assert_eq!((silent.down(), held(&silent)), (vec![first], Some(30)));
+        change(&mut silent, &[first, other], &|model| {
+            let outlook = Outlook::with_down([other]);
+            model.renew_all(&Reachability { outlook: &outlook, resolved: &|_| true });
+        });
+        assert_eq!(held(&silent), None, "it is the last one that serves");
+        assert!(!silent.engine.verdicts.is_down(&silent.service, first));
+        // Or it was added, and never found.
+        let mut unknown = rig(&[a]);
+        let service = unknown.service;
+        change(&mut unknown, &[first], &|model| model.add_backend(&service, &backend(b, 1), &leases()).unwrap());
+        flap(&mut unknown, 5);
+        assert_eq!((unknown.down(), held(&unknown)), (vec![], None));
     }
 }
