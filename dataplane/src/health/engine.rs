@@ -16,7 +16,7 @@ use crate::base::truth::{Before, Losses, Truth, Voids};
 use crate::commands::order::Order;
 use crate::control::compile::Compiled;
 use crate::control::fault::FaultKind;
-use crate::control::model::health::Check;
+use crate::control::model::health::{Ask, Check};
 use crate::control::model::{Service, Verdicts};
 use crate::health::damping::Damping;
 use crate::health::diagnosis::{Answers, Question};
@@ -217,13 +217,19 @@ impl Engine {
         }
         let Some(item) = self.items[number].as_mut() else { return };
         let Some(watched) = self.services.get(&item.service) else { return };
-        // What is late has missed its turn. It does not catch up.
+        // What is late by a whole turn has missed it. It does not catch up, and keeps its place among the others: after a stop, all
+        // would begin at the same time, for ever.
         let interval = item.check.interval;
         let late = now.saturating_duration_since(item.due);
-        item.due = if late < interval { item.due + interval } else { now + interval };
+        let missed = u32::try_from(late.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
+        item.due += interval * missed.saturating_add(1);
         self.timers.push(Reverse((item.due, Timer::Begin { item: number, serial })));
-        if late >= interval {
+        if missed > 0 {
             item.pulse.take_void();
+            // A script has waited for the one before it. How many run at the same time, others say.
+            if !matches!(item.check.ask, Ask::Script(_)) {
+                return;
+            }
         }
         let Some(way) = watched.way(item, turn.current) else { return };
         let Some(local) = next_port(&self.probes, &mut self.next_port) else {
@@ -339,7 +345,10 @@ impl Watched {
 }
 
 /// A local port that no probe has.
-pub(super) fn next_port(probes: &HashMap<u16, Running>, next: &mut u16) -> Option<u16> {
+pub(super) fn next_port<P>(probes: &HashMap<u16, P>, next: &mut u16) -> Option<u16> {
+    if probes.len() > usize::from(LAST_PORT - FIRST_PORT) {
+        return None;
+    }
     for _ in FIRST_PORT..=LAST_PORT {
         let port = *next;
         *next = if port == LAST_PORT { FIRST_PORT } else { port + 1 };

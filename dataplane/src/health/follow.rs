@@ -130,13 +130,14 @@ impl Engine {
 
     fn add(&mut self, service: ServiceId, backend: IpAddr, check: Check, up: Option<bool>, now: Instant) -> usize {
         self.serial += 1;
+        let interval = check.interval;
         let item = Item {
             service,
             backend,
             check,
             pulse: Pulse::new(up),
             voids: Voids::default(),
-            due: now,
+            due: now + interval,
             running: None,
             serial: self.serial,
             way: None,
@@ -157,19 +158,21 @@ impl Engine {
         }
     }
 
-    /// Has the first probes of new items begin one after the other.
-    fn spread(&mut self, new: &[usize], now: Instant) {
-        let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
-        for (index, &number) in (0u32..).zip(new) {
+    /// Has probes of these items begin one after the other, and none later than it was to.
+    fn spread(&mut self, items: &[usize], now: Instant) {
+        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        for (index, &number) in (0u32..).zip(items) {
             let Some(item) = &mut self.items[number] else { continue };
             let all = (SPREAD * count).min(item.check.interval);
-            item.due = now + all * index / count;
+            item.due = item.due.min(now + all * index / count);
             self.timers.push(Reverse((item.due, Timer::Begin { item: number, serial: item.serial })));
         }
     }
 
     /// Has all probes begin soon, since an operator wants to know how it is now.
     pub fn ask_all(&mut self, now: Instant) {
+        // However often somebody asks, an item has one timer.
+        self.timers.retain(|Reverse((_, timer))| matches!(timer, Timer::Look { .. }));
         let all: Vec<usize> = (0..self.items.len()).filter(|&number| self.items[number].is_some()).collect();
         self.spread(&all, now);
     }

@@ -27,6 +27,7 @@ mod damping;
 mod edit;
 mod lost;
 mod script;
+mod spread;
 
 /// What all backends do with what they get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -401,21 +402,6 @@ fn a_certificate_is_at_fault_until_each_check_is_shown_a_good_one() {
         rig.engine.sync(&rig.current, rig.now());
         let seen = rig.engine.take_sightings();
         assert!(matches!(&seen[..], [Seen::Mended(FaultKind::Certificate, _)]), "{seen:?}");
-    }
-}
-
-#[test]
-fn probes_are_spread_over_the_interval() {
-    let backends: Vec<String> = (3..=202).map(|last| format!("192.168.0.{last}")).collect();
-    let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
-    let mut rig = Rig::new("192.168.0.250:80", &backends, Manner::Silent, |wanted| {
-        wanted.checks = Some(vec!["tcp interval=400ms".parse().unwrap()]);
-    });
-    rig.pass(4_000);
-    let count = |from: u64| rig.begun.iter().filter(|&&ms| (from..from + 40).contains(&ms)).count();
-    for from in (800..3_900).step_by(40) {
-        // A silent probe repeats its SYN.
-        assert!((16..=48).contains(&count(from)), "{} from {from} ms on", count(from));
     }
 }
 
