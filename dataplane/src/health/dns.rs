@@ -3,7 +3,7 @@
 use smoltcp::wire::{DnsFlags, DnsPacket, DnsQueryType, DnsQuestion, DnsRecord, DnsRecordData};
 
 use crate::control::model::health::{Dns, DnsData, RCODES};
-use crate::health::finding::{Failure, Finding, Trouble};
+use crate::health::finding::{Finding, wrong};
 
 /// Internet, the only class that is asked for.
 const CLASS: u16 = 1;
@@ -60,10 +60,6 @@ pub fn judge(dns: &Dns, id: u16, answer: &[u8]) -> Option<Finding> {
         _ => return None,
     };
     Some(judge_content(dns, &packet, rcode, records))
-}
-
-fn wrong(words: impl Into<String>) -> Finding {
-    Err(Failure::new(Trouble::Wrong, words))
 }
 
 fn judge_content(dns: &Dns, packet: &DnsPacket<&[u8]>, rcode: u8, records: &[u8]) -> Finding {

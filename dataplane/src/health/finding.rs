@@ -40,6 +40,11 @@ impl Failure {
     }
 }
 
+/// The finding that an answer is not the one that is wanted.
+pub(super) fn wrong(words: impl Into<String>) -> Finding {
+    Err(Failure::new(Trouble::Wrong, words))
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words)

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use httparse::Status;
 
 use crate::control::model::health::Http;
-use crate::health::finding::{Failure, Finding, Trouble};
+use crate::health::finding::{Finding, wrong};
 
 /// The port that needs no mention in `Host` (RFC 9110 §4.2.1).
 const HTTP_PORT: u16 = 80;
@@ -104,10 +104,6 @@ enum Framing {
 
 /// Why an answer is judged before its end.
 type Verdict<T> = Result<T, Finding>;
-
-fn wrong(words: impl Into<String>) -> Finding {
-    Err(Failure::new(Trouble::Wrong, words))
-}
 
 impl HttpAnswer {
     /// Whether anything of it has come.
@@ -349,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::control::model::health::match_lasts;
+    use crate::health::finding::Trouble;
 
     fn check(body: Option<&str>) -> Http {
         Http {

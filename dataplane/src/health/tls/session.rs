@@ -8,14 +8,14 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::control::model::health::Https;
 use crate::control::model::tls::PROVIDER;
-use crate::health::finding::{Failure, Finding, Trouble};
+use crate::health::finding::{Failure, Finding, Trouble, wrong};
 use crate::health::http::{self, HttpAnswer};
 use crate::health::tls::certificate::{Report, judge};
 use crate::health::tls::desk::Phase;
@@ -46,10 +46,6 @@ struct Witness {
     report: Mutex<Option<Report>>,
     /// Why the certificate is refused.
     refused: Mutex<Option<String>>,
-}
-
-fn wrong(words: impl Into<String>) -> Finding {
-    Err(Failure::new(Trouble::Wrong, words))
 }
 
 impl Session {
@@ -154,6 +150,17 @@ impl Session {
     }
 }
 
+impl Witness {
+    /// Judges a signature. Where nobody is trusted, nobody looks at it.
+    fn signature(
+        &self,
+        verify: impl FnOnce(&WebPkiServerVerifier) -> Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let trust = self.check.tls.trust.as_ref();
+        trust.map_or_else(|| Ok(HandshakeSignatureValid::assertion()), |trust| verify(&trust.verifier))
+    }
+}
+
 impl ServerCertVerifier for Witness {
     fn verify_server_cert(
         &self,
@@ -180,10 +187,7 @@ impl ServerCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match &self.check.tls.trust {
-            Some(trust) => trust.verifier.verify_tls12_signature(message, certificate, signed),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.signature(|verifier| verifier.verify_tls12_signature(message, certificate, signed))
     }
 
     fn verify_tls13_signature(
@@ -192,10 +196,7 @@ impl ServerCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match &self.check.tls.trust {
-            Some(trust) => trust.verifier.verify_tls13_signature(message, certificate, signed),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.signature(|verifier| verifier.verify_tls13_signature(message, certificate, signed))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
