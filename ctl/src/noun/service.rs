@@ -80,7 +80,7 @@ impl ServiceAdd {
     }
 }
 
-/// What changes about a service; what is absent stays. No flow moves by it.
+/// What changes about a service; what is absent stays. No running flow moves by it, but those of a fallback that is replaced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceEdit {

@@ -1,4 +1,5 @@
-//! Edits of a service: what can change while it runs. No flow moves by it.
+//! Edits of a service: what can change while it runs. No running flow moves by it. With another fallback, the old one is removed, and
+//! with it the flows that it has left; while it serves, it stays.
 
 use std::sync::Arc;
 
@@ -58,7 +59,10 @@ impl Model {
             Some(FallbackChange::None) => None,
             None => old,
         };
-        if old != new {
+        let serving = service.serving_fallback().filter(|_| old != new).map(|fallback| fallback.address);
+        if let Some(address) = serving {
+            errors.push(ModelError::FallbackServes { service: service.id, address });
+        } else if old != new {
             service.backends.retain(|backend| !backend.fallback);
             if let Some(address) = new {
                 errors.extend(self.insert_fallback(&mut service, address, leases).err());
@@ -137,6 +141,46 @@ mod tests {
         let other = ServiceEdit { min_up: Some(1), ..ServiceEdit::new("192.168.0.9:80".parse().unwrap()) };
         assert!(matches!(model.edit_service(&other, &leases()).unwrap_err()[..], [ModelError::NoSuchService(_)]));
         assert!(Arc::ptr_eq(&model.services[&id], &before));
+    }
+
+    #[test]
+    fn a_fallback_that_serves_stays_until_it_serves_no_more() {
+        for (vip, backend, fallback, other) in [
+            ("192.168.0.101:80", "192.168.0.3", "192.168.0.9", "192.168.0.8"),
+            ("[fd00::101]:80", "fd00::3", "fd00::9", "fd00::8"),
+        ] {
+            let address = |text: &str| text.parse::<IpAddr>().unwrap();
+            let (mut model, mut wanted) = (model(), service(vip, &[(backend, 1)]));
+            wanted.fallback = Some(address(fallback));
+            model.add_service(&wanted, &leases()).unwrap();
+            let id = wanted.service;
+            let renew = |model: &mut Model, down: &[IpAddr]| {
+                let outlook = Outlook::with_down(down.iter().copied());
+                model.renew_all(&Reachability { outlook: &outlook, resolved: &|_| true });
+            };
+            renew(&mut model, &[address(backend)]);
+            let edit = |change| ServiceEdit { fallback: Some(change), ..ServiceEdit::new(id) };
+            let changes = [FallbackChange::Use(address(other)), FallbackChange::None];
+            for change in changes {
+                let before = model.services[&id].clone();
+                let errors = model.edit_service(&edit(change), &leases()).unwrap_err();
+                assert_eq!(errors, [ModelError::FallbackServes { service: id, address: address(fallback) }]);
+                assert!(errors[0].field() == "fallback" && errors[0].to_string().contains("backend drain"));
+                assert!(Arc::ptr_eq(&before, &model.services[&id]));
+            }
+            model.edit_service(&edit(FallbackChange::Use(address(fallback))), &leases()).unwrap();
+            // Drained, or not needed any more.
+            for change in changes {
+                let mut drained = model.clone();
+                drained.drain_backend(&id, address(fallback), None).unwrap();
+                drained.edit_service(&edit(change), &leases()).unwrap();
+                assert!(drained.services[&id].number_of(address(fallback)).is_err());
+                let mut back = model.clone();
+                renew(&mut back, &[]);
+                back.edit_service(&edit(change), &leases()).unwrap();
+                assert!(back.services[&id].number_of(address(fallback)).is_err());
+            }
+        }
     }
 
     #[test]

@@ -189,6 +189,16 @@ pub enum ModelError {
         "Scheduler {0} does not look at weights, so none can rise: leave slow_start out, or use maglev, sh, wrr or wlc"
     )]
     SlowStartWithout(Scheduler),
+    /// Another fallback would break the flows of the one that serves.
+    #[error(
+        "The fallback {address} of {service} has the service's new flows now, and would lose its flows: wait until another backend is back,          or end its new flows with `shuntctl backend drain {service} {address}`"
+    )]
+    FallbackServes {
+        /// The service.
+        service: ServiceId,
+        /// Its fallback.
+        address: IpAddr,
+    },
     /// An error of the fallback.
     #[error("The fallback: {0}")]
     Fallback(Box<ModelError>),
@@ -230,7 +240,7 @@ impl ModelError {
             ModelError::NothingToChange | ModelError::NothingToChangeOfService => "",
             ModelError::SchedulerStays { .. } => "scheduler",
             ModelError::MinUp(_) => "min_up",
-            ModelError::Fallback(_) => "fallback",
+            ModelError::FallbackServes { .. } | ModelError::Fallback(_) => "fallback",
             ModelError::SlowStart(_) | ModelError::SlowStartWithout(_) => "slow_start",
             ModelError::PassiveOf(_) => "passive",
             ModelError::TooManyChecks(_) | ModelError::TooManyProbes(_) => "checks",

@@ -29,9 +29,11 @@ pub(crate) enum Command {
     ///
     /// Example: shuntctl service add 192.0.2.1:80 --backend 192.0.2.10 --backend 192.0.2.11,weight=3
     Add(AddArgs),
-    /// Change how a service's backends are checked, and what follows from it. No flow moves.
+    /// Change how a service's backends are checked, and what follows from it. No running flow moves.
     ///
-    /// A check that the service has already goes on as if nothing had changed. What is not listed here cannot be changed while there
+    /// A check that the service has already goes on as if nothing had changed, and files that it names are read again. A new one begins with
+    /// what the old ones knew: a backend that was up or down stays so until the new check has found otherwise. Another fallback takes
+    /// the place of the old one, whose flows break; it is refused while the old one serves. What is not listed here cannot be changed while there
     /// are flows that depend on it: remove the service, and add it anew. Example: shuntctl service edit 192.0.2.1:80 --check "http
     /// path=/health" --min-up 50
     Edit(EditArgs),
