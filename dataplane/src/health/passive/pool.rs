@@ -24,6 +24,8 @@ const FORGIVEN: Duration = Duration::from_secs(1_800);
 const RETURNS: Duration = Duration::from_secs(10);
 /// The share of the backends, in percent, that must stay where the service has no `min_up`.
 const MIN_UP: usize = 50;
+/// If no SYN was repeated for so long, the fault is over.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The backends of a service.
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ pub(super) struct Pool {
 struct Known {
     lease: Arc<TargetLease>,
     window: Window,
+    /// Since when the window counts: before that, its handshakes said nothing.
+    cleared: Instant,
     /// Since when its handshakes are bad.
     bad: Option<Instant>,
     /// Whether the fault is open.
@@ -61,7 +65,8 @@ pub(super) struct Found {
 impl Known {
     fn new(backend: &Backend, now: Instant) -> Known {
         let window = Window::new(backend.target.handshakes(), now);
-        Known { lease: backend.target.clone(), window, bad: None, fault: false, out: None, times: 0, was_out: None }
+        let lease = backend.target.clone();
+        Known { lease, window, cleared: now, bad: None, fault: false, out: None, times: 0, was_out: None }
     }
 
     /// The handshakes by which it is judged, if there are enough.
@@ -70,9 +75,15 @@ impl Known {
     }
 
     /// Begins anew, after a time in which its handshakes said nothing.
-    fn forget(&mut self) {
+    fn forget(&mut self, now: Instant) {
         self.window.clear();
+        self.cleared = now;
         self.bad = None;
+    }
+
+    /// Whether its handshakes have been bad for so long that it counts.
+    fn is_bad(&self, now: Instant) -> bool {
+        self.bad.is_some_and(|bad| now.saturating_duration_since(bad) >= PERSISTS)
     }
 
     /// Takes it out, for longer each time, as one that goes down too often.
@@ -83,7 +94,7 @@ impl Known {
         let time = FIRST.saturating_mul(1 << self.times.min(8)).min(LONGEST);
         self.times += 1;
         self.out = Some(now + time);
-        self.forget();
+        self.forget(now);
         time
     }
 }
@@ -110,12 +121,12 @@ impl Pool {
         self.known.iter().filter(|(_, known)| known.out.is_some()).map(|(address, _)| *address).collect()
     }
 
-    /// Nobody looks any more: its faults are over, and those that were out are back.
-    pub(super) fn give_up(mut self, found: &mut Found) {
+    /// Nobody looks any more: its faults are over, and those that were out are back, if the service is still there.
+    pub(super) fn give_up(mut self, is_there: bool, found: &mut Found) {
         let Some(service) = self.service.take() else { return };
         for (address, mut known) in self.known {
             known.mend(&service, address, found);
-            if known.out.is_some() {
+            if known.out.is_some() && is_there {
                 found.news.push(News::Tried { service: service.id, backend: address });
             }
         }
@@ -143,7 +154,7 @@ impl Pool {
             known.window.take(known.lease.handshakes(), now);
             if known.out.is_some_and(|until| until <= now) {
                 (known.out, known.was_out) = (None, Some(now));
-                known.forget();
+                known.forget(now);
                 found.news.push(News::Tried { service: service.id, backend: backend.address });
             }
         }
@@ -168,27 +179,28 @@ impl Pool {
         let known = &self.known;
         let is_in =
             |backend: &&Backend| is_up(backend) && known.get(&backend.address).is_some_and(|known| known.out.is_none());
-        let (all, up) = (wanted.clone().count(), wanted.filter(is_in).count());
+        let (all, up) = (wanted.clone().count(), wanted.clone().filter(is_in).count());
         let share = if service.min_up > 0 { usize::from(service.min_up) } else { MIN_UP };
         let may = |up: usize| believed && up > 0 && up * 100 >= all * share && service.passive == Wish::Remove;
         if !may(up) {
             for (address, known) in &mut self.known {
                 if known.out.take().is_some() {
                     known.was_out = Some(now);
-                    known.forget();
+                    known.forget(now);
                     found.news.push(News::Tried { service: service.id, backend: *address });
                 }
             }
         }
         let (shares, _) = self.shares();
         let is_bad = |known: &Known| {
-            let counted = known.counted().filter(|_| known.fault && known.out.is_none() && known.bad.is_some());
+            let counted = known.counted().filter(|_| known.fault && known.out.is_none() && known.is_bad(now));
             let of_many = counted.map(|counted| (share_of_many(&counted), self::share(&counted)));
             of_many.is_some_and(|(of_many, own)| {
                 median_of_others(&shares, own).is_some_and(|others| finding(of_many, others) == Finding::OneWay)
             })
         };
-        let candidate = self.known.iter().find(|(_, known)| is_bad(known)).map(|(address, _)| *address);
+        let mut wanted = wanted.map(|backend| backend.address);
+        let candidate = wanted.find(|address| self.known.get(address).is_some_and(is_bad));
         let Some(address) = candidate.filter(|_| may(up.saturating_sub(1))) else { return };
         let Some(known) = self.known.get_mut(&address) else { return };
         let counted = known.window.all();
@@ -209,7 +221,7 @@ impl Known {
     ) {
         let address = backend.address;
         if !is_up(backend) {
-            self.forget();
+            self.forget(now);
             let since = |was_out| now.saturating_duration_since(was_out);
             if self.was_out.is_none_or(|was_out| since(was_out) >= RETURNS) {
                 // Who says so has a fault of its own for it.
@@ -227,15 +239,17 @@ impl Known {
         }
         match judged {
             Some((Finding::OneWay, counted)) => {
-                let bad = *self.bad.get_or_insert(now);
-                if now.saturating_duration_since(bad) >= PERSISTS {
+                self.bad.get_or_insert(now);
+                if self.is_bad(now) {
                     self.fault = true;
                     found.seen.push(Seen::Fault(sighting(service, address, &counted, &all.since(&counted))));
                 }
             }
             Some((Finding::Well, _)) => self.mend(service, address, found),
-            // For a minute, no SYN was repeated.
-            _ if self.window.all().lost() == 0 => self.mend(service, address, found),
+            // After it was out, or down, the window is empty, and says nothing for a minute.
+            _ if self.window.all().lost() == 0 && now.saturating_duration_since(self.cleared) >= QUIET => {
+                self.mend(service, address, found);
+            }
             _ => {}
         }
     }

@@ -68,7 +68,7 @@ impl Passive {
         let gone: Vec<ServiceId> = self.pools.keys().filter(|id| is_gone(id)).copied().collect();
         for id in gone {
             if let Some(pool) = self.pools.remove(&id) {
-                pool.give_up(&mut self.found);
+                pool.give_up(current.model.services.contains_key(&id), &mut self.found);
             }
             self.changed |= self.verdicts.set(id, HashSet::new());
         }
@@ -125,6 +125,8 @@ mod tests {
         believed: bool,
         faults: HashSet<(ServiceId, IpAddr)>,
         news: Vec<String>,
+        /// How often a fault was mended.
+        mended: usize,
         texts: Vec<String>,
     }
 
@@ -160,6 +162,7 @@ mod tests {
                 believed: true,
                 faults,
                 news,
+                mended: 0,
                 texts,
             };
             rig.look();
@@ -195,6 +198,7 @@ mod tests {
                     }
                     Seen::Mended(kind, subject) => {
                         assert!(kind == FaultKind::OneWay && self.faults.remove(&of(&subject)), "{subject:?}");
+                        self.mended += 1;
                     }
                 }
             }
@@ -288,6 +292,7 @@ mod tests {
                 rig.pass(1, &[0, 10, 0]);
             }
         }
+        assert_eq!(rig.mended, 0, "it is one fault all the time, also when it is tried again");
         let seconds: Vec<&str> = times.iter().map(|news| news.strip_prefix("192.168.0.4 out ").unwrap()).collect();
         assert_eq!(seconds, ["30", "60", "120", "240", "480", "600", "600", "600"]);
         // It is mended, and much later it begins anew.
@@ -402,6 +407,48 @@ mod tests {
         rig.look();
         assert_eq!(rig.faulty(), [""; 0]);
         assert!(rig.passive.pools.is_empty() && rig.passive.verdicts().services().next().is_none());
+        assert!(rig.news.iter().all(|news| !news.ends_with("tried")), "there is nobody to try: {:?}", rig.news);
+    }
+
+    #[test]
+    fn who_is_not_watched_any_more_is_back() {
+        let mut rig = Rig::new(3, Wish::Remove, 0);
+        rig.pass(20, &[10, 0, 0]);
+        for service in rig.model.services.values_mut() {
+            Arc::make_mut(service).passive = Wish::Off;
+        }
+        rig.current = current(&rig.model, 1_000);
+        rig.look();
+        assert_eq!(rig.news[2..], ["192.168.0.3 tried", "fd00::3 tried"]);
+    }
+
+    #[test]
+    fn a_fault_is_over_when_no_syn_was_repeated_for_a_minute() {
+        let mut rig = Rig::new(3, Wish::Remove, 0);
+        rig.pass(10, &[10, 0, 0]);
+        rig.pass(20, &[]);
+        assert_eq!((rig.out(), rig.faulty().len()), (vec![0], 2));
+        // It is tried again, and nobody comes.
+        while !rig.out().is_empty() {
+            rig.pass(1, &[]);
+        }
+        rig.pass(58, &[]);
+        assert_eq!(rig.faulty().len(), 2, "an empty window says nothing");
+        rig.pass(3, &[]);
+        assert_eq!(rig.faulty(), [""; 0]);
+    }
+
+    #[test]
+    fn a_backend_that_gets_no_new_flows_by_the_operators_wish_is_not_taken_out() {
+        let mut rig = Rig::new(4, Wish::Remove, 0);
+        let ids: Vec<ServiceId> = rig.model.services.keys().copied().collect();
+        for id in &ids {
+            let first = rig.model.services[id].backends[0].address;
+            rig.model.drain_backend(id, first, None).unwrap();
+        }
+        rig.current = current(&rig.model, 1_000);
+        rig.pass(20, &[10, 0, 0, 0]);
+        assert_eq!((rig.out(), rig.faulty().len()), (vec![], 2), "it is reported");
     }
 
     proptest! {
