@@ -36,20 +36,27 @@ pub enum AccountError {
 impl Account {
     /// The user that the configuration names, or nobody. `None`: where this process is not root, its own user.
     pub fn find(name: Option<&str>) -> Result<Option<Account>, AccountError> {
+        let look_up = |name: &str| User::from_name(name).ok().flatten().map(|user| (user.uid, user.gid));
+        Account::find_as(geteuid(), name, &look_up)
+    }
+
+    /// The same for a process of this user, where a name has these numbers.
+    fn find_as(
+        own: Uid,
+        name: Option<&str>,
+        look_up: &dyn Fn(&str) -> Option<(Uid, Gid)>,
+    ) -> Result<Option<Account>, AccountError> {
         let wanted = name.unwrap_or(NOBODY);
-        let no_such_user = || AccountError::NoSuchUser(wanted.into());
-        let found = || User::from_name(wanted).ok().flatten().ok_or_else(no_such_user);
-        if geteuid().is_root() {
-            let (name, uid, gid) = match found() {
-                Ok(User { name, uid, gid, .. }) => (name, uid, gid),
-                // A container may have no users; the kernel's nobody is there nevertheless.
-                Err(_) if name.is_none() => (wanted.into(), Uid::from_raw(KERNEL_NOBODY), Gid::from_raw(KERNEL_NOBODY)),
-                Err(error) => return Err(error),
-            };
+        // A container may have no users; the kernel's nobody is there nevertheless. The runner is told the name, and finds the same.
+        let kernel = (wanted == NOBODY).then(|| (Uid::from_raw(KERNEL_NOBODY), Gid::from_raw(KERNEL_NOBODY)));
+        let found = look_up(wanted).or(kernel).ok_or_else(|| AccountError::NoSuchUser(wanted.into()));
+        if own.is_root() {
+            let (uid, gid) = found?;
+            let name = wanted.to_owned();
             return if uid.is_root() { Err(AccountError::Root(name)) } else { Ok(Some(Account { name, uid, gid })) };
         }
         match name {
-            Some(name) if found()?.uid != geteuid() => Err(AccountError::NotRoot(name.into())),
+            Some(name) if found?.0 != own => Err(AccountError::NotRoot(name.into())),
             _ => Ok(None),
         }
     }
@@ -75,6 +82,19 @@ pub(super) fn give_up_privileges(account: Option<&Account>) -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_there_are_no_users_the_runner_finds_the_same_nobody_as_the_daemon() {
+        let root = Uid::from_raw(0);
+        for (numbers, expected) in [(None, KERNEL_NOBODY), (Some((Uid::from_raw(99), Gid::from_raw(99))), 99)] {
+            let look_up = |name: &str| numbers.filter(|_| name == NOBODY);
+            let daemon = Account::find_as(root, None, &look_up).unwrap().unwrap();
+            assert_eq!((&*daemon.name, daemon.uid.as_raw(), daemon.gid.as_raw()), (NOBODY, expected, expected));
+            assert_eq!(Account::find_as(root, Some(&daemon.name), &look_up), Ok(Some(daemon)));
+        }
+        let error = Account::find_as(root, Some("who-is-that"), &|_| None);
+        assert_eq!(error, Err(AccountError::NoSuchUser("who-is-that".into())));
+    }
 
     #[test]
     fn commands_run_as_a_user_that_is_there_and_is_not_root() {
