@@ -8,7 +8,7 @@ use crate::base::ids::CounterNo;
 use crate::base::touched::touched;
 use crate::forward::handshake::windows::REPEAT_UNTIL_MS;
 
-/// Buckets. All places together are 128 KiB.
+/// Buckets. All places together are 96 KiB.
 const BUCKETS: usize = 512;
 /// Places of a bucket.
 const PLACES: usize = 8;
