@@ -54,6 +54,11 @@ impl Damping {
         Some(time)
     }
 
+    /// How often it went down within [`WINDOW`], when it did last.
+    pub fn downs(&self) -> usize {
+        self.downs.len()
+    }
+
     /// For how long it is still held out.
     pub fn left(&self, now: Instant) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())

@@ -41,10 +41,12 @@ impl Engine {
             // It was down already, by another check.
             return;
         }
-        let Some(time) = watched.dampings.entry(backend).or_default().take_down(now) else { return };
+        let damping = watched.dampings.entry(backend).or_default();
+        let Some(time) = damping.take_down(now) else { return };
+        let downs = damping.downs();
         let end = now + time;
         self.release = Some(self.release.map_or(end, |release| release.min(end)));
-        self.news.push(News::Held { service: *service, backend, time });
+        self.news.push(News::Held { service: *service, backend, time, downs });
     }
 
     /// Lets the backends in whose time is over, if their checks are good.

@@ -35,6 +35,8 @@ pub enum News {
         backend: IpAddr,
         /// For how long.
         time: Duration,
+        /// How often it went down lately. If that is not too often, it went down again soon after it was let in.
+        downs: usize,
     },
     /// A backend is not held out any more.
     Released {

@@ -16,11 +16,13 @@ use crate::control::compile::Compiled;
 use crate::control::events::Kind;
 use crate::control::fault::{FaultKind, Sighting};
 use crate::control::faults::Faults;
+use crate::control::model::Contact;
 use crate::count::counters::WorkerCounters;
 use crate::forward::sample::{Sample, Sign};
 use crate::health;
 use crate::slow::buffers::{BufferWatch, Pools};
-use crate::slow::neighbor::{Neighbors, News};
+use crate::slow::neighbor::News;
+use crate::slow::watch::Stations;
 
 /// The drop reasons whose counters are watched, by port. Growth of a counter is an event.
 const LOSSES: [(DropReason, Kind); 2] =
@@ -108,11 +110,11 @@ impl Reporter {
     }
 
     /// Reports the samples that the workers have given since the last call. Their number is bounded by the rings.
-    pub fn samples(&mut self, neighbors: &Neighbors, current: &Compiled, now: Instant) {
+    pub fn samples(&mut self, stations: &Stations, current: &Compiled, now: Instant) {
         for worker in &mut self.samples {
             for _ in 0..worker.slots() {
                 let Ok(sample) = worker.pop() else { break };
-                report(&self.faults, &sample, neighbors, current, now);
+                report(&self.faults, &sample, stations, current, now);
             }
         }
     }
@@ -124,16 +126,22 @@ impl Reporter {
         let services = current.model.services.values();
         let serving: HashMap<ServiceId, IpAddr> =
             services.filter_map(|service| Some((service.id, service.serving_fallback()?.address))).collect();
-        for (service, address) in serving.iter().filter(|(service, _)| !self.by_fallback.contains_key(*service)) {
-            let subject = Subject { service: Some(*service), backend: Some(*address), ..Subject::default() };
-            let message = || format!("No backend of {service} takes new flows: its fallback {address} has them");
-            self.faults.events().write(Kind::FallbackServes, subject, now, message);
+        let subject =
+            |service, address| Subject { service: Some(service), backend: Some(address), ..Subject::default() };
+        for (&id, &address) in serving.iter().filter(|(id, address)| self.by_fallback.get(*id) != Some(*address)) {
+            let message = || format!("No backend of {id} takes new flows: its fallback {address} has them");
+            self.faults.events().write(Kind::FallbackServes, subject(id, address), now, message);
         }
-        for (service, address) in self.by_fallback.iter().filter(|(service, _)| !serving.contains_key(*service)) {
-            let subject = Subject { service: Some(*service), backend: Some(*address), ..Subject::default() };
-            let message =
-                || format!("The fallback {address} of {service} gets no more new flows; old ones stay until they end");
-            self.faults.events().write(Kind::FallbackRests, subject, now, message);
+        for (&id, &address) in self.by_fallback.iter().filter(|(id, address)| serving.get(*id) != Some(*address)) {
+            // Of a service that was removed, that says it all.
+            let Some(service) = current.model.services.get(&id) else { continue };
+            let fate = match service.number_of(address).map(|number| service.backends[number.index()].contact) {
+                Ok(Contact::Up) => "old ones stay until they end",
+                Ok(_) => "it does not answer, or is down by its checks",
+                Err(_) => "it is no backend of the service any more",
+            };
+            let message = || format!("The fallback {address} of {id} gets no more new flows; {fate}");
+            self.faults.events().write(Kind::FallbackRests, subject(id, address), now, message);
         }
         self.by_fallback = serving;
     }
@@ -160,11 +168,16 @@ fn health_in_words(news: &health::news::News) -> (Kind, ServiceId, Option<IpAddr
             let message = format!("Backend {backend} of {service} is down: check {why}");
             (Kind::BackendDown, *service, Some(*backend), message)
         }
-        News::Held { service, backend, time } => {
-            let (many, window, s) = (damping::MANY + 1, damping::WINDOW.as_secs() / 60, time.as_secs());
+        News::Held { service, backend, time, downs } => {
+            let (window, s) = (damping::WINDOW.as_secs() / 60, time.as_secs());
+            let often = if *downs > damping::MANY {
+                format!("{downs} times in {window} min")
+            } else {
+                format!("again within {window} min after it was let in")
+            };
             let message = format!(
-                "Backend {backend} of {service} went down {many} times in {window} min: it is held out for {s} s, even if its checks are \
-                 good by then; `shuntctl backend enable` lets it in"
+                "Backend {backend} of {service} went down {often}: it is held out for {s} s, even if its checks are good by then; \
+                 `shuntctl backend enable` lets it in"
             );
             (Kind::BackendDamped, *service, Some(*backend), message)
         }
@@ -239,12 +252,12 @@ fn in_words(news: News, port: &str) -> (Kind, String, &'static str) {
     }
 }
 
-fn report(faults: &Faults, sample: &Sample, neighbors: &Neighbors, current: &Compiled, now: Instant) {
+fn report(faults: &Faults, sample: &Sample, stations: &Stations, current: &Compiled, now: Instant) {
     let vip = match sample.sign {
         Sign::ReturnViaDirector => sample.source,
         Sign::Loop | Sign::UnfinishedChecksum | Sign::SuperFrame => sample.destination,
     };
-    let backend = neighbors.with_mac(sample.from, vip);
+    let backend = stations.backend(|network| current.network(network).port == sample.port, sample.from, vip);
     let mac = Some(sample.from);
     let port = Some(port_name(current, sample.port));
     let subject = Subject { vip: Some(vip), backend, mac, port, ..Subject::default() };
@@ -306,6 +319,7 @@ mod tests {
     use crate::base::ids::NetworkNo;
     use crate::control::events::{EventLog, KEPT};
     use crate::metrics::ControlSide;
+    use crate::slow::neighbor::Neighbors;
     use crate::slow::view::{Evidence, Learned};
     use crate::testing::model::{backend_mac, leases, model, service, snapshot};
 
@@ -313,7 +327,7 @@ mod tests {
     struct Rig {
         events: Arc<EventLog>,
         reporter: Reporter,
-        neighbors: Neighbors,
+        stations: Stations,
         current: Compiled,
         worker: Producer<Sample>,
         begin: Instant,
@@ -334,12 +348,14 @@ mod tests {
                 NetworkNo::new(0),
                 begin,
             );
-            Rig { events, reporter, neighbors, current, worker, begin }
+            let mut stations = Stations::default();
+            stations.look(reporter.faults(), &neighbors, &current, begin);
+            Rig { events, reporter, stations, current, worker, begin }
         }
 
         fn hear(&mut self, second: u64, samples: &[Sample]) {
             samples.iter().for_each(|&sample| self.worker.push(sample).unwrap());
-            self.reporter.samples(&self.neighbors, &self.current, self.begin + Duration::from_secs(second));
+            self.reporter.samples(&self.stations, &self.current, self.begin + Duration::from_secs(second));
         }
 
         fn events(&self) -> Vec<Event> {
@@ -437,6 +453,68 @@ mod tests {
             rig.reporter.news(vec![news], &rig.current, rig.begin);
             let (last, message) = rig.reported().pop().unwrap();
             assert!(last == kind && message.contains(says), "{last}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_a_fallback_does_is_told_as_it_is() {
+        let mut rig = Rig::new();
+        rig.events = Arc::default();
+        rig.reporter = Reporter::new(Arc::new(Faults::new(rig.events.clone())), Vec::new());
+        let (id, ids) = ("192.168.0.101:80", ["192.168.0.101:80", "[fd00::101]:80"]);
+        let model_with = |fallbacks: [Option<&str>; 2], weight| {
+            let mut model = model();
+            for ((id, fallback), backend) in ids.iter().zip(fallbacks).zip(["192.168.0.3", "fd00::3"]) {
+                let mut wanted = service(id, &[(backend, weight)]);
+                wanted.fallback = fallback.map(address);
+                model.add_service(&wanted, &leases()).unwrap();
+            }
+            model
+        };
+        let mut tell = |model| {
+            let before = rig.events().len();
+            rig.reporter.fallbacks(&snapshot(model), rig.begin);
+            let mut told: Vec<String> =
+                rig.events()[before..].iter().map(|event| format!("{}: {}", event.kind, event.message)).collect();
+            told.sort();
+            told
+        };
+        let both = |last| [Some(["192.168.0.8", "192.168.0.9"][last]), Some(["fd00::8", "fd00::9"][last])];
+        assert_eq!(tell(model_with(both(0), 1)), [""; 0]);
+        let told = tell(model_with(both(0), 0));
+        assert!(
+            told.len() == 2
+                && told[0]
+                    == format!(
+                        "fallback-serves: No backend of {id}/tcp takes new flows: its fallback 192.168.0.8 has them"
+                    ),
+            "{told:?}"
+        );
+        // An edit puts others in their places.
+        let told = tell(model_with(both(1), 0));
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(
+            told[0].starts_with("fallback-rests: The fallback 192.168.0.8")
+                && told[0].ends_with("no backend of the service any more"),
+            "{told:?}"
+        );
+        assert!(told[2].contains("its fallback 192.168.0.9 has them") && told[3].contains("fd00::9"), "{told:?}");
+        let told = tell(model_with(both(1), 1));
+        assert!(told.len() == 2 && told[0].ends_with("old ones stay until they end"), "{told:?}");
+        tell(model_with(both(1), 0));
+        assert_eq!(tell(model()), [""; 0], "that the services are removed is told by others");
+    }
+
+    #[test]
+    fn a_hold_is_told_with_what_has_led_to_it() {
+        let (service, backend) = ("192.168.0.101:80".parse().unwrap(), address("192.168.0.3"));
+        for (downs, says) in [
+            (4, "went down 4 times in 5 min: it is held out for 60 s"),
+            (2, "went down again within 5 min after it was let in: "),
+        ] {
+            let news = health::news::News::Held { service, backend, time: Duration::from_secs(60), downs };
+            let (kind, _, _, message) = health_in_words(&news);
+            assert!(kind == Kind::BackendDamped && message.contains(says), "{message}");
         }
     }
 

@@ -139,9 +139,10 @@ impl<S: FrameSource> SlowPath<S> {
         }
         let current = self.current.clone();
         if is_new || self.next_housekeeping.is_none() {
-            let mut neighbors = self.neighbors();
+            let mut neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
             neighbors.sync(&current, now);
             neighbors.set_links(&current, now);
+            self.silence.sync(&neighbors);
             drop(neighbors);
             self.listen(&current);
             self.health().sync(&current, now);
@@ -317,7 +318,7 @@ impl<S: FrameSource> SlowPath<S> {
         self.reporter.losses(self.director.workers(), current, now);
         self.reporter.buffers(now);
         let neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
-        self.reporter.samples(&neighbors, current, now);
+        self.reporter.samples(&self.stations, current, now);
         self.silence.look(&self.faults, &neighbors, current, now);
         drop(neighbors);
         self.faults.expire(now);

@@ -46,7 +46,7 @@ fn a_backend_that_goes_down_too_often_is_held_out_for_growing_times() {
         flap(&mut one, 1);
         assert_eq!((one.down(), held(&one, a)), (vec![a], Some(30)));
         let service = one.service;
-        assert_eq!(news(&mut one), [News::Held { service, backend: a, time: Duration::from_secs(30) }]);
+        assert_eq!(news(&mut one), [News::Held { service, backend: a, time: Duration::from_secs(30), downs: 4 }]);
         assert!(one.engine.results(&service, a, one.now())[0].up == Some(true), "its check is good");
         one.pass(31_000);
         assert_eq!((one.down(), held(&one, a)), (vec![], None));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ctl::Mac;
-use ctl::answer::NeighborState;
 
 use crate::base::ids::NetworkNo;
 use crate::base::truth::Truth;
@@ -73,16 +72,6 @@ impl Neighbors {
     /// What is known of a backend.
     pub fn get(&self, address: IpAddr) -> Option<&Neighbor> {
         self.table.get(&address)
-    }
-
-    /// The backend that has this MAC address. If the station has several backend addresses, one that answers is
-    /// preferred, and one of `family_of`'s address family.
-    pub fn with_mac(&self, mac: Mac, family_of: IpAddr) -> Option<IpAddr> {
-        let found = self.table.iter().filter(|(_, neighbor)| neighbor.mac == Some(mac));
-        let order = |(address, neighbor): &(&IpAddr, &Neighbor)| {
-            (neighbor.state == NeighborState::Failed, address.is_ipv4() != family_of.is_ipv4())
-        };
-        found.min_by_key(order).map(|(&address, _)| address)
     }
 
     /// What has happened since the last call.

@@ -337,21 +337,6 @@ fn of_a_backend_that_was_given_up_any_mac_address_is_believed() {
     }
 }
 
-#[test]
-fn a_backend_is_found_by_its_mac() {
-    let mut rig = Rig::new();
-    let v6: IpAddr = "fd00::3".parse().unwrap();
-    let mut model = Model::clone(&rig.current.model);
-    model.add_service(&service("[fd00::101]:80", &[("fd00::3", 1)]), &leases()).unwrap();
-    rig.neighbors.sync(&snapshot(model), rig.now);
-    rig.hear(OLD, Evidence::Answer);
-    assert_eq!(rig.neighbors.with_mac(OLD, v6), Some(address()), "an address of the other family is better than none");
-    rig.neighbors.learn(Learned { address: v6, mac: OLD, evidence: Evidence::Answer }, HERE, rig.now);
-    assert_eq!(rig.neighbors.with_mac(OLD, v6), Some(v6));
-    assert_eq!(rig.neighbors.with_mac(OLD, address()), Some(address()));
-    assert_eq!(rig.neighbors.with_mac(NEW, v6), None);
-}
-
 /// The backends that are probed at a time, of which there is room for so many probes.
 fn probed(lan: &mut Lan, second: u64, room: usize) -> Vec<u8> {
     let now = lan.begin + Duration::from_secs(second);

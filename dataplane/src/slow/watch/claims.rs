@@ -6,7 +6,10 @@
 //! than once in 10 s (RFC 5227 §2.4).
 //!
 //! What is asked for ([`Asking`]) shows when a claim is over: a station that has answered, and does not any more, has
-//! mended it. A station that never answers is heard of by chance, and its claim lasts for a time.
+//! mended it. A station that never answers is heard of by chance, and its claim lasts for a time. A claim that comes back soon
+//! lasts longer each time, so that a station that claims, is silent and claims again does not fill the log.
+//!
+//! Who is no backend can be told only when the backends are known. Until then, no stranger is named.
 //!
 //! A backend's claim is told by the backend, and all others of an address by one of them. So however many MAC addresses a
 //! station makes up, there is one claim for each address of ours.
@@ -38,6 +41,12 @@ const UNANSWERED: u32 = 3;
 const TO_ANSWER: Duration = Duration::from_millis(600);
 /// How long a claim lasts that was heard by chance.
 const HEARD: Duration = Duration::from_secs(30);
+/// A claim that comes back within this time was over too early...
+const RELAPSE: Duration = Duration::from_secs(300);
+/// ... and lasts so long the next time, and twice as long each further time, but so often and so long at most.
+const AGAIN: Duration = Duration::from_secs(3);
+const MOST_DOUBLED: u32 = 6;
+const LONGEST: Duration = Duration::from_secs(300);
 /// How often it is looked whether claims are over.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often a claim that goes on is told anew, at most.
@@ -66,12 +75,20 @@ struct Claimed {
     unanswered: u32,
     /// When the last one was asked of those that say enough. More are asked before its time to answer is over.
     asked: Instant,
+    /// How often its time was doubled.
+    doubled: u32,
 }
 
 impl Claimed {
     fn is_over(&self, now: Instant) -> bool {
         let is_silent = self.answers && self.unanswered >= UNANSWERED && now >= self.asked + TO_ANSWER;
-        is_silent || now >= self.heard + HEARD
+        let has_lasted = self.doubled == 0 || now >= self.heard + AGAIN * (1 << self.doubled);
+        is_silent && has_lasted || now >= self.heard + (HEARD * (1 << self.doubled)).min(LONGEST)
+    }
+
+    /// Whether more questions tell something. Who has left some unanswered is heard of by chance, and once a minute.
+    fn is_asked(&self) -> bool {
+        self.unanswered < UNANSWERED
     }
 }
 
@@ -79,6 +96,8 @@ impl Claimed {
 #[derive(Debug, Default)]
 pub struct Claims {
     claims: BTreeMap<Key, Claimed>,
+    /// Those that are over: since when, and how often their time was doubled.
+    ended: BTreeMap<Key, (Instant, u32)>,
     /// When each address was last announced in defence.
     defended: BTreeMap<(NetworkNo, IpAddr), Instant>,
     asking: Asking,
@@ -90,6 +109,7 @@ impl Claims {
     pub fn sync(&mut self, current: &Compiled, now: Instant) {
         self.asking.sync(current, now);
         self.claims.retain(|key, _| current.vips.local(key.address).is_some());
+        self.ended.retain(|key, _| current.vips.local(key.address).is_some());
         self.defended.retain(|(_, address), _| current.vips.local(*address).is_some());
     }
 
@@ -102,11 +122,16 @@ impl Claims {
     pub fn poll(&mut self, current: &Compiled, now: Instant, room: usize) -> Vec<Frame> {
         let asked = self.asking.poll(current, now, room);
         for &(network, address) in &asked {
+            let mut is_asked = false;
             for (_, claimed) in self.of(network, address) {
                 claimed.unanswered = claimed.unanswered.saturating_add(1);
                 if claimed.unanswered == UNANSWERED {
                     claimed.asked = now;
                 }
+                is_asked |= claimed.is_asked();
+            }
+            if !is_asked {
+                self.asking.unfollow(network, address);
             }
         }
         asked.into_iter().map(|(network, address)| Asking::question(current, network, address)).collect()
@@ -127,12 +152,18 @@ impl Claims {
         if current.ports.iter().any(|port| port.mac == mac) {
             return None;
         }
-        let of = |mac| stations.backend(network, mac, address);
+        let of = |mac| stations.backend(|of| of == network, mac, address);
         let key = Key { network, address, backend: of(mac).or_else(|| of(station)) };
+        if key.backend.is_none() && stations.are_awaited(network, now) {
+            // Perhaps a backend whose MAC address is not known yet.
+            self.asking.ask_later(network, address, now);
+            return self.defence(current, network, address, now);
+        }
         if self.claims.len() >= MOST && !self.claims.contains_key(&key) {
             return self.defence(current, network, address, now);
         }
         let is_new = !self.claims.contains_key(&key);
+        let doubled = if is_new { self.relapse(&key, now) } else { 0 };
         let claimed = self.claims.entry(key).or_insert(Claimed {
             claim,
             another: None,
@@ -141,6 +172,7 @@ impl Claims {
             answers: false,
             unanswered: 0,
             asked: now,
+            doubled,
         });
         let answers = how == How::Answers;
         claimed.heard = now;
@@ -164,7 +196,9 @@ impl Claims {
             claimed.told = now;
             faults.open(sighting(key, claimed, current), now);
         }
-        self.asking.follow(network, address, is_new, now);
+        if claimed.is_asked() {
+            self.asking.follow(network, address, now);
+        }
         self.defence(current, network, address, now)
     }
 
@@ -177,11 +211,30 @@ impl Claims {
         let over: Vec<Key> =
             self.claims.iter().filter(|(_, claimed)| claimed.is_over(now)).map(|(key, _)| *key).collect();
         for key in over {
-            self.claims.remove(&key);
+            let Some(claimed) = self.claims.remove(&key) else { continue };
+            self.remember(key, claimed.doubled, now);
             faults.close(kind(key, current), &subject(key, None, current), now);
+            if !self.of(key.network, key.address).any(|(_, claimed)| claimed.is_asked()) {
+                self.asking.unfollow(key.network, key.address);
+            }
         }
-        let claimed = |network, address| self.claims.keys().any(|key| (key.network, key.address) == (network, address));
-        self.asking.follow_only(claimed);
+    }
+
+    fn remember(&mut self, key: Key, doubled: u32, now: Instant) {
+        if self.ended.len() >= MOST {
+            self.ended.retain(|_, (ended, _)| now.saturating_duration_since(*ended) < RELAPSE);
+        }
+        if self.ended.len() < MOST {
+            self.ended.insert(key, (now, doubled));
+        }
+    }
+
+    /// How often the time of a claim that begins is to be doubled.
+    fn relapse(&mut self, key: &Key, now: Instant) -> u32 {
+        match self.ended.remove(key) {
+            Some((ended, doubled)) if now.saturating_duration_since(ended) < RELAPSE => (doubled + 1).min(MOST_DOUBLED),
+            _ => 0,
+        }
     }
 
     fn of(&mut self, network: NetworkNo, address: IpAddr) -> impl Iterator<Item = (&Key, &mut Claimed)> {
@@ -361,7 +414,110 @@ mod tests {
         rig.hear(40_010, "192.168.0.101", BACKEND, How::Answers);
         rig.hear(40_500, "192.168.0.101", BACKEND, How::Asks);
         assert!(rig.faults.list()[0].text.contains("answers ARP"));
-        assert!(rig.open(40_100, 43_100).is_empty());
+        assert_eq!(
+            rig.open(40_100, 46_400),
+            ["arp-flux"],
+            "it has come back, and so it is believed later that it is over"
+        );
+        assert!(rig.open(46_500, 46_600).is_empty());
+    }
+
+    /// A model with this many VIPs, of both families in turn.
+    fn with_vips(count: u16) -> (Compiled, Vec<IpAddr>) {
+        let network = crate::testing::model::network("lan0", 0, "", &["10.0.0.2/8", "fd00::2/64"]);
+        let mut model = crate::control::model::Model::new([1; 16], 31, vec![network]);
+        let vip = |number: u16| -> IpAddr {
+            let [high, low] = number.to_be_bytes();
+            if number.is_multiple_of(2) {
+                [10, 1, high, low].into()
+            } else {
+                std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, number).into()
+            }
+        };
+        let vips: Vec<IpAddr> = (0..count).map(vip).collect();
+        for vip in &vips {
+            let id = std::net::SocketAddr::new(*vip, 80).to_string();
+            model.add_service(&service(&id, &[]), &leases()).unwrap();
+        }
+        (snapshot(model), vips)
+    }
+
+    /// A rig with these VIPs, which knows all backends.
+    fn rig_with(count: u16) -> (Rig, Vec<IpAddr>) {
+        let (current, vips) = with_vips(count);
+        let mut rig = Rig::new();
+        rig.claims = Claims::default();
+        rig.claims.sync(&current, rig.begin);
+        rig.current = current;
+        (rig, vips)
+    }
+
+    #[test]
+    fn a_station_that_claims_all_and_is_silent_in_turn_does_not_fill_the_log() {
+        let (mut rig, vips) = rig_with(64);
+        let mut ended = 0;
+        for ms in (0..120_000).step_by(100) {
+            // 300 ms of answers, 2.2 s of silence.
+            if ms % 2_500 < 300 {
+                vips.iter().for_each(|vip| _ = rig.hear(ms, &vip.to_string(), STRANGER, How::Answers));
+            }
+            let before = rig.faults.list().len();
+            rig.open(ms, ms);
+            ended += before.saturating_sub(rig.faults.list().len());
+        }
+        let events = rig.faults.events().list(ctl::request::EventQuery::default());
+        let ends = events.iter().filter(|event| event.kind == "fault-ended").count();
+        assert!(ends <= events.len() - ends, "an end for each beginning that was told, and no more: {ends}");
+        assert!(ended <= 2 * vips.len(), "claims that come back last longer: {ended}");
+    }
+
+    #[test]
+    fn however_many_addresses_are_claimed_questions_are_few() {
+        let (mut rig, vips) = rig_with(4_096);
+        let texts: Vec<String> = vips.iter().map(ToString::to_string).collect();
+        let mut asked = Vec::new();
+        // All are claimed by a station that answers.
+        for ms in (0..20_000u64).step_by(100) {
+            let now = rig.begin + Duration::from_millis(ms);
+            if ms % 5_000 == 0 {
+                texts.iter().for_each(|vip| _ = rig.hear(ms, vip, STRANGER, How::Answers));
+            }
+            asked.push(rig.claims.poll(&rig.current, now, 100).len());
+            rig.claims.look(&rig.faults, &rig.current, now);
+        }
+        assert_eq!(rig.faults.list().len(), vips.len());
+        let most = asked.chunks(10).map(|second| second.iter().sum::<usize>()).max();
+        assert!(most <= Some(220), "{most:?} questions in a second");
+        // One announcement is no reason to ask for half a minute.
+        let mut rig = Rig::new();
+        rig.open(0, 3_000);
+        rig.hear(3_000, "192.168.0.101", STRANGER, How::Announces);
+        let questions = |ms| rig.claims.poll(&rig.current, rig.begin + Duration::from_millis(ms), 100).len();
+        let asked: usize = (3_000..30_000).step_by(100).map(questions).sum();
+        assert!(asked <= 4, "{asked}");
+    }
+
+    #[test]
+    fn no_stranger_is_named_while_backends_are_not_known_yet() {
+        let mut rig = Rig::new();
+        let mut neighbors = Neighbors::default();
+        neighbors.sync(&rig.current, rig.begin);
+        rig.stations = Stations::default();
+        rig.hear(0, "192.168.0.101", BACKEND, How::Answers);
+        rig.stations.look(&rig.faults, &neighbors, &rig.current, rig.begin);
+        for (vip, mac) in [("192.168.0.101", BACKEND), ("fd00::101", STRANGER)] {
+            rig.hear(10, vip, mac, How::Answers);
+        }
+        assert!(rig.open(0, 500).is_empty());
+        let known = address("192.168.0.3");
+        let learned = Learned { address: known, mac: backend_mac(known), evidence: Evidence::Answer };
+        neighbors.learn(learned, NETWORK, rig.begin);
+        rig.stations.look(&rig.faults, &neighbors, &rig.current, rig.begin);
+        rig.hear(1_010, "192.168.0.101", BACKEND, How::Answers);
+        assert_eq!(rig.open(600, 1_100), ["arp-flux"], "by its name at once");
+        // Another backend never answers: that does not hide strangers for long.
+        rig.hear(3_010, "fd00::101", STRANGER, How::Answers);
+        assert_eq!(rig.open(3_000, 3_100), ["arp-flux", "vip-conflict"]);
     }
 
     #[test]
@@ -462,8 +618,8 @@ mod tests {
                 rig.open(now, now);
             }
             prop_assert!(rig.claims.claims.len() <= 4 * 2 && rig.faults.list().len() <= 4 * 2);
-            let end = now + 60_000;
-            rig.open(now, end);
+            let seconds = now..now + 400_000;
+            seconds.step_by(1_000).for_each(|ms| _ = rig.open(ms, ms));
             prop_assert!(rig.claims.claims.is_empty() && rig.faults.list().is_empty());
         }
     }

@@ -35,7 +35,11 @@ impl Silence {
                 faults.open(sighting(address, neighbor, &current.model.network(neighbor.network).name()), now);
             }
         }
-        // Of those that were removed, the faults are forgotten with all others.
+    }
+
+    /// Forgets the backends that were removed, as soon as there is a new snapshot: one that is added again is another one. Their faults
+    /// are forgotten with all others.
+    pub fn sync(&mut self, neighbors: &Neighbors) {
         self.silent.retain(|&address| neighbors.get(address).is_some());
     }
 }
@@ -131,11 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_is_removed_is_not_silent_any_more() {
+    fn a_backend_that_is_removed_and_added_again_at_once_is_silent_again() {
         let mut rig = Rig::new();
-        rig.silent(0, 3_000);
-        rig.neighbors.sync(&snapshot(model()), rig.begin);
-        rig.silent(3_100, 3_100);
-        assert!(rig.silence.silent.is_empty());
+        assert_eq!(rig.silent(0, 3_000), BACKENDS);
+        // Nobody looks in between.
+        for current in [snapshot(model()), rig.current.clone()] {
+            rig.neighbors.sync(&current, rig.begin + Duration::from_millis(3_050));
+            rig.silence.sync(&rig.neighbors);
+            crate::slow::watch::forget_removed(&rig.faults, &current);
+        }
+        assert!(rig.silence.silent.is_empty() && rig.faults.list().is_empty());
+        assert_eq!(rig.silent(3_100, 6_000), BACKENDS);
     }
 }

@@ -3,9 +3,9 @@
 //! Several backends of a network and an address family with one MAC address are behind a router or a proxy, where DR does
 //! not work; or they are one host, which is well.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ctl::Mac;
 use ctl::answer::{NeighborState, Subject};
@@ -15,40 +15,60 @@ use crate::base::ids::NetworkNo;
 use crate::control::compile::Compiled;
 use crate::control::fault::{FaultKind, Sighting};
 use crate::control::faults::Faults;
-use crate::slow::neighbor::Neighbors;
+use crate::slow::neighbor::{Neighbor, Neighbors};
 
 /// Of the backends that share a MAC address, so many have a fault each.
 const MOST: usize = 16;
 
+/// How long new backends of a network are awaited. A new backend is asked for at once, and again each second.
+const AWAITED: Duration = Duration::from_secs(3);
+
 /// The backends by MAC address.
 #[derive(Debug, Default)]
 pub struct Stations {
-    by_mac: HashMap<(NetworkNo, Mac), Vec<IpAddr>>,
+    by_mac: HashMap<Mac, Vec<Station>>,
+    /// The networks with new backends that have not answered yet, and since when there are some. `None`: nobody has looked yet.
+    unresolved: Option<HashMap<NetworkNo, Instant>>,
     sharing: BTreeSet<IpAddr>,
+}
+
+/// A backend that has a MAC address.
+#[derive(Debug, Clone, Copy)]
+struct Station {
+    network: NetworkNo,
+    address: IpAddr,
+    /// Whether it was given up.
+    failed: bool,
 }
 
 impl Stations {
     /// Looks at all backends. To be called when one of them is new, or has another MAC address, or is gone.
     pub fn look(&mut self, faults: &Faults, neighbors: &Neighbors, current: &Compiled, now: Instant) {
         self.by_mac.clear();
+        let mut unresolved = HashMap::new();
+        let known = self.unresolved.take().unwrap_or_default();
         for (&address, neighbor) in neighbors.iter() {
+            let Neighbor { network, state, .. } = *neighbor;
             if let Some(mac) = neighbor.mac {
-                self.by_mac.entry((neighbor.network, mac)).or_default().push(address);
+                let failed = state == NeighborState::Failed;
+                self.by_mac.entry(mac).or_default().push(Station { network, address, failed });
+            } else if state == NeighborState::Incomplete {
+                unresolved.insert(network, known.get(&network).copied().unwrap_or(now));
             }
         }
+        self.unresolved = Some(unresolved);
         let mut sharing = BTreeSet::new();
-        for (&(network, mac), addresses) in &self.by_mac {
+        for (&mac, stations) in &self.by_mac {
             // What an operator has pinned is meant; and one that was given up may have another one by now.
-            let counts = |address: &&IpAddr| {
-                let state = neighbors.get(**address).map(|neighbor| neighbor.state);
+            let counts = |station: &&Station| {
+                let state = neighbors.get(station.address).map(|neighbor| neighbor.state);
                 matches!(state, Some(NeighborState::Reachable | NeighborState::Probe))
             };
-            for v4 in [true, false] {
-                let group: Vec<IpAddr> =
-                    addresses.iter().filter(|address| address.is_ipv4() == v4).filter(counts).copied().collect();
-                if group.len() < 2 {
-                    continue;
-                }
+            let mut groups: BTreeMap<(NetworkNo, bool), Vec<IpAddr>> = BTreeMap::new();
+            for &Station { network, address, .. } in stations.iter().filter(counts) {
+                groups.entry((network, address.is_ipv6())).or_default().push(address);
+            }
+            for ((network, _), group) in groups.into_iter().filter(|(_, group)| group.len() > 1) {
                 let port = current.model.network(network).name();
                 for &address in group.iter().take(MOST) {
                     sharing.insert(address);
@@ -62,10 +82,20 @@ impl Stations {
         self.sharing = sharing;
     }
 
-    /// The backend that has this MAC address in a network; of several, one of `family_of`'s address family.
-    pub fn backend(&self, network: NetworkNo, mac: Mac, family_of: IpAddr) -> Option<IpAddr> {
-        let found = self.by_mac.get(&(network, mac))?.iter();
-        found.min_by_key(|address| address.is_ipv4() != family_of.is_ipv4()).copied()
+    /// The backend that has this MAC address: of several, one here rather than in another network, one that was not given up, and one of
+    /// `family_of`'s address family. A host may be a backend in one network and answer in another one.
+    pub fn backend(&self, is_here: impl Fn(NetworkNo) -> bool, mac: Mac, family_of: IpAddr) -> Option<IpAddr> {
+        let order = |station: &&Station| {
+            let other_family = station.address.is_ipv4() != family_of.is_ipv4();
+            (!is_here(station.network), station.failed, other_family)
+        };
+        self.by_mac.get(&mac)?.iter().min_by_key(order).map(|station| station.address)
+    }
+
+    /// Whether a station of this network may be a backend whose MAC address is not known yet.
+    pub fn are_awaited(&self, network: NetworkNo, now: Instant) -> bool {
+        let Some(unresolved) = &self.unresolved else { return true };
+        unresolved.get(&network).is_some_and(|since| now.saturating_duration_since(*since) < AWAITED)
     }
 }
 
@@ -159,12 +189,40 @@ mod tests {
         rig.at("192.168.0.3", ROUTER);
         rig.at("fd00::3", ROUTER);
         assert!(rig.sharing().is_empty());
-        assert_eq!(rig.stations.backend(NetworkNo::new(0), ROUTER, "fd00::1".parse().unwrap()), "fd00::3".parse().ok());
-        assert_eq!(
-            rig.stations.backend(NetworkNo::new(0), ROUTER, "10.0.0.1".parse().unwrap()),
-            "192.168.0.3".parse().ok()
-        );
-        assert_eq!(rig.stations.backend(NetworkNo::new(1), ROUTER, "10.0.0.1".parse().unwrap()), None);
+        for here in [0, 1] {
+            // Also where that host is heard in another network, such as without the tag of its VLAN.
+            let of = |family: &str| {
+                let found =
+                    rig.stations.backend(|network| network == NetworkNo::new(here), ROUTER, family.parse().unwrap());
+                found.map(|address| address.to_string())
+            };
+            assert_eq!([of("fd00::1"), of("10.0.0.1")], ["fd00::3", "192.168.0.3"].map(|address| Some(address.into())));
+        }
+        let stranger = Mac([2, 0, 0, 0, 0, 0x66]);
+        assert_eq!(rig.stations.backend(|_| true, stranger, "10.0.0.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn of_several_backends_with_a_mac_address_one_that_is_here_and_answers_is_named() {
+        let mut rig = Rig::new(&["192.168.0.3", "192.168.0.4", "fd00::3"]);
+        let network = NetworkNo::new(0);
+        rig.stations.look(&rig.faults, &rig.neighbors, &rig.current, rig.now);
+        let station = |network, address: &str, failed| {
+            let network = NetworkNo::new(network);
+            Station { network, address: address.parse().unwrap(), failed }
+        };
+        let all = [
+            station(1, "192.168.0.5", false),
+            station(0, "192.168.0.3", true),
+            station(0, "fd00::3", false),
+            station(0, "192.168.0.4", false),
+        ];
+        rig.stations.by_mac.insert(ROUTER, all.to_vec());
+        let of = |rig: &Rig| rig.stations.backend(|of| of == network, ROUTER, "10.0.0.1".parse().unwrap()).unwrap();
+        for expected in ["192.168.0.4", "fd00::3", "192.168.0.3", "192.168.0.5"] {
+            assert_eq!(of(&rig).to_string(), expected);
+            rig.stations.by_mac.get_mut(&ROUTER).unwrap().retain(|station| station.address.to_string() != expected);
+        }
     }
 
     #[test]
