@@ -162,7 +162,7 @@ impl Runner {
             return;
         }
         // A stray's children become strays when it has ended.
-        let found = end_strays(&self.groups());
+        let found = end_strays(&self.groups(), false);
         self.strays_at = (found > 0).then_some(now + STRAYS);
     }
 
@@ -186,7 +186,7 @@ impl Runner {
         while begin.elapsed() < END {
             self.running.iter().for_each(Run::kill);
             self.running.retain_mut(|run| !run.has_ended());
-            let strays = if self.alone { end_strays(&self.groups()) } else { 0 };
+            let strays = if self.alone { end_strays(&self.groups(), true) } else { 0 };
             if self.running.is_empty() && strays == 0 {
                 return;
             }
