@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ctl::answer::Severity;
 
 use crate::base::limits::{DEFAULT_TABLE_SIZE, EXCEPTIONS, MAX_TABLE_SIZE, MBUFS, MIN_TABLE_SIZE};
-use crate::commands::{Account, file};
+use crate::commands::{Account, AccountError, file};
 use crate::config::rows::{Section, section, typed};
 use crate::config::source::Source;
 use crate::control::hash_key::HashKey;
@@ -94,8 +94,9 @@ pub struct Director {
     pub room: Room,
     /// The command that is run for events; and the least severity of these.
     pub notify: Option<(Vec<String>, Severity)>,
-    /// The account that commands run as; `None`: that of this process.
-    pub account: Option<Account>,
+    /// The account that commands run as; `None`: that of this process. An error: this process cannot become that user, which the start
+    /// refuses. Whoever only checks the file may be anybody.
+    pub account: Result<Option<Account>, AccountError>,
     /// More arguments for DPDK's EAL.
     pub eal_args: Vec<String>,
 }
@@ -142,14 +143,16 @@ pub(super) fn check(section: DirectorSection, source: &mut Source) -> Director {
             let command = command(&text).and_then(|command| file::runnable(&command).map(|()| command));
             Some((source.good("director.notify", command)?, section.notify_severity))
         }),
-        account: account(section.script_user.as_deref(), source),
+        account: account(Account::find(section.script_user.as_deref()), source),
         eal_args: section.eal_args,
     }
 }
 
-fn account(name: Option<&str>, source: &mut Source) -> Option<Account> {
-    let found = Account::find(name).map_err(|error| error.to_string());
-    source.good("director.script_user", found).flatten()
+fn account(found: Result<Option<Account>, AccountError>, source: &mut Source) -> Result<Option<Account>, AccountError> {
+    if let Err(error @ (AccountError::NoSuchUser(_) | AccountError::Root(_))) = &found {
+        source.problem("director.script_user", error.to_string());
+    }
+    found
 }
 
 /// Defaults: core 0 for the slow path, core 1 for one worker; where there is but one core, both share it.
@@ -237,6 +240,21 @@ mod tests {
         }
         for kind in [Kind::Number, Kind::Boolean, Kind::Text, Kind::List(&Kind::Number), Kind::List(&Kind::Text)] {
             assert!(kinds.contains(&kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn who_only_checks_a_file_may_be_anybody() {
+        let name = || "daemon".to_string();
+        for (error, is_good) in [
+            (AccountError::NotRoot(name()), true),
+            (AccountError::NoSuchUser(name()), false),
+            (AccountError::Root(name()), false),
+        ] {
+            let mut source = Source::from_text("f", "", &[], &sections()).unwrap();
+            let _: File = source.sections();
+            assert_eq!(account(Err(error.clone()), &mut source), Err(error.clone()), "the start refuses it");
+            assert_eq!(source.finish().is_ok(), is_good, "{error}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use ctl::answer::Subject;
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -57,6 +57,7 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let model = first_model(config, &leases)?;
 
     let dpdk = eal::start(config, &mtus)?;
+    let account = config.director.account.clone().context("director.script_user")?;
     let (ports, queues, opened) = Ports::open(config, &mtus, &dpdk)?;
     let events = Arc::new(EventLog::default());
     let mut follower = Follower::new(ports.places(), opened);
@@ -73,7 +74,7 @@ pub(super) fn run(config_file: &Path, config: &Config, log: &Log, signals: &mut 
     let reporter = Reporter::new(faults.clone(), samples).watching(dpdk.buffers.each(&config.ports));
     let buffers = dpdk.buffers.own().clone();
     let shared = (neighbors.clone(), health.clone());
-    let (mut keeper, commands) = Keeper::new(config.director.account.clone(), events.clone());
+    let (mut keeper, commands) = Keeper::new(account, events.clone());
     if let Some((command, least)) = config.director.notify.clone() {
         keeper = keeper.notifying(command, least);
     }

@@ -159,7 +159,7 @@ mod tests {
             mbufs: None,
             room: Room { v4: 1_024, v6: 256 },
             notify: None,
-            account: None,
+            account: Ok(None),
             eal_args: Vec::new(),
         }
     }
