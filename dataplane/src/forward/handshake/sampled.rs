@@ -154,6 +154,12 @@ mod tests {
     }
 
     #[test]
+    fn its_size_is_what_the_documents_say() {
+        assert_eq!(size_of::<Place>() * BUCKETS * PLACES, 96 << 10);
+        assert_eq!(1usize << CELL_BITS, 16 << 10);
+    }
+
+    #[test]
     fn a_syn_is_answered_or_repeated_or_counts_for_nothing() {
         let mut sampled = Sampled::new();
         let (one, other, third) = (sample(1, 1), sample(2, 1), sample(3, 1));
