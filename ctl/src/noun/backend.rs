@@ -138,6 +138,9 @@ pub struct Backend {
     /// Seconds for which it is held out because it went down too often, whatever its checks say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damped_left_s: Option<u64>,
+    /// Seconds until it is tried again that was taken out because its clients got no answer, whatever its checks say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_left_s: Option<u64>,
     /// The share of its weight that it has so far, in percent, in a slow start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start_percent: Option<u32>,

@@ -69,6 +69,7 @@ impl Answers<verb::BackendEnable> for Facts {
         let generation = self.director.change(|model, _| model.enable_backend(&service, address))?;
         let mut health = self.health.lock().expect("no thread panics while it holds the health checks");
         health.forgive(&service, address, Instant::now());
+        health.passive.forgive(&service, address, Instant::now());
         drop(health);
         let current = self.director.current();
         let is_out = |backend: &Backend| backend.address == address && backend.contact == Contact::Down;
@@ -109,6 +110,7 @@ pub(super) fn listed(
         state,
         checks: Vec::new(),
         damped_left_s: None,
+        out_left_s: None,
         slow_start_percent: backend.rise.map(Rise::percent),
         mac,
         mac_pinned: backend.pinned.is_some(),

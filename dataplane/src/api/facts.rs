@@ -50,12 +50,17 @@ pub struct Facts {
     pub lost_log_lines: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
+/// The backends whose results are copied before the slow path may have its turn.
+const AT_ONCE: usize = 100;
+
 /// What the checks of a service have found.
 pub(super) struct Found {
     /// By the number of the backend.
     pub(super) by_backend: Vec<Vec<CheckResult>>,
     /// By the number of the backend, for how many seconds it is held out.
     pub(super) damped: Vec<Option<u64>>,
+    /// By the number of the backend, for how many seconds it is out because its clients got no answer.
+    pub(super) out: Vec<Option<u64>>,
     /// The largest packet that each backend is known to take.
     pub(super) largest: Vec<Option<u16>>,
     /// Whether the checks are believed.
@@ -103,16 +108,23 @@ impl Facts {
 
     /// What the checks of a service have found: by backend; and whether they are believed.
     pub(super) fn found(&self, service: &Service) -> Found {
-        let (health, now) =
-            (self.health.lock().expect("no thread panics while it holds the health checks"), Instant::now());
-        let results = |backend: &Backend| health.results(&service.id, backend.address, now);
-        let damped = |backend: &Backend| health.held_for_s(&service.id, backend.address, now);
-        Found {
-            by_backend: service.backends.iter().map(results).collect(),
-            damped: service.backends.iter().map(damped).collect(),
-            largest: service.backends.iter().map(|backend| health.sizes.largest(backend.address)).collect(),
-            believed: health.believes(&service.id),
+        let health = || self.health.lock().expect("no thread panics while it holds the health checks");
+        let (id, now) = (&service.id, Instant::now());
+        let believed = health().believes(id);
+        let mut found = Found { by_backend: vec![], damped: vec![], out: vec![], largest: vec![], believed };
+        for some in service.backends.chunks(AT_ONCE) {
+            let health = health();
+            for &Backend { address, .. } in some {
+                found.by_backend.push(health.results(id, address, now));
+                found.damped.push(health.held_for_s(id, address, now));
+                found.out.push(health.passive.out_for_s(id, address, now));
+                found.largest.push(health.sizes.largest(address));
+            }
+            drop(health);
+            // Who waits for the lock gets it in between.
+            std::thread::yield_now();
         }
+        found
     }
 
     /// The answer to a change, which is an event, too.

@@ -98,11 +98,12 @@ fn backends(count: usize) -> String {
 }
 
 fn service(service: &Service, found: Found, neighbors: &BTreeMap<IpAddr, Neighbor>, now_ms: u64) -> answer::Service {
-    let Found { by_backend, damped, believed, .. } = found;
-    let listed = service.backends.iter().zip(service.shares()).zip(by_backend).zip(damped);
-    let listed = listed.map(|(((listed, share), checks), damped_left_s)| answer::Backend {
+    let Found { by_backend, damped, out, believed, .. } = found;
+    let listed = service.backends.iter().zip(service.shares()).zip(by_backend).zip(damped).zip(out);
+    let listed = listed.map(|((((listed, share), checks), damped_left_s), out_left_s)| answer::Backend {
         checks,
         damped_left_s,
+        out_left_s,
         ..backend::listed(listed, share, neighbors, now_ms)
     });
     let backends: Vec<answer::Backend> = listed.collect();

@@ -22,6 +22,7 @@ use crate::health::damping::Damping;
 use crate::health::diagnosis::{Answers, Question};
 use crate::health::finding::{Failure, Trouble};
 use crate::health::news::{News, Seen};
+use crate::health::passive::Passive;
 use crate::health::probe::{Probe, Progress};
 use crate::health::pulse::Pulse;
 use crate::health::size::Sizes;
@@ -63,6 +64,8 @@ pub struct Engine {
     pub(super) sightings: Vec<Seen>,
     /// Which sizes of packets the backends take.
     pub sizes: Sizes,
+    /// What clients show of the backends.
+    pub passive: Passive,
     pub(super) generation: Option<u64>,
 }
 
@@ -162,6 +165,7 @@ impl Engine {
             release: None,
             sightings: Vec::new(),
             sizes: Sizes::default(),
+            passive: Passive::default(),
             generation: None,
         }
     }

@@ -19,7 +19,6 @@ use crate::forward::class::Class;
 use crate::forward::rings::{Outgoing, Punt, Punted};
 use crate::health::engine::Engine;
 use crate::health::news::Seen;
-use crate::health::passive::Passive;
 use crate::slow::announce::{self, Announcer};
 use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
@@ -56,7 +55,6 @@ pub struct SlowPath<S: FrameSource> {
     snapshots: SnapshotReader,
     neighbors: Arc<Mutex<Neighbors>>,
     health: Arc<Mutex<Engine>>,
-    passive: Passive,
     /// What the checks say.
     checked: Arc<Verdicts>,
     /// What the checks and the clients' packets say.
@@ -103,7 +101,6 @@ impl<S: FrameSource> SlowPath<S> {
             snapshots,
             neighbors,
             health,
-            passive: Passive::default(),
             checked: Arc::default(),
             verdicts: Arc::default(),
             commands: None,
@@ -161,8 +158,10 @@ impl<S: FrameSource> SlowPath<S> {
         let mut busy = self.take_frames(&current, now);
         busy |= self.say(&current, now);
         busy |= self.check(&current, now);
-        let health = self.health.lock().expect("no thread panics while it holds the health checks");
-        self.passive.look(&current, &|service| health.believes(service), now);
+        let mut health = self.health();
+        let mut passive = std::mem::take(&mut health.passive);
+        passive.look(&current, &|service| health.believes(service), now);
+        health.passive = passive;
         drop(health);
         self.publish_macs(&current, now);
         if self.next_housekeeping.is_none_or(|next| next <= now) {
@@ -328,11 +327,13 @@ impl<S: FrameSource> SlowPath<S> {
         let (news, changed) = {
             let mut neighbors = self.neighbors.lock().expect("no thread panics while it holds the neighbors");
             let (judged, macs) = (neighbors.judge(), neighbors.take_changed_macs());
-            let (verdicts, found, seen) = {
+            let (verdicts, found, seen, (of_clients, shown), out) = {
                 let mut health = self.health();
-                (health.take_verdicts(), health.take_news(), health.take_sightings())
+                let (verdicts, found, seen) = (health.take_verdicts(), health.take_news(), health.take_sightings());
+                let of_clients = health.passive.take_found();
+                let has_changed = health.passive.take_changed() | verdicts.is_some();
+                (verdicts, found, seen, of_clients, has_changed.then(|| health.passive.verdicts().clone()))
             };
-            let (of_clients, shown) = self.passive.take_found();
             self.reporter.health(found.into_iter().chain(of_clients).collect(), now);
             for seen in seen.into_iter().chain(shown) {
                 match seen {
@@ -341,10 +342,10 @@ impl<S: FrameSource> SlowPath<S> {
                     Seen::Silent(backend) => neighbors.ask(backend, now),
                 }
             }
-            let other = self.passive.take_changed() | verdicts.is_some();
+            let other = out.is_some();
             self.checked = verdicts.unwrap_or_else(|| self.checked.clone());
-            if other {
-                self.verdicts = Arc::new(self.checked.or(self.passive.verdicts()));
+            if let Some(out) = out {
+                self.verdicts = Arc::new(self.checked.or(&out));
             }
             let outlook = || neighbors.outlook().clone().with_verdicts(self.verdicts.clone());
             let changed = (judged || other || !macs.is_empty()).then(|| (macs, outlook()));

@@ -121,6 +121,22 @@ impl Pool {
         self.known.iter().filter(|(_, known)| known.out.is_some()).map(|(address, _)| *address).collect()
     }
 
+    /// For how long a backend is still out, if it is.
+    pub(super) fn out_for(&self, backend: IpAddr, now: Instant) -> Option<Duration> {
+        self.known.get(&backend)?.out.map(|until| until.saturating_duration_since(now))
+    }
+
+    /// Has a backend back, and forgets how often it was out.
+    pub(super) fn forgive(&mut self, backend: IpAddr, now: Instant, found: &mut Found) {
+        let (Some(service), Some(known)) = (&self.service, self.known.get_mut(&backend)) else { return };
+        known.times = 0;
+        if known.out.take().is_some() {
+            known.was_out = Some(now);
+            known.forget(now);
+            found.news.push(News::Tried { service: service.id, backend });
+        }
+    }
+
     /// Nobody looks any more: its faults are over, and those that were out are back, if the service is still there.
     pub(super) fn give_up(mut self, is_there: bool, found: &mut Found) {
         let Some(service) = self.service.take() else { return };

@@ -1,6 +1,7 @@
 //! The watch over the handshakes of all services.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,19 @@ impl Passive {
         }
     }
 
+    /// For how long a backend is still out, in s, if it is.
+    pub fn out_for_s(&self, service: &ServiceId, backend: IpAddr, now: Instant) -> Option<u64> {
+        let left = self.pools.get(service)?.out_for(backend, now)?;
+        Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).div_ceil(1_000))
+    }
+
+    /// Has a backend back at once, and forgets how often it was out, because an operator enables it.
+    pub fn forgive(&mut self, service: &ServiceId, backend: IpAddr, now: Instant) {
+        let Some(pool) = self.pools.get_mut(service) else { return };
+        pool.forgive(backend, now, &mut self.found);
+        self.changed |= self.verdicts.set(*service, pool.out());
+    }
+
     /// Which backends are out.
     pub fn verdicts(&self) -> &Verdicts {
         &self.verdicts
@@ -98,7 +112,6 @@ fn is_watched(service: &Service) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::sync::Arc;
 
     use proptest::prelude::*;
@@ -420,6 +433,31 @@ mod tests {
         rig.current = current(&rig.model, 1_000);
         rig.look();
         assert_eq!(rig.news[2..], ["192.168.0.3 tried", "fd00::3 tried"]);
+    }
+
+    #[test]
+    fn an_operator_who_enables_a_backend_has_it_back_at_once() {
+        let mut rig = Rig::new(3, Wish::Remove, 0);
+        while rig.news.len() < 4 {
+            rig.pass(1, &[10, 0, 0]);
+        }
+        while rig.out().is_empty() {
+            rig.pass(1, &[10, 0, 0]);
+        }
+        let now = rig.begin + Duration::from_secs(rig.seconds + 20);
+        let ids: Vec<(ServiceId, IpAddr)> = rig.faults.iter().copied().collect();
+        for (id, backend) in &ids {
+            assert_eq!(rig.passive.out_for_s(id, *backend, now), Some(40), "the second time, of 60 s");
+            rig.passive.forgive(id, *backend, now);
+            assert_eq!(rig.passive.out_for_s(id, *backend, now), None);
+        }
+        rig.seconds += 20;
+        rig.look();
+        assert_eq!((rig.out(), rig.faulty().len()), (vec![], 2), "whether it is mended shows then");
+        assert!(rig.news[rig.news.len() - 2..].iter().all(|news| news.ends_with("tried")), "{:?}", rig.news);
+        let begin = rig.news.len();
+        rig.pass(20, &[10, 0, 0]);
+        assert_eq!(rig.news[begin..], ["192.168.0.3 out 30", "fd00::3 out 30"], "from the beginning");
     }
 
     #[test]

@@ -276,9 +276,10 @@ fn backend_row(backend: &Backend) -> [String; 10] {
         (BackendState::Disabled, _) => "disabled".into(),
         (BackendState::Resolving, _) => "resolving".into(),
         (BackendState::CutOff, _) => "cut off".into(),
-        (BackendState::Down, _) => match backend.damped_left_s {
-            Some(left) => format!("down (damped, {} left)", duration(left)),
-            None => "down".into(),
+        (BackendState::Down, _) => match (backend.damped_left_s, backend.out_left_s) {
+            (Some(left), _) => format!("down (damped, {} left)", duration(left)),
+            (None, Some(left)) => format!("down (clients get no answer, tried in {})", duration(left)),
+            (None, None) => "down".into(),
         },
         (BackendState::Unreachable, _) => "unreachable".into(),
     };
