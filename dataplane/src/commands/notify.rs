@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use ctl::answer::{Event, Severity};
 use ctl::request::EventQuery;
+use metrics::counter;
 use tracing::warn;
 
 use crate::commands::channel::Sent;
 use crate::commands::order::{Ended, Order};
-use crate::control::events::{EventLog, Kind};
+use crate::control::events::{EventLog, Kind, NOTIFIED};
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -24,6 +25,10 @@ const OURS: u64 = 1 << 63;
 const SAID: Duration = Duration::from_secs(10);
 /// Events that are looked at in one go.
 const AT_ONCE: usize = 64;
+
+fn count(outcome: &'static str, events: u64) {
+    counter!("shunt_notifications_total", "outcome" => outcome).increment(events);
+}
 
 /// What is to be told, and what has been.
 #[derive(Debug)]
@@ -85,8 +90,10 @@ impl Notify {
 
     /// The command under way is over; here is what went wrong.
     fn over(&mut self, trouble: Option<String>) {
-        if let Some(((order, _), trouble)) = self.under_way.take().zip(trouble) {
-            self.troubles.fail(&order, &trouble);
+        match (self.under_way.take(), trouble) {
+            (Some((order, _)), Some(trouble)) => self.troubles.fail(&order, &trouble),
+            (Some(_), None) => count(NOTIFIED[0], 1),
+            (None, _) => {}
         }
     }
 
@@ -94,7 +101,9 @@ impl Notify {
     fn pick(&mut self) -> Option<Order> {
         let events = self.events.list(EventQuery { since: Some(self.seen), limit: Some(AT_ONCE) });
         for event in events {
-            self.troubles.lost += event.sequence - self.seen - 1;
+            let lost = event.sequence - self.seen - 1;
+            self.troubles.lost += lost;
+            count(NOTIFIED[2], lost);
             self.seen = event.sequence;
             // A command that ends the runner would be run for that, too.
             if event.severity >= self.least && event.kind != Kind::CommandsStopped.name() {
@@ -119,6 +128,7 @@ impl Notify {
 
 impl Troubles {
     fn fail(&mut self, order: &Order, why: &str) {
+        count(NOTIFIED[1], 1);
         self.failed += 1;
         self.last = format!("for event {}: {why}", order.id & !OURS);
     }

@@ -19,6 +19,9 @@ pub const KEPT: usize = 1_024;
 const WINDOW: Duration = Duration::from_secs(10);
 /// How many kinds and subjects are told apart within a window. Beyond that, all subjects of a kind count as one.
 const MAX_SUBJECTS: usize = 256;
+/// What becomes of the events that an operator's command is to tell, as they are counted (`shunt_notifications_total`): it ran, it
+/// failed, or there was no time for it.
+pub const NOTIFIED: [&str; 3] = ["run", "failed", "dropped"];
 /// The time that [`EventLog::recent`] looks back.
 const RECENT: Duration = Duration::from_secs(3_600);
 

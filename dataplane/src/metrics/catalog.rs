@@ -63,6 +63,9 @@ pub(super) const CATALOG: &[Metric] = {
              had room to show: the frames are in shunt_dropped_packets_total."),
         metric("shunt_faults", Gauge, Count, &["kind", "severity"],
             "Open faults: what is wrong with backends and around them now; docs/health.md has the kinds. shuntctl doctor names them, and what mends them."),
+        metric("shunt_notifications_total", Counter, Count, &["outcome"],
+            "Events that notify was to tell: run, failed, or dropped because the command takes too long or cannot be run. Of those dropped, also events that \
+             would not have been told."),
         metric("shunt_lost_log_lines_total", Counter, Count, &[],
             "Lines of the daemon's log that were lost, because nobody read its standard error or the disk was full."),
         metric("shunt_requests_total", Counter, Count, &["command", "outcome"],
@@ -127,6 +130,12 @@ pub(super) const CATALOG: &[Metric] = {
         metric("shunt_service_dropped_packets_total", Counter, Count, &["service", "reason"],
             "Frames to the service that were thrown away; no_backend, backend_mac_unknown and loop always, other reasons when they have \
              occurred."),
+        metric("shunt_service_damped_backends", Gauge, Count, SERVICE,
+            "Backends of the service that are held out because they went down too often."),
+        metric("shunt_service_slow_start_backends", Gauge, Count, SERVICE,
+            "Backends of the service whose weight still rises after their return."),
+        metric("shunt_service_taken_out_backends", Gauge, Count, SERVICE,
+            "Backends of the service that are out because their clients got no answer (passive health)."),
         metric("shunt_backend_up", Gauge, Count, BACKEND,
             "1: the backend answers ARP or NDP, or did until a moment ago, and its port has a link. Whether its service works is not known: there are no health \
              checks yet."),
@@ -141,6 +150,8 @@ pub(super) const CATALOG: &[Metric] = {
         metric("shunt_backend_packets_total", Counter, Count, BACKEND, "Frames given to the port towards the backend."),
         metric("shunt_backend_bytes_total", Counter, Bytes, BACKEND,
             "Bytes given to the port towards the backend, Ethernet header included."),
+        metric("shunt_backend_handshakes_total", Counter, Count, &["service", "backend", "answered"],
+            "Sampled handshakes of clients with the backend, answered (yes) or not (no). Of services over TCP, unless passive health is off."),
 
         metric("shunt_neighbor_up", Gauge, Count, NEIGHBOR, "1: the backend's MAC address is known, and was not given up."),
         metric("shunt_neighbor_mac_changes_total", Counter, Count, NEIGHBOR,

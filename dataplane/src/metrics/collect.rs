@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use ctl::answer::{self, Answer, BackendState, NeighborState, Outcome, Severity};
 use ctl::request::Request;
+use ctl::{Passive, Protocol};
 use metrics::{Key, Label, counter, gauge, with_local_recorder};
 
 use crate::api::{Facts, answer};
 use crate::base::exit::{DropReason, PuntReason, UnsentReason};
 use crate::base::ids::NetworkNo;
 use crate::control::fault::FaultKind;
+use crate::control::model::Service;
 use crate::count::counters::{PortCounters, WorkerCounters};
 use crate::count::histogram::Histogram;
 use crate::dpdk::tsc_hz;
@@ -152,12 +154,18 @@ fn services(facts: &Facts) {
     let Outcome::Ok(Answer::Services(listed)) = answer(facts, Request::ServiceList) else {
         unreachable!("a listing is answered with its list");
     };
-    let dark = dark(facts);
+    let (dark, current) = (dark(facts), facts.director.current());
     for service in listed {
         let name: Arc<str> = service.id.to_string().into();
         let takes = |b: &answer::Backend| b.weight > 0 && b.state == BackendState::Up && !dark.contains(&b.address);
         gauge!("shunt_service_up", "service" => name.clone()).set(truth(service.backends.iter().any(takes)));
         gauge!("shunt_service_slots_in_handover", "service" => name.clone()).set(service.slots_in_handover);
+        let count =
+            |is: fn(&answer::Backend) -> bool| service.backends.iter().filter(|backend| is(backend)).count() as f64;
+        gauge!("shunt_service_damped_backends", "service" => name.clone()).set(count(|b| b.damped_left_s.is_some()));
+        gauge!("shunt_service_slow_start_backends", "service" => name.clone())
+            .set(count(|b| b.slow_start_percent.is_some()));
+        gauge!("shunt_service_taken_out_backends", "service" => name.clone()).set(count(|b| b.out_left_s.is_some()));
         let always = SERVICE_DROPS.map(DropReason::name);
         let counted = |name| service.drops.iter().find(|dropped| dropped.reason == name).map_or(0, |d| d.packets);
         for reason in always {
@@ -169,8 +177,27 @@ fn services(facts: &Facts) {
             counter!("shunt_service_dropped_packets_total", "service" => name.clone(), "reason" => reason)
                 .absolute(dropped.packets);
         }
+        if let Some(of_model) = current.model.services.get(&service.id) {
+            handshakes(&name, of_model);
+        }
         for backend in &service.backends {
             tell_backend(&name, backend, dark.contains(&backend.address));
+        }
+    }
+}
+
+/// What passive health has counted, where it looks.
+fn handshakes(name: &Arc<str>, service: &Service) {
+    if service.id.protocol != Protocol::Tcp || service.passive == Passive::Off {
+        return;
+    }
+    for backend in &service.backends {
+        let counted = backend.target.handshakes();
+        let address: Arc<str> = backend.address.to_string().into();
+        for (answered, count) in [("yes", counted.answered), ("no", counted.lost())] {
+            let labels = [("service", name.clone()), ("backend", address.clone()), ("answered", answered.into())];
+            let labels = labels.map(|(key, value): (_, Arc<str>)| Label::new(key, value));
+            counter!("shunt_backend_handshakes_total", labels.iter()).absolute(count);
         }
     }
 }

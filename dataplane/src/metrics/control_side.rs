@@ -14,7 +14,7 @@ use metrics_util::registry::{Registry, Storage};
 use metrics_util::storage::Histogram as Cumulative;
 
 use crate::api::{OUTCOMES, UNREADABLE};
-use crate::control::events::Kind;
+use crate::control::events::{Kind, NOTIFIED};
 use crate::metrics::catalog;
 use crate::metrics::format::Format;
 use crate::metrics::page::{Buckets, Description, Page, Told};
@@ -60,6 +60,9 @@ impl Default for ControlSide {
                 }
             }
             counter!("shunt_requests_total", "command" => UNREADABLE, "outcome" => OUTCOMES[1]).absolute(0);
+            for outcome in NOTIFIED {
+                counter!("shunt_notifications_total", "outcome" => outcome).absolute(0);
+            }
             for format in Format::ALL {
                 counter!("shunt_scrapes_total", "format" => format.name()).absolute(0);
             }
