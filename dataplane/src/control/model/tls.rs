@@ -103,6 +103,10 @@ fn system() -> Result<Arc<Trust>, Wrong> {
 fn file(path: &Path) -> Result<Arc<Trust>, Wrong> {
     let about = |why: String| ("verify", format!("The CA file {} {why}", path.display()));
     let text = read(path).map_err(about)?;
+    // The system's certificates have no text: an empty file would be taken for them.
+    if text.is_empty() {
+        return Err(about("is empty".into()));
+    }
     shared(text.clone(), || {
         let listed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let listed = listed.map_err(|cause| format!("is damaged: {cause}"))?;
@@ -211,5 +215,23 @@ mod tests {
         std::fs::write(&path, text()).unwrap();
         let other = trust();
         assert!(other.listed.len() == 1 && !Arc::ptr_eq(&one, &other));
+    }
+
+    #[test]
+    fn an_empty_file_is_not_taken_for_the_certificates_of_the_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, "").unwrap();
+        // Where a system has none, this one stands for them.
+        let _system = system().or_else(|_| {
+            shared(Vec::new(), || {
+                let mut roots = RootCertStore::empty();
+                let own = generate_simple_self_signed(["ca.example".to_string()]).unwrap();
+                roots.add(own.cert.der().clone()).unwrap();
+                trust(roots, Vec::new(), Vec::new())
+            })
+        });
+        let wrong = tls(Some("a.example"), None, path.to_str()).expect_err("it has no certificate");
+        assert!(wrong.0 == "verify" && wrong.1.ends_with("ca.pem is empty"), "{wrong:?}");
     }
 }
