@@ -19,7 +19,7 @@ use crate::control::fault::FaultKind;
 use crate::control::model::health::{Ask, Check};
 use crate::control::model::{Service, Verdicts};
 use crate::health::damping::Damping;
-use crate::health::diagnosis::{Answers, Question};
+use crate::health::diagnosis::{Answers, MOST_PER_S, Question};
 use crate::health::finding::{Failure, Trouble};
 use crate::health::news::{News, Seen};
 use crate::health::passive::Passive;
@@ -52,6 +52,7 @@ pub struct Engine {
     sessions: Option<Sessions>,
     pub(super) truth: Truth,
     pub(super) refused: TokenBucket,
+    pub(super) questions: TokenBucket,
     pub(super) begin: Instant,
     pub(super) verdicts: Verdicts,
     pub(super) changed: bool,
@@ -156,6 +157,7 @@ impl Engine {
             sessions: Some(Sessions::new(queues)),
             truth: Truth::default(),
             refused: TokenBucket::new(REFUSED, 1),
+            questions: TokenBucket::new(MOST_PER_S, 1),
             begin: now,
             errands: 0,
             orders: Vec::new(),
@@ -175,10 +177,10 @@ impl Engine {
         self.sessions.take()
     }
 
-    /// Whether all that can be asked has been, from this time on.
+    /// Whether all that can be asked has been, from this time on, and what is wrong is told apart.
     pub fn is_known_since(&self, begin: Instant) -> bool {
         let mut asked = self.items.iter().flatten().filter(|item| item.way.is_some());
-        asked.all(|item| item.pulse.is_known_since(begin))
+        asked.all(|item| item.pulse.is_known_since(begin)) && self.has_asked_all()
     }
 
     /// Begins the probes that are due, and ends those whose time is over. Returns the frames to send: about `room`, and no
@@ -331,7 +333,7 @@ impl Engine {
         }
         match (progress.finding, question) {
             (None, _) => {}
-            (Some(finding), Some(question)) => self.answered(number, serial, question, finding.is_ok()),
+            (Some(finding), Some(question)) => self.answered(number, serial, question, &finding),
             (Some(finding), None) => {
                 self.found(number, serial, finding, began, now);
                 self.diagnose(number, serial, frames, now);

@@ -173,6 +173,7 @@ impl Engine {
     pub fn ask_all(&mut self, now: Instant) {
         // However often somebody asks, an item has one timer.
         self.timers.retain(|Reverse((_, timer))| matches!(timer, Timer::Look { .. }));
+        self.items.iter_mut().flatten().for_each(|item| item.answers.want());
         let all: Vec<usize> = (0..self.items.len()).filter(|&number| self.items[number].is_some()).collect();
         self.spread(&all, now);
     }

@@ -1,7 +1,7 @@
 //! What the operator is to know of health checks.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctl::ServiceId;
 use ctl::answer::Subject;
@@ -86,6 +86,13 @@ pub enum Seen {
     Fault(Sighting),
     /// It is there no more.
     Mended(FaultKind, Subject),
+    /// A backend has answered nothing since then, neither at the VIP nor at its own address. It is a fault if it answers ARP or NDP.
+    Mute {
+        /// The fault.
+        sighting: Sighting,
+        /// When it was asked.
+        since: Instant,
+    },
     /// A backend has not answered a probe: it may have another MAC address, or be gone.
     Silent(IpAddr),
 }

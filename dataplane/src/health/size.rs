@@ -109,6 +109,9 @@ impl Sizes {
                 })
             });
         }
+        // Of what is not asked any more, nobody would say that it is mended.
+        let open = self.backends.iter().filter(|(_, backend)| backend.open);
+        self.seen.extend(open.map(|(&address, _)| Seen::Mended(FaultKind::Mtu, subject(address, None))));
         (self.backends, self.model) = (backends, Some(current.model.clone()));
         self.schedule();
     }
@@ -123,6 +126,11 @@ impl Sizes {
     pub fn are_known_since(&self, begin: Instant) -> bool {
         let is_known = |backend: &Backend| backend.known.is_none_or(|(at, _)| at >= begin);
         self.backends.values().all(|backend| is_known(backend) && (backend.in_vain == 0 || backend.open))
+    }
+
+    /// Whether a backend is asked.
+    pub fn asks(&self, backend: IpAddr) -> bool {
+        self.backends.contains_key(&backend)
     }
 
     /// The largest packet that a backend is known to take. `None`: it answers no pings.
@@ -403,5 +411,25 @@ mod tests {
         let seen = rig.pass(5_010, 30_000);
         assert!(seen.iter().any(|(ms, is_there)| !is_there && *ms > 10_000), "{seen:?}");
         assert!(rig.pass(30_010, 60_000).is_empty());
+    }
+
+    #[test]
+    fn of_a_backend_that_is_not_asked_any_more_the_fault_ends() {
+        for check in ["arp", "none"] {
+            let mut rig = Rig::new();
+            rig.carries = 1_400;
+            rig.pass(0, 5_000);
+            let mut model = model();
+            for (vip, backend) in ["192.168.0.101:80", "[fd00::101]:80"].into_iter().zip(BACKENDS) {
+                let mut wanted = service(vip, &[(backend, 1)]);
+                wanted.checks = Some(vec![check.parse().unwrap()]);
+                model.add_service(&wanted, &leases()).unwrap();
+            }
+            rig.current = snapshot(model);
+            rig.sizes.sync(&rig.current, rig.begin + Duration::from_secs(5));
+            let seen = rig.pass(5_010, 10_000);
+            assert_eq!(seen, [(5_010, false), (5_010, false)], "{check}");
+            assert!(BACKENDS.iter().all(|backend| !rig.sizes.asks(backend.parse().unwrap())));
+        }
     }
 }

@@ -24,6 +24,7 @@ use crate::testing::frame::eth;
 use crate::testing::model::{PORT, backend_mac, leases, model, service};
 
 mod damping;
+mod diagnosis;
 mod edit;
 mod lost;
 mod script;
@@ -110,6 +111,8 @@ struct Rig {
     quiet: Option<usize>,
     /// When each connection was begun, in ms.
     begun: Vec<u64>,
+    /// The pings that were sent.
+    pings: usize,
 }
 
 impl Rig {
@@ -136,6 +139,7 @@ impl Rig {
             lost: 0,
             quiet: None,
             begun: Vec::new(),
+            pings: 0,
         };
         rig.engine.sync(&rig.current, begin);
         rig
@@ -169,6 +173,8 @@ impl Rig {
                 {
                     self.begun.push(self.ms);
                 }
+                self.pings +=
+                    usize::from(packet[0] >> 4 == 4 && packet[9] == 1 || packet[0] >> 4 == 6 && packet[6] == 58);
                 let is_quiet = |quiet: usize| header[..6] == self.hosts[quiet].0.0;
                 if self.manner == Manner::Silent && self.quiet.is_none_or(is_quiet) {
                     continue;
@@ -197,7 +203,7 @@ impl Rig {
     fn faults(&mut self) -> Vec<&'static str> {
         let seen = self.engine.take_sightings().into_iter();
         seen.filter_map(|seen| match seen {
-            Seen::Fault(sighting) => Some(sighting.kind.name()),
+            Seen::Fault(sighting) | Seen::Mute { sighting, .. } => Some(sighting.kind.name()),
             Seen::Mended(..) => Some("mended"),
             Seen::Silent(_) => None,
         })

@@ -24,7 +24,7 @@ use crate::slow::mld::Listener;
 use crate::slow::neighbor::Neighbors;
 use crate::slow::report::Reporter;
 use crate::slow::view::{Frame, Outcome, View};
-use crate::slow::watch::{Claims, Rounds, Silence, Stations, forget_removed};
+use crate::slow::watch::{Claims, Rounds, Silence, Stations, forget_removed, mute};
 use crate::slow::{arp, echo, ndp, too_big};
 use crate::state::networks::LocalNetwork;
 use crate::state::publication::SnapshotReader;
@@ -340,6 +340,7 @@ impl<S: FrameSource> SlowPath<S> {
                     Seen::Fault(sighting) => _ = self.faults.open(sighting, now),
                     Seen::Mended(kind, subject) => _ = self.faults.close(kind, &subject, now),
                     Seen::Silent(backend) => neighbors.ask(backend, now),
+                    Seen::Mute { sighting, since } => mute(&self.faults, &neighbors, sighting, since, now),
                 }
             }
             let other = out.is_some();

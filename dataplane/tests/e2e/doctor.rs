@@ -267,6 +267,36 @@ fn a_backend_whose_interface_is_down_is_silent_until_it_is_up_again() {
     ends(&lab, "neighbor-silent");
 }
 
+/// A host that is frozen, or whose firewall drops all, answers ARP and NDP and nothing else. One that ignores pings and lacks the VIP
+/// shows that it is there by refusing connections to its own address.
+#[test]
+fn a_backend_that_answers_arp_alone_is_named_and_so_is_one_that_ignores_pings() {
+    let Some(mut lab) = Lab::new(Topology::Segment) else { return };
+    lab.start([1, 1]);
+    shell(&lab, "rs1", "sysctl -qw net.ipv4.icmp_echo_ignore_all=1 net.ipv6.icmp.echo_ignore_all=1");
+    assert_eq!(doctor(&lab), [], "pings are not asked for");
+    for (family, director) in [("-4", DIRECTOR), ("-6", DIRECTOR6)] {
+        let rules =
+            ["add pref 10 lookup local", "del pref 0", &format!("add pref 5 from {director} ipproto tcp blackhole")];
+        rules.iter().for_each(|rule| shell(&lab, "rs1", &format!("ip {family} rule {rule}")));
+    }
+    for (backend, vip, protocol) in [(RS1, VIP, "ARP"), (RS1_V6, VIP6, "NDP")] {
+        let fault = found(&lab, "hung", Some(backend), vip);
+        assert!(fault.text.contains(&format!("answers {protocol} and nothing else")), "{fault:?}");
+        assert!(fault.fix.contains("firewall"), "{fault:?}");
+    }
+    for family in ["-4", "-6"] {
+        shell(&lab, "rs1", &format!("ip {family} rule del pref 5"));
+    }
+    ends(&lab, "hung");
+    lab.on("rs1", &[REAL_SERVER, "stop", VIP, VIP6]);
+    for (backend, vip) in [(RS1, VIP), (RS1_V6, VIP6)] {
+        found(&lab, "vip-missing", Some(backend), vip);
+    }
+    lab.real_server("rs1", &[VIP, VIP6]);
+    ends(&lab, "vip-missing");
+}
+
 #[test]
 fn a_port_of_the_director_without_a_link_is_a_fault() {
     let Some(mut lab) = Lab::new(Topology::Segment) else { return };

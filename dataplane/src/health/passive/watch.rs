@@ -203,7 +203,7 @@ mod tests {
             for seen in seen {
                 let of = |subject: &ctl::answer::Subject| (subject.service.unwrap(), subject.backend.unwrap());
                 match seen {
-                    Seen::Silent(backend) => panic!("{backend}"),
+                    Seen::Silent(_) | Seen::Mute { .. } => panic!("{seen:?}"),
                     Seen::Fault(sighting) => {
                         assert_eq!(sighting.kind, FaultKind::OneWay);
                         self.faults.insert(of(&sighting.subject));

@@ -20,6 +20,6 @@ mod stations;
 
 pub use claims::Claims;
 pub use removed::forget_removed;
-pub use round::Rounds;
-pub use silence::Silence;
+pub use round::{LONGEST_ROUND, Rounds};
+pub use silence::{Silence, mute};
 pub use stations::Stations;

@@ -8,7 +8,7 @@ use crate::control::faults::Faults;
 /// (MAX_RANDOM_DELAY, RFC 4861 §7.2.8).
 const LISTEN: Duration = Duration::from_millis(1_000);
 /// How long at most: a backend that does not answer is silent by then.
-const MOST: Duration = Duration::from_millis(2_700);
+pub const LONGEST_ROUND: Duration = Duration::from_millis(2_700);
 /// How often to look whether all have answered.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -43,7 +43,7 @@ impl Rounds {
     pub fn due(&mut self, now: Instant) -> Option<(Instant, bool)> {
         let round = self.current.as_mut().filter(|round| round.next_look <= now)?;
         round.next_look = now + LOOK;
-        Some((round.begin, now >= round.begin + MOST))
+        Some((round.begin, now >= round.begin + LONGEST_ROUND))
     }
 
     /// The round is over. Tells those who wait for it.

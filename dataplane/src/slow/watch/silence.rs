@@ -44,6 +44,17 @@ impl Silence {
     }
 }
 
+/// Takes note of a backend that has answered no check since then, and nothing else. That is a fault of its own if it has answered ARP or
+/// NDP since then, and none if it is silent there, too.
+pub fn mute(faults: &Faults, neighbors: &Neighbors, sighting: Sighting, since: Instant, now: Instant) {
+    let Some(neighbor) = sighting.subject.backend.and_then(|backend| neighbors.get(backend)) else { return };
+    if neighbor.is_silent(now) {
+        faults.close(sighting.kind, &sighting.subject, now);
+    } else if neighbor.confirmed.is_some_and(|confirmed| confirmed >= since) {
+        faults.open(sighting, now);
+    }
+}
+
 fn subject(address: IpAddr, neighbor: &Neighbor) -> Subject {
     Subject { backend: Some(address), mac: neighbor.mac, ..Subject::default() }
 }
@@ -146,5 +157,26 @@ mod tests {
         }
         assert!(rig.silence.silent.is_empty() && rig.faults.list().is_empty());
         assert_eq!(rig.silent(3_100, 6_000), BACKENDS);
+    }
+
+    #[test]
+    fn a_mute_backend_has_a_fault_of_its_own_only_while_it_answers() {
+        for backend in BACKENDS {
+            let mut rig = Rig::new();
+            let begin = rig.begin;
+            let at = |ms| begin + Duration::from_millis(ms);
+            let subject = Subject { backend: backend.parse().ok(), ..Subject::default() };
+            let sighting = Sighting::new(FaultKind::Hung, subject.clone(), "It is mute", "look there");
+            let is_open = |rig: &Rig, ms: u64| {
+                mute(&rig.faults, &rig.neighbors, sighting.clone(), at(1_000), at(ms));
+                rig.faults.is_open(FaultKind::Hung, &subject)
+            };
+            rig.answer(500);
+            assert!(!is_open(&rig, 1_400), "it has not answered since it was asked");
+            rig.answer(1_001);
+            assert!(is_open(&rig, 1_400));
+            rig.silent(1_500, 60_000);
+            assert!(!is_open(&rig, 60_000), "now it is silent altogether");
+        }
     }
 }
