@@ -1,6 +1,7 @@
 //! What is wrong: the open faults, and a line a check for each backend.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +19,10 @@ use crate::control::fault::Check;
 use crate::control::faults::OpenFault;
 use crate::control::model::{Backend, Duty, Service};
 use crate::slow::neighbor::Neighbor;
+use crate::slow::watch::LONGEST_ROUND;
 
-/// How long a client waits for a round of all checks.
-const ROUND: Duration = Duration::from_secs(3);
+/// How long a client waits for a round of all checks: for the one that another has asked for, for its own, and some more.
+const ROUND: Duration = LONGEST_ROUND.saturating_mul(2).saturating_add(Duration::from_millis(500));
 /// More faults than this are not listed.
 const MOST: usize = 10_000;
 
@@ -31,34 +33,50 @@ impl Answers<verb::Doctor> for Facts {
         }
         let complete = self.faults.wait(self.faults.ask_round(), ROUND);
         let current = self.director.current();
-        let open = open(self, &current);
-        let concerned = |fault: &&Fault| service.is_none() || fault.service.is_none() || fault.service == service;
+        let (open, concerned) = (self.faults.list(), Concerned::new(&current));
+        let found = found(&open, &concerned);
         let services = current.model.services.values().filter(|listed| service.is_none_or(|id| listed.id == id));
         let neighbors = self.neighbors();
         let services =
-            services.map(|listed| checked(listed, &self.found(listed), &current, &neighbors, &open)).collect();
-        let faults = open.iter().filter(concerned).take(MOST).cloned().collect();
+            services.map(|listed| checked(listed, &self.found(listed), &current, &neighbors, &found)).collect();
+        let faults = listed(open, &concerned, service, MOST);
         Ok(Doctor { faults, services, complete })
     }
 }
 
-/// The open faults, the worst first; each for all services that it concerns.
-pub(super) fn open(facts: &Facts, current: &Compiled) -> Vec<Fault> {
-    let (open, now) = (facts.faults.list(), Instant::now());
-    if open.is_empty() {
-        return Vec::new();
-    }
-    let concerned = Concerned::new(current);
-    let mut faults: Vec<Fault> = open
-        .iter()
-        .flat_map(|fault| concerned.services(&fault.subject).into_iter().map(|id| listed(fault, id, now)))
-        .collect();
-    faults
-        .sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| (a.service, a.backend).cmp(&(b.service, b.backend))));
-    faults
+/// The open faults, the worst first, but at most so many; each for all services that it concerns.
+pub(super) fn open(facts: &Facts, current: &Compiled, most: usize) -> Vec<Fault> {
+    let open = facts.faults.list();
+    if open.is_empty() { Vec::new() } else { listed(open, &Concerned::new(current), None, most) }
 }
 
-fn listed(fault: &OpenFault, service: Option<ServiceId>, now: Instant) -> Fault {
+/// Faults as they are listed, of one service and of none, or of all. A fault may concern a thousand services: no more are made than
+/// are listed.
+fn listed(mut open: Vec<OpenFault>, concerned: &Concerned, only: Option<ServiceId>, most: usize) -> Vec<Fault> {
+    let now = Instant::now();
+    open.sort_by_key(|fault| {
+        let Subject { service, backend, vip, .. } = fault.subject;
+        (Reverse(fault.severity), service, backend, vip)
+    });
+    let is_wanted = |id: &Option<ServiceId>| only.is_none() || id.is_none() || *id == only;
+    let of_services = |fault: &'_ OpenFault| concerned.services(&fault.subject).into_iter().filter(is_wanted);
+    open.iter().flat_map(|fault| of_services(fault).map(move |id| entry(fault, id, now))).take(most).collect()
+}
+
+/// By service: the checks that have found something, and of which backend.
+type FoundBy = HashMap<ServiceId, HashSet<(Option<IpAddr>, Check)>>;
+
+fn found(open: &[OpenFault], concerned: &Concerned) -> FoundBy {
+    let mut found = FoundBy::new();
+    for fault in open {
+        for id in concerned.services(&fault.subject).into_iter().flatten() {
+            found.entry(id).or_default().insert((fault.subject.backend, fault.kind.check()));
+        }
+    }
+    found
+}
+
+fn entry(fault: &OpenFault, service: Option<ServiceId>, now: Instant) -> Fault {
     let OpenFault { kind, subject, severity, text, fix, since, since_wall, .. } = fault.clone();
     Fault {
         service,
@@ -103,7 +121,9 @@ impl Concerned {
             Subject { service: Some(id), .. } => vec![*id],
             Subject { vip, backend, .. } => {
                 let (of_vip, of_backend) = (of(&self.of_vip, *vip), of(&self.of_backend, *backend));
-                let both: Vec<ServiceId> = of_vip.iter().filter(|id| of_backend.contains(id)).copied().collect();
+                // In the order of the model, both.
+                let is_of_backend = |id: &&ServiceId| of_backend.binary_search(id).is_ok();
+                let both: Vec<ServiceId> = of_vip.iter().filter(is_of_backend).copied().collect();
                 // A backend of other services may claim a VIP.
                 [both, of_vip, of_backend].into_iter().find(|found| !found.is_empty()).unwrap_or_default()
             }
@@ -117,31 +137,36 @@ fn checked(
     probed: &Found,
     current: &Compiled,
     neighbors: &BTreeMap<IpAddr, Neighbor>,
-    open: &[Fault],
+    found_by: &FoundBy,
 ) -> CheckedService {
-    let open: Vec<&Fault> = open.iter().filter(|fault| fault.service == Some(service.id)).collect();
-    let found = |check: Check, backend: Option<IpAddr>| {
-        open.iter().any(|fault| fault.backend == backend && fault.check == check.name())
-    };
+    let of_service = found_by.get(&service.id);
+    let found =
+        |check: Check, backend: Option<IpAddr>| of_service.is_some_and(|found| found.contains(&(backend, check)));
     let outcome = |check: Check, backend: Option<IpAddr>, (outcome, text): (CheckOutcome, String)| {
         let (outcome, text) =
             if found(check, backend) { (CheckOutcome::Fault, String::new()) } else { (outcome, text) };
         answer::Check { check: check.name().into(), outcome, text }
     };
     // A VIP that is routed to the director is in no network where others could claim it.
-    let is_asked_for = current.model.network_towards(service.id.vip).is_some();
+    let asked_in = current.model.network_towards(service.id.vip);
+    let is_asked_for = asked_in.is_some();
+    let without_link = asked_in.filter(|&network| !current.network(network).link.up);
+    let not_asked = without_link.map(|network| {
+        unknown(format!("nobody is asked for the VIP: {} has no link", current.model.network(network).name()))
+    });
     let of_vip = Check::ALL.into_iter().filter_map(|check| {
-        let is_well = (check == Check::Claims && is_asked_for).then(|| ok("nobody else has the VIP"));
+        let is_well = (check == Check::Claims && is_asked_for)
+            .then(|| not_asked.clone().unwrap_or_else(|| ok("nobody else has the VIP")));
         Some(outcome(check, None, is_well.or_else(|| found(check, None).then(|| ok("")))?))
     });
-    type Of<'a> = (&'a Backend, ((&'a Vec<CheckResult>, &'a Option<u64>), &'a Option<u16>));
+    type Of<'a> = (&'a Backend, ((&'a Vec<CheckResult>, &'a Option<u64>), &'a Option<Option<u16>>));
     let of_backend = |(backend, ((results, damped), largest)): Of<'_>| {
         let neighbor = neighbors.get(&backend.address);
         let checks = Check::ALL.into_iter().filter_map(|check| {
             let address = Some(backend.address);
             let seen = match check {
                 Check::Service => Some(answers(results)),
-                Check::Claims if is_asked_for => Some(ok(claims_nothing(backend))),
+                Check::Claims if is_asked_for => Some(not_asked.clone().unwrap_or_else(|| ok(claims_nothing(backend)))),
                 Check::Certificate => certificate(results),
                 Check::Mtu => Some(takes(*largest)),
                 check => well(check, backend, neighbor, current),
@@ -161,11 +186,12 @@ fn checked(
     CheckedService { service: service.id, checks: of_vip.collect(), backends }
 }
 
-/// Which packets a backend takes.
-fn takes(largest: Option<u16>) -> (CheckOutcome, String) {
+/// Which packets a backend takes, if it is asked.
+fn takes(largest: Option<Option<u16>>) -> (CheckOutcome, String) {
     match largest {
-        Some(size) => ok(format!("takes packets of {size} bytes")),
-        None => unknown("has not answered a ping of the port's MTU"),
+        Some(Some(size)) => ok(format!("takes packets of {size} bytes")),
+        Some(None) => unknown("has not answered a ping of the port's MTU"),
+        None => unknown("not asked: it has no check that sends more than ARP or NDP"),
     }
 }
 
@@ -263,7 +289,7 @@ fn well(
                 }
             })
         }
-        // Nobody watches these by themselves yet, or what there is to say is said of the VIP or the service.
+        // What there is to say of these is said elsewhere: of the VIP, or by what its checks have found.
         Check::Claims | Check::Vip | Check::Service | Check::Mtu | Check::Certificate => return None,
     })
 }
@@ -272,12 +298,15 @@ fn well(
 mod tests {
     use std::time::Instant;
 
-    use ctl::answer::Subject;
+    use ctl::answer::{CheckOutcome, CheckResult, Subject};
     use serde_json::{Value, json};
 
     use crate::api::Facts;
     use crate::api::answer::tests::{ask, example};
+    use crate::base::ids::PortNo;
     use crate::control::fault::{FaultKind, Sighting};
+    use crate::state::networks::PortLink;
+    use crate::testing::model::PORT;
 
     const BACKEND: &str = "192.168.0.4";
     const VIP: &str = "192.168.0.101";
@@ -351,5 +380,79 @@ mod tests {
         assert_eq!(doctor(&facts, Value::Null)["faults"][0]["fault"], "hung");
         let refused = ask(&facts, "doctor", json!({ "service": { "vip": "192.168.0.9", "port": 80 } }));
         assert!(refused["error"]["message"].as_str().unwrap().contains("192.168.0.9:80"), "{refused}");
+    }
+
+    #[test]
+    fn no_more_faults_are_listed_than_are_asked_for_and_the_checks_show_all() {
+        let facts = example();
+        for kind in [FaultKind::SharedMac, FaultKind::Hung, FaultKind::Mtu] {
+            open(&facts, kind, Some(BACKEND), None);
+        }
+        let named = |most| -> Vec<String> {
+            let faults = super::open(&facts, &facts.director.current(), most);
+            faults.into_iter().map(|fault| fault.fault).collect()
+        };
+        assert_eq!(named(1), ["hung"], "the worst");
+        assert_eq!(named(2).len(), 2);
+        assert_eq!(named(100).len(), 3);
+        let doctor = doctor(&facts, Value::Null);
+        let checks = doctor["services"][0]["backends"][1]["checks"].as_array().unwrap();
+        let found: Vec<&Value> =
+            checks.iter().filter(|check| check["outcome"] == "fault").map(|check| &check["check"]).collect();
+        assert_eq!(found, ["mac", "service", "mtu"]);
+    }
+
+    #[test]
+    fn where_a_port_has_no_link_nobody_was_asked_who_has_the_vip() {
+        let facts = example();
+        facts.director.set_port(PortNo::new(0), PortLink { up: false, ..PORT });
+        let doctor = doctor(&facts, Value::Null);
+        let service = &doctor["services"][0];
+        let claims =
+            json!({ "check": "claims", "outcome": "unknown", "text": "nobody is asked for the VIP: lan0 has no link" });
+        assert_eq!(service["checks"], json!([claims]));
+        let of_backend = service["backends"][1]["checks"].as_array().unwrap();
+        assert_eq!(of_backend.iter().find(|check| check["check"] == "claims"), Some(&claims));
+    }
+
+    #[test]
+    fn of_a_backend_that_is_not_pinged_no_silence_is_told() {
+        let said = |largest| super::takes(largest).1;
+        assert_eq!(said(Some(Some(1_500))), "takes packets of 1500 bytes");
+        assert_eq!(said(Some(None)), "has not answered a ping of the port's MTU");
+        assert_eq!(said(None), "not asked: it has no check that sends more than ARP or NDP");
+        // Nobody has told this engine of a model.
+        let mtu = |facts: &Facts| {
+            let doctor = doctor(facts, Value::Null);
+            let checks = doctor["services"][0]["backends"][1]["checks"].as_array().unwrap().clone();
+            checks.into_iter().find(|check| check["check"] == "mtu").unwrap()["text"].clone()
+        };
+        let facts = example();
+        assert_eq!(mtu(&facts), said(None));
+        facts.health.lock().unwrap().sync(&facts.director.current(), Instant::now());
+        assert_eq!(mtu(&facts), said(Some(None)));
+    }
+
+    #[test]
+    fn the_certificate_that_ends_first_is_told_of() {
+        let result = |check: &str, until: Option<&str>| CheckResult {
+            check: check.parse().unwrap(),
+            up: None,
+            good: None,
+            words: String::new(),
+            age_s: None,
+            certificate_until: until.map(String::from),
+            took_ms: None,
+            passed: 0,
+            failed: 0,
+            void: 0,
+        };
+        let (early, late) = ("2031-01-01T00:00:00Z", "2032-01-01T00:00:00Z");
+        assert_eq!(super::certificate(&[result("tcp", None)]), None, "it is not asked for one");
+        let said = |results: &[CheckResult]| super::certificate(results).unwrap();
+        assert_eq!(said(&[result("https", None)]), (CheckOutcome::Unknown, "has not shown one yet".into()));
+        let both = [result("tcp", None), result("https", Some(late)), result("https host=a.example", Some(early))];
+        assert_eq!(said(&both), (CheckOutcome::Ok, format!("valid until {early}")));
+        assert_eq!(said(&[result("https", None), result("https", Some(late))]).0, CheckOutcome::Ok);
     }
 }

@@ -61,8 +61,8 @@ pub(super) struct Found {
     pub(super) damped: Vec<Option<u64>>,
     /// By the number of the backend, for how many seconds it is out because its clients got no answer.
     pub(super) out: Vec<Option<u64>>,
-    /// The largest packet that each backend is known to take.
-    pub(super) largest: Vec<Option<u16>>,
+    /// The largest packet that each backend is known to take, if it is asked for that.
+    pub(super) largest: Vec<Option<Option<u16>>>,
     /// Whether the checks are believed.
     pub(super) believed: bool,
 }
@@ -118,7 +118,7 @@ impl Facts {
                 found.by_backend.push(health.results(id, address, now));
                 found.damped.push(health.held_for_s(id, address, now));
                 found.out.push(health.passive.out_for_s(id, address, now));
-                found.largest.push(health.sizes.largest(address));
+                found.largest.push(health.sizes.asks(address).then(|| health.sizes.largest(address)));
             }
             drop(health);
             // Who waits for the lock gets it in between.

@@ -61,7 +61,7 @@ fn status(facts: &Facts) -> answer::Status {
         warnings: warnings(facts, &links, &states),
         events: facts.events.recent(Instant::now()),
         fault_count: fault_count(facts.faults.counts()),
-        faults: doctor::open(facts, &snapshot).into_iter().take(MOST_FAULTS).collect(),
+        faults: doctor::open(facts, &snapshot, MOST_FAULTS),
         lost_log_lines: (facts.lost_log_lines)(),
     }
 }
