@@ -12,7 +12,8 @@ use crate::command::Command;
 /// A change is made as a whole or not at all, and is in force when the command returns. It lasts until shuntd ends;
 /// what is to last longer belongs in its configuration file.
 ///
-/// Exit status: 0 done, 1 shuntd refused (`doctor`: something is wrong), 2 wrong usage, no shuntd, or its answer cannot be written.
+/// Exit status: 0 done, 1 shuntd refused (`doctor`: something is wrong), 2 wrong usage, no shuntd, or its answer cannot be written (`doctor`: or not all
+/// was checked).
 #[derive(Debug, Parser)]
 #[command(name = "shuntctl", version, max_term_width = 100, propagate_version = true)]
 pub(crate) struct Cli {

@@ -11,7 +11,8 @@ pub(crate) enum Exit {
     Done = 0,
     /// The daemon refused, or `doctor` has found a fault.
     Refused = 1,
-    /// Wrong usage (clap's own status, too), no daemon answered, or its answer could not be written.
+    /// Wrong usage (clap's own status, too), no daemon answered, its answer could not be written, or `doctor` has not made all
+    /// its checks.
     Unusable = 2,
 }
 

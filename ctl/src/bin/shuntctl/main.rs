@@ -18,6 +18,7 @@ use args::Cli;
 use command::Command;
 use exit_code::Exit;
 use output::complain;
+use question::Shown;
 
 fn main() -> ExitCode {
     let Cli { socket, json, command } = match Cli::try_parse() {
@@ -31,9 +32,10 @@ fn main() -> ExitCode {
         command => {
             let connected = Client::connect(&socket);
             let answered = connected.and_then(|mut client| command.question().ask(&mut client, json));
-            answered.map(|(text, judged)| match output::print(&text) {
-                Exit::Done => judged,
-                failed => failed,
+            answered.map(|Shown { text, exit, asides }| {
+                let printed = output::print(&text);
+                asides.iter().for_each(|aside| tell(aside, json));
+                if printed == Exit::Done { exit } else { printed }
             })
         }
     };
@@ -56,8 +58,15 @@ fn fail(error: &ClientError, json: bool) -> Exit {
     let source = std::error::Error::source(error).map_or(String::new(), |source| format!(" ({source})"));
     match error {
         ClientError::Refused(refusal) if json => complain(serde_json::json!({ "error": refusal })),
-        _ if json => complain(serde_json::json!({ "error": { "message": format!("{error}{source}") } })),
-        _ => complain(format_args!("shuntctl: {error}{source}")),
+        _ => tell(&format!("{error}{source}"), json),
     }
     Exit::from(error)
+}
+
+/// Says on standard error what is wrong.
+fn tell(what: &str, json: bool) {
+    match json {
+        true => complain(serde_json::json!({ "error": { "message": what } })),
+        false => complain(format_args!("shuntctl: {what}")),
+    }
 }

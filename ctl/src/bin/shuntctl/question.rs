@@ -14,8 +14,18 @@ pub(crate) struct Question {
     show: Show,
 }
 
-/// Makes text of an answer, or JSON of it, newline included, and says what to end with.
-type Show = Box<dyn Fn(Answer, bool) -> Result<(String, Exit), ClientError>>;
+/// An answer as it is shown.
+pub(crate) struct Shown {
+    /// As text or JSON, newline included.
+    pub(crate) text: String,
+    /// What to end with.
+    pub(crate) exit: Exit,
+    /// What is to be said on standard error, a line each.
+    pub(crate) asides: Vec<String>,
+}
+
+/// Shows an answer, as text or as JSON.
+type Show = Box<dyn Fn(Answer, bool) -> Result<Shown, ClientError>>;
 
 impl Question {
     /// Asks by a verb; `show` makes text of the answer, newline included.
@@ -23,22 +33,24 @@ impl Question {
         let as_text = move |answer: Answer| Ok::<_, OtherAnswer>(show(answer.try_into()?));
         let show = move |answer: Answer, json: bool| {
             let text = if json { of_answer(&answer)? } else { as_text(answer)? };
-            Ok((text, Exit::Done))
+            Ok(Shown { text, exit: Exit::Done, asides: Vec::new() })
         };
         Question { request: V::request(arguments), show: Box::new(show) }
     }
 
-    /// The same, where the answer also decides what to end with, and where JSON is made of a part of it.
+    /// The same, where the answer also decides what to end with and what is said on standard error, and where JSON is made of a part
+    /// of it.
     pub(crate) fn judged<V: Verb, J: Serialize>(
         arguments: V::Arguments,
         show: impl Fn(&V::Answer) -> String + 'static,
         json_of: impl Fn(&V::Answer) -> &J + 'static,
-        judge: impl Fn(&V::Answer) -> Exit + 'static,
+        judge: impl Fn(&V::Answer, bool) -> (Exit, Vec<String>) + 'static,
     ) -> Question {
         let show = move |answer: Answer, json: bool| {
             let answer: V::Answer = answer.try_into()?;
             let text = if json { as_json(json_of(&answer))? } else { show(&answer) };
-            Ok((text, judge(&answer)))
+            let (exit, asides) = judge(&answer, json);
+            Ok(Shown { text, exit, asides })
         };
         Question { request: V::request(arguments), show: Box::new(show) }
     }
@@ -48,8 +60,8 @@ impl Question {
         Question::new::<V>(arguments, |done| format!("{}\n", done.message))
     }
 
-    /// Asks the daemon; returns the answer as text or, with `json`, as JSON, newline included, and what to end with.
-    pub(crate) fn ask(self, client: &mut Client, json: bool) -> Result<(String, Exit), ClientError> {
+    /// Asks the daemon; returns the answer as text or, with `json`, as JSON.
+    pub(crate) fn ask(self, client: &mut Client, json: bool) -> Result<Shown, ClientError> {
         (self.show)(client.ask(self.request)?, json)
     }
 }

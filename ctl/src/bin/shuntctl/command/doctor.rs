@@ -22,12 +22,48 @@ pub(crate) struct Args {
 impl Args {
     pub(super) fn question(self) -> Question {
         let query = DoctorQuery { service: self.service };
-        Question::judged::<verb::Doctor, _>(query, listing, |doctor| &doctor.faults, verdict)
+        Question::judged::<verb::Doctor, _>(
+            query,
+            listing,
+            |doctor| &doctor.faults,
+            |doctor, json| (verdict(doctor), asides(doctor, json)),
+        )
     }
 }
 
+/// What was not checked is not known to be well.
 fn verdict(doctor: &Doctor) -> Exit {
-    if doctor.faults.is_empty() { Exit::Done } else { Exit::Refused }
+    match (doctor.faults.is_empty() && unnamed(doctor).next().is_none(), doctor.complete) {
+        (false, _) => Exit::Refused,
+        (true, true) => Exit::Done,
+        (true, false) => Exit::Unusable,
+    }
+}
+
+/// Checks that have found something for which no fault is open, and of which backend.
+fn unnamed(doctor: &Doctor) -> impl Iterator<Item = (ServiceId, Option<IpAddr>, &Check)> {
+    let all = doctor.services.iter().flat_map(|CheckedService { service, checks, backends }| {
+        let theirs = backends.iter().flat_map(|CheckedBackend { address, checks, .. }| {
+            checks.iter().map(|check| (*service, Some(*address), check))
+        });
+        checks.iter().map(|check| (*service, None, check)).chain(theirs)
+    });
+    all.filter(|(_, _, check)| check.outcome == CheckOutcome::Fault && !check.text.is_empty())
+}
+
+/// What is to be said besides the answer. With JSON, also what the list of faults does not say.
+fn asides(doctor: &Doctor, json: bool) -> Vec<String> {
+    let mut asides: Vec<String> = Vec::new();
+    if !doctor.complete {
+        asides.push("shuntd has not made all checks in time: this is what it knew before".into());
+    }
+    if json && doctor.faults.is_empty() {
+        asides.extend(unnamed(doctor).map(|(service, backend, check)| {
+            let backend = backend.map(|backend| format!(" {backend}")).unwrap_or_default();
+            format!("{service}{backend}: {}: {}", check.check, check.text)
+        }));
+    }
+    asides
 }
 
 /// The width of the names of checks, and of what came of them.
@@ -55,9 +91,6 @@ fn listing(doctor: &Doctor) -> String {
             tell_checks(&mut text, "    ", checks, &faults_of(doctor, service, Some(*address)));
         }
         line(&mut text, format_args!(""));
-    }
-    if !doctor.complete {
-        line(&mut text, format_args!("shuntd has not made all checks in time: this is what it knew before."));
     }
     line(&mut text, format_args!("{}", summary(doctor)));
     text
@@ -103,6 +136,10 @@ fn summary(doctor: &Doctor) -> String {
     let backends: usize = doctor.services.iter().map(|service| service.backends.len()).sum();
     let looked_at = format!("{}, {}", number(doctor.services.len(), "service"), number(backends, "backend"));
     match (count(Severity::Error), doctor.faults.len()) {
+        (_, 0) if verdict(doctor) == Exit::Refused => {
+            format!("{looked_at}: {}, why is not known", number(unnamed(doctor).count(), "failed check"))
+        }
+        (_, 0) if !doctor.complete => format!("{looked_at}: not all checks were made"),
         (_, 0) => format!("{looked_at}: nothing is wrong"),
         (errors, all) => format!("{looked_at}: {}, {}", number(errors, "error"), number(all - errors, "warning")),
     }
@@ -175,5 +212,33 @@ mod tests {
         assert_eq!(verdict(&doctor), Exit::Refused);
         let well = Doctor { faults: vec![], services: vec![], complete: true };
         assert_eq!((verdict(&well), listing(&well).trim()), (Exit::Done, "0 services, 0 backends: nothing is wrong"));
+        assert!(asides(&well, true).is_empty());
+    }
+
+    #[test]
+    fn what_was_not_checked_and_what_has_failed_without_a_name_is_not_well() {
+        for (service, address) in [("192.0.2.1:80", "192.0.2.9"), ("[2001:db8::1]:80", "2001:db8::9")] {
+            let check =
+                Check { check: "service".into(), outcome: CheckOutcome::Fault, text: "tcp: no answer in 1s".into() };
+            let backend = CheckedBackend {
+                address: address.parse().unwrap(),
+                mac: None,
+                port: "lan0".into(),
+                checks: vec![check],
+                notes: vec![],
+            };
+            let checked = CheckedService { service: service.parse().unwrap(), checks: vec![], backends: vec![backend] };
+            let mut doctor = Doctor { faults: vec![], services: vec![checked], complete: true };
+            assert_eq!(verdict(&doctor), Exit::Refused);
+            assert!(listing(&doctor).ends_with("1 service, 1 backend: 1 failed check, why is not known\n"));
+            assert_eq!(asides(&doctor, true), [format!("{service}/tcp {address}: service: tcp: no answer in 1s")]);
+            assert!(asides(&doctor, false).is_empty(), "the text has it");
+            (doctor.complete, doctor.services[0].backends[0].checks) = (false, vec![]);
+            assert_eq!(verdict(&doctor), Exit::Unusable);
+            assert!(listing(&doctor).ends_with("1 service, 1 backend: not all checks were made\n"));
+            for json in [true, false] {
+                assert!(asides(&doctor, json)[0].starts_with("shuntd has not made all checks in time"));
+            }
+        }
     }
 }

@@ -51,7 +51,8 @@ pub(crate) enum Command {
     /// check for each backend: `ok`, or what is wrong and the command that mends it on that host. docs/health.md has a
     /// section on each fault.
     ///
-    /// Exit status: 0 nothing is wrong, 1 something is, 2 shuntd has not answered, or knows no such service.
+    /// Exit status: 0 nothing is wrong; 1 something is; 2 shuntd has not answered, knows no such service, or has not made all checks
+    /// in time, and nothing is known to be wrong. The last is also a line on standard error.
     ///
     /// Example: shuntctl doctor 192.0.2.1:80
     Doctor(doctor::Args),

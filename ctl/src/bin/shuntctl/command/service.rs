@@ -72,7 +72,8 @@ pub(crate) struct AddArgs {
     #[arg(long, default_value_t)]
     on_all_down: OnAllDown,
     /// A check of the backends, more with more of this option, all of which must be good: a type and key=value, as in
-    /// "http path=/health status=200-299 interval=2s". Types: tcp, http, udp, dns, icmp, arp, none. By default tcp, where the service is of TCP and has one port, else arp.
+    /// "http path=/health status=200-299 interval=2s". Types: tcp, http, https, udp, dns, icmp, arp,
+    /// script, none. By default tcp, where the service is of TCP and has one port, else arp.
     #[arg(short, long = "check", value_name = "CHECK")]
     checks: Vec<CheckSpec>,
     /// If fewer backends than this share are up, in percent, the checks are not believed: all get traffic.
@@ -171,7 +172,7 @@ impl Command {
         match self {
             Command::List => Question::new::<verb::ServiceList>((), |services| listing(&services)),
             Command::Show { service } => Question::new::<verb::ServiceShow>(service, |service| {
-                listing(std::slice::from_ref(&service)) + &checks(&service) + &drops(&service)
+                listing(std::slice::from_ref(&service)) + &checks(&service) + passive(&service) + &drops(&service)
             }),
             Command::Add(add) => Question::change::<verb::ServiceAdd>(ServiceAdd {
                 service: add.service,
@@ -337,6 +338,15 @@ fn checks(service: &Service) -> String {
     text
 }
 
+/// What follows when clients get no answer, where that is not what it is as a rule.
+fn passive(service: &Service) -> &'static str {
+    match service.passive {
+        Passive::Report => "",
+        Passive::Off => "Passive: off (nobody looks whether clients get answers)\n",
+        Passive::Remove => "Passive: remove (a backend whose clients get no answer is taken out for a time)\n",
+    }
+}
+
 /// What was dropped of a service's packets.
 fn drops(service: &Service) -> String {
     if service.drops.is_empty() {
@@ -426,5 +436,18 @@ mod tests {
         assert_eq!(words[2], ["192.0.2.10", "3", "75.00", "%", "up", "02:00:00:00:00:0a", "pinned", "4", "30", "1800"]);
         assert_eq!(words[3], ["192.0.2.11", "1", "25.00", "%", "resolving", "-", "0", "0", "0"]);
         assert!(text.lines().all(|line| !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn passive_health_is_shown_where_it_is_not_as_usual() {
+        for (wish, shown) in [("report", ""), ("off", "Passive: off ("), ("remove", "Passive: remove (")] {
+            let service: Service = serde_json::from_str(&format!(
+                r#"{{"vip":"192.0.2.1","port":80,"protocol":"tcp","scheduler":"maglev","hash":"5tuple","tracking":"exceptions",
+                "idle_timeout_s":900,"on_all_down":"drop","slots":65537,"slots_in_handover":0,"packets":0,"bytes":0,
+                "backends":[],"passive":"{wish}"}}"#
+            ))
+            .unwrap();
+            assert!(passive(&service).starts_with(shown) && passive(&service).is_empty() == shown.is_empty());
+        }
     }
 }
