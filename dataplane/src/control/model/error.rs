@@ -191,7 +191,8 @@ pub enum ModelError {
     SlowStartWithout(Scheduler),
     /// Another fallback would break the flows of the one that serves.
     #[error(
-        "The fallback {address} of {service} has the service's new flows now, and would lose its flows: wait until another backend is back,          or end its new flows with `shuntctl backend drain {service} {address}`"
+        "The fallback {address} of {service} serves now, and its flows would break: wait until another backend is back, or drain it first: \
+         `shuntctl backend drain {service} {address}`"
     )]
     FallbackServes {
         /// The service.
