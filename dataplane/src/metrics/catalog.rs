@@ -137,8 +137,8 @@ pub(super) const CATALOG: &[Metric] = {
         metric("shunt_service_taken_out_backends", Gauge, Count, SERVICE,
             "Backends of the service that are out because their clients got no answer (passive health)."),
         metric("shunt_backend_up", Gauge, Count, BACKEND,
-            "1: the backend answers ARP or NDP, or did until a moment ago, and its port has a link. Whether its service works is not known: there are no health \
-             checks yet."),
+            "1: the backend answers ARP or NDP, or did until a moment ago, its port has a link, and none of its checks says that it is down. One that is drained or \
+             disabled has only to answer."),
         metric("shunt_backend_draining", Gauge, Count, BACKEND,
             "1: the backend takes no new flows because an operator said so: draining, done with it, or disabled."),
         metric("shunt_backend_weight", Gauge, Count, BACKEND, "The backend's weight."),

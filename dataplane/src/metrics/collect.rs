@@ -206,8 +206,7 @@ fn tell_backend(service: &Arc<str>, backend: &answer::Backend, dark: bool) {
     let address: Arc<str> = backend.address.to_string().into();
     let labels = [Label::new("service", service.clone()), Label::new("backend", address)];
     let draining = matches!(backend.state, BackendState::Draining | BackendState::Drained | BackendState::Disabled);
-    let out_of_reach = matches!(backend.state, BackendState::CutOff | BackendState::Unreachable);
-    gauge!("shunt_backend_up", labels.iter()).set(truth(backend.mac.is_some() && !out_of_reach && !dark));
+    gauge!("shunt_backend_up", labels.iter()).set(truth(is_up(backend, dark)));
     gauge!("shunt_backend_draining", labels.iter()).set(truth(draining));
     gauge!("shunt_backend_weight", labels.iter()).set(backend.weight);
     gauge!("shunt_backend_share", labels.iter()).set(backend.share);
@@ -238,10 +237,38 @@ fn neighbors(facts: &Facts) {
     }
 }
 
+/// Whether a backend can be reached, and no check says that it does not serve.
+fn is_up(backend: &answer::Backend, dark: bool) -> bool {
+    let out = matches!(backend.state, BackendState::CutOff | BackendState::Unreachable | BackendState::Down);
+    backend.mac.is_some() && !out && !dark
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::facts::{director, facts};
+    use crate::testing::model::service;
+
+    #[test]
+    fn a_backend_that_is_down_by_its_checks_is_not_up() {
+        let facts = facts(Arc::new(director(&[service("192.168.0.101:80", &[("192.168.0.3", 1)])])));
+        let Outcome::Ok(Answer::Services(listed)) = answer(&facts, Request::ServiceList) else { panic!("no list") };
+        let mut backend = listed[0].backends[0].clone();
+        assert!(!is_up(&backend, false), "without a MAC address");
+        backend.mac = Some(ctl::Mac([2, 0, 0, 0, 0, 3]));
+        for (state, up) in [
+            (BackendState::Up, true),
+            (BackendState::Draining, true),
+            (BackendState::Disabled, true),
+            (BackendState::CutOff, false),
+            (BackendState::Down, false),
+            (BackendState::Unreachable, false),
+        ] {
+            backend.state = state;
+            assert_eq!(is_up(&backend, false), up, "{state:?}");
+            assert!(!is_up(&backend, true), "its port has no link");
+        }
+    }
 
     #[test]
     fn buckets_grow_up_to_all_samples() {
